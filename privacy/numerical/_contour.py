@@ -203,6 +203,7 @@ def build(
     *,
     log_target: float,
     most_nodes: int = _MOST_NODES,
+    most_cost: float = _MOST_SINES,
     log_tolerance: float = _LOG_TOLERANCE,
 ) -> Contour | None:
     """Return the contour through c with as many nodes as the bounds ask for at epsilon, or None if that is too many.
@@ -226,9 +227,11 @@ def build(
         known: list[tuple[float, float]] = []
         best = math.inf
         if points is below and c > 0:
-            # K(0) <= 0: delta never exceeds 1.
-            known.append((0.0, 0.0))
-            best = (-goal + math.log(2)) / c
+            # delta never exceeds the mass of the law, which for a part is less than 1.
+            whole = joint(terms, 0.0)
+            log_mass = min(0.0, whole.log_moment + whole.error) if math.isfinite(whole.log_moment) else 0.0
+            known.append((0.0, log_mass))
+            best = (log_mass - goal + math.log(2)) / c
         for a in points:
             one = joint(terms, a)
             if not math.isfinite(one.log_moment):
@@ -254,7 +257,7 @@ def build(
     if end > most_nodes:
         return None
     t: FloatArray = np.arange(end + 1, dtype=np.float64) * np.float64(step)
-    if math.fsum(term.cost(c, t) for term in terms) > _MOST_SINES:
+    if math.fsum(term.cost(c, t) for term in terms) > most_cost:
         return None
     log_phi = np.zeros(len(t), dtype=np.complex128)
     growth = np.zeros(len(t))

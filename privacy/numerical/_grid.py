@@ -145,7 +145,7 @@ def _range(term: Term, log_lost: float) -> tuple[float, float]:
             # The patient's own part is entered with probability q only.
             own = math.sqrt(max(-2 * (log_lost - math.log(q)), 0.0)) + 1 / s
             ends = np.array([-reach, max(reach, own) if direction == "remove" else reach])
-            low, high = (float(x) for x in term._logs(ends)[0])  # noqa: SLF001
+            low, high = (float(x) for x in term.law.logs(ends)[0])
             low = max(low, math.log1p(-q))
             return (low, high) if direction == "remove" else (-high, -low)
         case LaplaceTerm(epsilon=e):

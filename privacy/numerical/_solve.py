@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from privacy.numerical._contour import Bounds, Contour, Joint, build, joint, log_chernoff_factor
 from privacy.numerical._terms import Term
@@ -11,12 +12,24 @@ from privacy.numerical._terms import Term
 _LEAST_C, _MOST_C = 1e-7, 1e16
 
 
+class Evaluable(Protocol):
+    """A privacy curve with certified bounds near the epsilon that it was made for."""
+
+    def evaluate(self, epsilon: float) -> tuple[Bounds, float]:
+        """Return bounds on log delta(epsilon) and the slope of the logarithm."""
+
+
 def _barrier(c: float) -> tuple[float, float]:
     return -1 / c - 1 / (1 + c), 1 / c**2 + 1 / (1 + c) ** 2
 
 
-def saddle(terms: Sequence[Term], epsilon: float, start: float = 1.0) -> Joint | None:
-    """Return the composition tilted close to the minimum over c > 0 of K(c) - c epsilon - log(c (1 + c))."""
+def saddle(
+    terms: Sequence[Term], epsilon: float, start: float = 1.0, *, log_enough: float = -math.inf
+) -> Joint | None:
+    """Return the composition tilted close to the minimum over c > 0 of K(c) - c epsilon - log(c (1 + c)).
+
+    The search ends early where one moment already shows that delta is below exp(log_enough).
+    """
 
     def slope(at: Joint) -> float:
         return at.mean - epsilon + _barrier(at.c)[0] if math.isfinite(at.log_moment) else math.inf
@@ -25,7 +38,12 @@ def saddle(terms: Sequence[Term], epsilon: float, start: float = 1.0) -> Joint |
         return at.variance + _barrier(at.c)[1]
 
     # Within a third of the width of the hump of the integrand.
-    return _root(terms, slope, curvature, lambda at: 0.3 * math.sqrt(curvature(at)), start)
+    def near(at: Joint) -> float:
+        if at.log_moment + at.error - at.c * epsilon < log_enough:
+            return math.inf
+        return 0.3 * math.sqrt(curvature(at))
+
+    return _root(terms, slope, curvature, near, start)
 
 
 def _root(
@@ -53,7 +71,8 @@ def _root(
             continue
         best = at
         step = -value / (at.c * curvature(at))
-        if (abs(step) < 0.03 and abs(value) <= near(at)) or high - low < 1e-6:
+        close = near(at)
+        if (abs(step) < 0.03 and abs(value) <= close) or math.isinf(close) or high - low < 1e-6:
             return at
         step = max(-2.0, min(2.0, step))
         x = x + step if low < x + step < high else 0.5 * (low + high)
@@ -165,7 +184,7 @@ def epsilon_at(terms: Sequence[Term], log_delta: float) -> tuple[float, float] |
 
     None: no line is affordable, and a coarser method has to answer.
     """
-    at = _tilt_for(terms, log_delta)
+    at = tilt_for(terms, log_delta)
     if at is None:
         return None
     guess = at.mean + _barrier(at.c)[0]
@@ -186,13 +205,13 @@ def epsilon_at(terms: Sequence[Term], log_delta: float) -> tuple[float, float] |
         contour = build(terms, at, guess, log_target=log_delta)
         if contour is None:
             return None
-        epsilon = _newton(contour, guess, log_delta)
+        epsilon = newton(contour, guess, log_delta)
         if epsilon is None:
             return None
         if epsilon <= 0:
             # As good as zero, which delta at zero did not certify.
-            return (0.0, _enclose(contour, 0.0, log_delta)[1]) if guess == 0 else _retry(terms, contour, log_delta)
-        low, high = _enclose(contour, epsilon, log_delta)
+            return (0.0, enclose(contour, 0.0, log_delta)[1]) if guess == 0 else _retry(terms, contour, log_delta)
+        low, high = enclose(contour, epsilon, log_delta)
         lower, upper = max(lower, low), min(upper, high)
         if upper - lower <= 2e-10 * upper + 1e-13:
             return lower, upper
@@ -207,10 +226,11 @@ def _retry(terms: Sequence[Term], contour: Contour, log_delta: float) -> tuple[f
     found = curve_at(terms, 0.0, complement=False)
     if found is not None and found[0].high <= log_delta:
         return 0.0, 0.0
-    return 0.0, _enclose(contour, 0.0, log_delta)[1]
+    return 0.0, enclose(contour, 0.0, log_delta)[1]
 
 
-def _tilt_for(terms: Sequence[Term], log_delta: float) -> Joint | None:
+def tilt_for(terms: Sequence[Term], log_delta: float) -> Joint | None:
+    """Return the composition tilted where the saddle-point estimate of delta is the wanted one."""
     # As c grows, the saddle-point estimate of delta at its own epsilon falls: find the c of the wanted delta.
     def slope(at: Joint) -> float:
         if not math.isfinite(at.log_moment):
@@ -228,7 +248,8 @@ def _tilt_for(terms: Sequence[Term], log_delta: float) -> Joint | None:
     return _root(terms, slope, curvature, lambda _at: 1.0, math.sqrt(-2 * log_delta) / spread)
 
 
-def _newton(contour: Contour, guess: float, log_delta: float) -> float | None:
+def newton(contour: Evaluable, guess: float, log_delta: float) -> float | None:
+    """Return the epsilon at which the value is exp(log_delta), or None if the way there is lost."""
     epsilon = guess
     for _ in range(25):
         bounds, slope = contour.evaluate(epsilon)
@@ -247,7 +268,8 @@ def _newton(contour: Contour, guess: float, log_delta: float) -> float | None:
     return epsilon
 
 
-def _enclose(contour: Contour, epsilon: float, log_delta: float) -> tuple[float, float]:
+def enclose(contour: Evaluable, epsilon: float, log_delta: float) -> tuple[float, float]:
+    """Return certified bounds on the epsilon of this delta, near the given one; (0, inf) where there are none."""
     # The certificate: delta is decreasing, so one bound at one point decides each side.
     bounds, slope = contour.evaluate(epsilon)
     lower, upper = 0.0, math.inf

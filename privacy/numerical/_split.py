@@ -1,0 +1,246 @@
+"""Sampled Gaussians and whatever is released beside them: a composition taken apart by edges, each part on its own line.
+
+The edges are named by how much they drop: at level v an edge drops any outcome of its term with probability exp(-v).
+The last level is so high that what it drops is nothing beside delta; the others are put where a part needs them: where
+its line would cancel too many digits (a few large losses beyond a bulk of small ones), or need too many nodes (rare
+losses of another size than the bulk).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from privacy.numerical._contour import Bounds, Contour, Joint, build, log_chernoff_factor
+from privacy.numerical._sampled_gaussian import SampledGaussianTerm, SampledPart
+from privacy.numerical._sampled_law import SampledLaw
+from privacy.numerical._solve import enclose, newton, saddle, tilt_for
+from privacy.numerical._solve import _barrier, log_saddle_estimate
+from privacy.numerical._terms import Term
+from privacy.numerical._window import Edge
+
+# Logs, relative to delta: what the last edge may drop, what a part may be that is not looked at, what may be unknown.
+_DROPPED = -25.0
+_SKIPPED = -25.0
+_UNSURE = 1e-10
+# Digits, as a log, that a line may cancel before its part is split.
+_CANCELLED = 10.0
+# Within so much of the wanted log delta Newton's method is trusted.
+_NEAR = 8.0
+
+# A part is split if its line costs more than this many sines, unless it cannot be.
+_COST = 300_000.0
+_MOST_PARTS = 14
+# A floor is put where the loss, in units of 1 / c, changes this much per unit of the noise.
+_TURN = 0.7
+
+
+Edges = tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The privacy curve as a sum of contours, and what was left out, which only the upper bounds count.
+
+    c   tilt of the largest part: about the slope of -log delta
+    """
+
+    contours: tuple[Contour, ...]
+    log_left_out: float
+    c: float
+
+    def evaluate(self, epsilon: float) -> tuple[Bounds, float]:
+        """Return bounds on log delta(epsilon) and the slope of the logarithm."""
+        found = [contour.evaluate(epsilon) for contour in self.contours]
+        low = _log_sum([bounds.low for bounds, _ in found])
+        value = _log_sum([bounds.value for bounds, _ in found])
+        high = _log_sum([*(bounds.high for bounds, _ in found), self.log_left_out])
+        if value == -math.inf:
+            return Bounds(low, value, high + 1e-15 * abs(high)), -1.0
+        slope = math.fsum(one * math.exp(bounds.value - value) for bounds, one in found if bounds.value > -math.inf)
+        return Bounds(low - 1e-15 * (1 + abs(low)), value, min(0.0, high + 1e-15 * (1 + abs(high)))), slope
+
+
+def _log_sum(logs: Sequence[float]) -> float:
+    top = max(logs, default=-math.inf)
+    if not math.isfinite(top):
+        return top
+    return top + math.log(math.fsum(math.exp(x - top) for x in logs))
+
+
+@lru_cache(maxsize=512)
+def _edge(law: SampledLaw, log_probability: float) -> Edge:
+    return law.edge_for(log_probability)
+
+
+class Splitter:
+    """Takes a composition apart. `terms` hold at least one sampled Gaussian, all in the direction "remove".
+
+    Edges are given for every sampled Gaussian; one of them, the leader, says where, the others follow at its loss.
+    """
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self.sampled = [term for term in terms if isinstance(term, SampledGaussianTerm)]
+        self.others = [term for term in terms if not isinstance(term, SampledGaussianTerm)]
+        self.leader = max(range(len(self.sampled)), key=lambda i: self.sampled[i].count * self.sampled[i].sampling_rate)
+
+    def top(self, log_target: float) -> Edges:
+        """Return edges that drop less than matters."""
+        share = math.log(len(self.sampled))
+        return tuple(
+            _edge(term.law, log_target + _DROPPED - share - math.log(term.count)) for term in self.sampled
+        )
+
+    def part(self, floor: Edges | None, ceiling: Edges) -> list[Term]:
+        """Return the terms of the part between edges; without a floor, all that lies below the ceiling."""
+        below = tuple(replace(term, edge=edge) for term, edge in zip(self.sampled, ceiling, strict=True))
+        return [*self.others, *below] if floor is None else [*self.others, SampledPart(below, floor)]
+
+    def log_dropped(self, edges: Edges) -> float:
+        """Return the log of a bound on what the edges drop."""
+        return _log_sum([replace(t, edge=edge).log_dropped for t, edge in zip(self.sampled, edges, strict=True)])
+
+    def _middle(self, floor: Edges | None, ceiling: Edges, c: float | None) -> Edges | None:
+        """Return edges between, or None where there is no room.
+
+        c   where the line would be too long, its tilt: the edge goes where c times the loss begins to turn
+        """
+        term = self.sampled[self.leader]
+        law, s = term.law, term.noise_multiplier
+        high = ceiling[self.leader].middle
+        low = floor[self.leader].middle if floor is not None else -1.0
+        room = 3 * max(ceiling[self.leader].width, 0.02)
+        if high - low < 2 * room:
+            return None
+        u = np.linspace(low + room, high - room, 200)
+        at: float | None = None
+        if c is not None:
+            turned = c * law.logs(u)[1] / s
+            reached = int(np.searchsorted(turned, min(_TURN, 0.6 * c / s)))
+            at = float(u[reached]) if 0 < reached < len(u) else None
+        if at is None:
+            # Half way, counted in the logarithm of what is dropped.
+            first = law.log_dropped(Edge(low, 0.02)) if floor is not None else 0.0
+            at = law.edge_for(0.5 * (first + law.log_dropped(ceiling[self.leader]))).middle
+            at = min(max(at, float(u[0])), float(u[-1]))
+        loss = float(law.logs(np.array([at]))[0][0])
+        edges = []
+        for i, other in enumerate(self.sampled):
+            if i != self.leader:
+                at = other.noise_multiplier * (math.log1p(math.expm1(loss) / other.sampling_rate) if loss < 500 else
+                    loss - math.log(other.sampling_rate)) + 0.5 / other.noise_multiplier
+                least = floor[i].middle + 0.1 if floor is not None else -1.0
+                at = min(max(at, least), ceiling[i].middle - 0.1)
+                if not least <= at:
+                    return None
+                edges.append(other.law.edge_at(at))
+            else:
+                edges.append(law.edge_at(at))
+        return tuple(edges)
+
+    def curve(self, epsilon: float, log_target: float, start: float = 1.0) -> Curve | None:
+        """Return the curve, made for this epsilon and a delta of about this size, or None if it is not affordable."""
+        top = self.top(log_target)
+        left_out = [self.log_dropped(top)]
+        contours: list[Contour] = []
+        todo: list[tuple[Edges | None, Edges]] = [(None, top)]
+        steepest = (-math.inf, start)
+        made = 0
+        while todo:
+            floor, ceiling = todo.pop()
+            made += 1
+            terms = self.part(floor, ceiling)
+            at = saddle(terms, epsilon, start, log_enough=log_target + _SKIPPED - 5)
+            if at is None:
+                return None
+            start = at.c
+            bound = at.log_moment + at.error - at.c * epsilon * (1 - 1e-15) + log_chernoff_factor(at.c) + 1e-12
+            if bound < log_target + _SKIPPED:
+                left_out.append(bound)
+                steepest = max(steepest, (bound, at.c))
+                continue
+            most = _COST if made < _MOST_PARTS else 6 * _COST
+            contour = build(terms, at, epsilon, log_target=log_target, most_cost=most)
+            middle = None
+            if contour is not None:
+                bounds = contour.evaluate(epsilon)[0]
+                scale = max(log_target, bounds.value)
+                unsure = math.exp(min(bounds.high - scale, 50.0)) - math.exp(min(bounds.low - scale, 50.0))
+                if unsure > _UNSURE and bound - scale > _CANCELLED and made < _MOST_PARTS:
+                    middle = self._middle(floor, ceiling, None)
+            elif made < _MOST_PARTS:
+                middle = self._middle(floor, ceiling, at.c)
+                if middle is None:
+                    contour = build(terms, at, epsilon, log_target=log_target, most_cost=6 * _COST)
+            if middle is not None:
+                todo += [(floor, middle), (middle, ceiling)]
+            elif contour is None:
+                return None
+            else:
+                contours.append(contour)
+                steepest = max(steepest, (contour.evaluate(epsilon)[0].value, at.c))
+        return Curve(tuple(contours), _log_sum(left_out), steepest[1])
+
+
+def split_log_delta(terms: Sequence[Term], epsilon: float) -> Bounds | None:
+    """Return bounds on log delta(epsilon), or None."""
+    splitter = Splitter(terms)
+    guess, start = -40.0, 1.0
+    best: Bounds | None = None
+    for _ in range(8):
+        curve = splitter.curve(epsilon, guess, start)
+        if curve is None:
+            return best
+        found = curve.evaluate(epsilon)[0]
+        if best is None or found.high - found.low < best.high - best.low:
+            best = found
+        if found.high - found.low < 1e-9:
+            return best
+        start = curve.c
+        known = math.isfinite(found.value) and found.value > guess + _SKIPPED
+        guess = min(found.value if known else 2 * guess + _SKIPPED, 0.0)
+    return best
+
+
+def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float] | None:
+    """Return (lower, upper) on the epsilon > 0 with delta(epsilon) = exp(log_delta), or None. delta(0) is larger."""
+    splitter = Splitter(terms)
+    at = tilt_for(splitter.part(None, splitter.top(log_delta)), log_delta)
+    if at is None:
+        return None
+    start = at.c
+    epsilon = at.mean + _barrier(at.c)[0]
+    epsilon += (log_saddle_estimate(at, epsilon) - log_delta) / at.c
+    epsilon = max(epsilon, 0.1 / at.c)
+    lower, upper = 0.0, math.inf
+    for _ in range(14):
+        curve = splitter.curve(epsilon, log_delta, start)
+        if curve is None:
+            return None
+        start = curve.c
+        bounds = curve.evaluate(epsilon)[0]
+        if bounds.high <= log_delta:
+            upper = min(upper, epsilon)
+        if bounds.low > log_delta:
+            lower = max(lower, epsilon)
+        value = max(bounds.value, curve.log_left_out)
+        found = newton(curve, epsilon, log_delta) if abs(value - log_delta) < _NEAR else None
+        if found is not None and found > 0:
+            low, high = enclose(curve, found, log_delta)
+            lower, upper = max(lower, low), min(upper, high)
+            if upper - lower <= 2e-10 * upper + 2e-13:
+                return lower, upper
+        else:
+            # In the logarithm of epsilon heavy tails are straighter.
+            found = epsilon * math.exp(max(-1.5, min(1.5, (value - log_delta) / (start * epsilon))))
+        found = min(max(found, 0.2 * epsilon), 5 * epsilon)
+        if not lower < found < upper:
+            found = 0.5 * (lower + upper) if upper < math.inf else 2 * lower
+        if abs(found - epsilon) <= 1e-13 * epsilon:
+            break
+        epsilon = found
+    return lower, upper
