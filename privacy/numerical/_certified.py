@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 from privacy.numerical._atoms import AtomSum
 from privacy.numerical._grid import grid_epsilon, grid_log_delta
 from privacy.numerical._moments import chernoff_epsilon, chernoff_log_delta
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
 from privacy.numerical._solve import curve_at, epsilon_at
+from privacy.numerical._split import split_epsilon, split_log_delta
 from privacy.numerical._terms import GaussianTerm, Term
 from privacy.numerical._translate import Composition
 
@@ -19,10 +19,8 @@ Interval = tuple[float, float]
 # A contour's answer is kept if it is at least this good; else the grid is asked as well.
 _GOOD = 1e-9
 _FEW_ULPS = 2e-15
-
-# The log of what a cut may cost, relative to delta.
-_CUT_BELOW = 27.0
-
+# The log of a delta beyond which 1 - delta is asked for.
+_LARGE = math.log(0.6)
 
 def log_delta_bounds(made: Composition, epsilon: float) -> tuple[Interval, Interval]:
     """Return bounds on log delta(epsilon) and on log(1 - delta(epsilon)), epsilon >= 0."""
@@ -66,86 +64,26 @@ def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, fl
     if len(terms) > 1 and (atoms := AtomSum.of(terms)) is not None:
         low, high = atoms.log_delta(epsilon)
         return low, high, _one_minus(high) - _FEW_ULPS, min(0.0, _one_minus(low) + _FEW_ULPS)
+    parts = split_log_delta(terms, epsilon) if _splits(terms) else None
+    if parts is not None and parts.high - parts.low <= _GOOD and parts.value < _LARGE:
+        return parts.low, parts.high, _one_minus(parts.high) - _FEW_ULPS, min(0.0, _one_minus(parts.low) + _FEW_ULPS)
     found = curve_at(terms, epsilon)
     if found is not None and found[0].high - found[0].low <= _GOOD:
         return found[0].low, found[0].high, found[1].low, found[1].high
-    chernoff = chernoff_log_delta(terms, (), epsilon)
-    goal = chernoff if found is None else max(found[0].low, chernoff - 60)
-    cut = _cut_log_delta(terms, epsilon, goal)
-    if cut is not None and cut[1] - cut[0] <= _GOOD:
-        return *cut, _one_minus(cut[1]) - _FEW_ULPS, min(0.0, _one_minus(cut[0]) + _FEW_ULPS)
     low, high = grid_log_delta(terms, epsilon)
-    high = min(high, chernoff)
-    if cut is not None:
-        low, high = max(low, cut[0]), min(high, cut[1])
+    high = min(high, chernoff_log_delta(terms, (), epsilon))
     kept_low, kept_high = -math.inf, 0.0
+    if parts is not None:
+        low, high = max(low, parts.low), min(high, parts.high)
     if found is not None:
         low, high = max(low, found[0].low), min(high, found[0].high)
         kept_low, kept_high = found[1].low, found[1].high
     return low, high, kept_low, kept_high
 
 
-def _cut(terms: tuple[Term, ...], log_goal: float) -> tuple[tuple[Term, ...], float] | None:
-    """Return the terms without tails that can matter less than exp(log_goal), and a bound on what was cut away."""
-    sampled = [term for term in terms if isinstance(term, SampledGaussianTerm)]
-    if not sampled:
-        return None
-    made: list[Term] = []
-    lost = 0.0
-    for term in terms:
-        if not isinstance(term, SampledGaussianTerm):
-            made.append(term)
-            continue
-        # A normal tail of exp(-x^2 / 2), widened by the cut; of the patient's own part only the share that enters.
-        level = _CUT_BELOW - log_goal + math.log(term.count)
-        wide = math.sqrt(1 + 0.25)
-        share = max(level + math.log(term.sampling_rate), 0.0)
-        at = wide * math.sqrt(2 * level)
-        if term.direction == "remove":
-            at = max(at, 1 / term.noise_multiplier + wide * math.sqrt(2 * share))
-        made.append(replace(term, cut=at))
-        lost += replace(term, cut=at).dropped
-    return tuple(made), lost
-
-
-def _cut_log_delta(terms: tuple[Term, ...], epsilon: float, log_goal: float) -> Interval | None:
-    best: Interval | None = None
-    for _ in range(3):
-        made = _cut(terms, log_goal)
-        if made is None:
-            return None
-        found = curve_at(made[0], epsilon, complement=False)
-        if found is None or found[0].low == -math.inf:
-            return best
-        low, high = found[0].low, found[0].high
-        best = low, min(0.0, _log_sum(high, _log(made[1])))
-        if low >= log_goal - 3:
-            return best
-        log_goal = low
-    return best
-
-
-def _log_sum(a: float, b: float) -> float:
-    """Return log(exp(a) + exp(b)), rounded up."""
-    high, low = max(a, b), min(a, b)
-    if high == -math.inf:
-        return high
-    return high + math.log1p(math.exp(low - high)) + 1e-15 * (1 + abs(high))
-
-
-def _cut_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval | None:
-    made = _cut(terms, log_delta)
-    if made is None:
-        return None
-    # In logarithms: what was cut away may be any number of orders above or below delta.
-    log_part = _log(made[1]) - log_delta + 1e-9
-    if log_part >= 0:
-        return None
-    rest = log_delta + math.log1p(-math.exp(log_part)) - 1e-15 * (1 + abs(log_delta))
-    low, high = epsilon_at(made[0], log_delta), epsilon_at(made[0], rest)
-    if low is None or high is None:
-        return None
-    return low[0], high[1]
+def _splits(terms: tuple[Term, ...]) -> bool:
+    """Whether sampled Gaussians are among the terms, in the direction in which losses have long tails."""
+    return any(isinstance(term, SampledGaussianTerm) and term.direction == "remove" for term in terms)
 
 
 def _log_total_variation(terms: tuple[Term, ...]) -> float:
@@ -237,20 +175,35 @@ def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
         return atoms.epsilon(log_delta)
     if _log_total_variation(terms) <= log_delta:
         return 0.0, 0.0
-    found = epsilon_at(terms, log_delta)
+    found = split_epsilon(terms, log_delta) if _splits(terms) else epsilon_at(terms, log_delta)
     if found is not None and found[1] - found[0] <= _GOOD * found[1] + 1e-12:
         return found
-    cut = _cut_epsilon(terms, log_delta)
-    if cut is not None and cut[1] - cut[0] <= _GOOD * cut[1] + 1e-12:
-        return cut
     low, high = grid_epsilon(terms, log_delta)
-    if cut is not None:
-        low, high = max(low, cut[0]), min(high, cut[1])
     if found is not None:
         low, high = max(low, found[0]), min(high, found[1])
     if high > 1.05 * low:
         high = min(high, chernoff_epsilon(terms, (), log_delta))
-    return low, high
+    return min(low, high), high
+
+
+def meets(made: Composition, epsilon: float, log_delta: float) -> bool:
+    """Return whether delta(epsilon) is certainly at most exp(log_delta): one moment first, then all there is."""
+    if made.log_finite == 0 and not made.moments and made.instead is None:
+        if epsilon >= _most_loss(made.terms):
+            return True
+        if chernoff_log_delta(made.terms, (), epsilon) <= log_delta:
+            return True
+    return log_delta_bounds(made, epsilon)[0][1] <= log_delta
+
+
+def _most_loss(terms: tuple[Term, ...]) -> float:
+    """Return a bound on the sum of the losses, for sampled Gaussians in the direction "add"; else infinity."""
+    total = 0.0
+    for term in terms:
+        if not (isinstance(term, SampledGaussianTerm) and term.direction == "add"):
+            return math.inf
+        total -= term.count * math.log1p(-term.sampling_rate)
+    return total * (1 + 1e-15)
 
 
 def _sampled_once_epsilon(term: SampledGaussianTerm, log_delta: float) -> Interval:

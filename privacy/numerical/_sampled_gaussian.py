@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from privacy.numerical._decay import layers_of_density
-from privacy.numerical._sampled_law import Moment, Rule, SampledLaw, characteristic
+from privacy.numerical._sampled_law import Moment, Rule, SampledLaw, characteristic, moment
 from privacy.numerical._terms import UNIT, ComplexArray, FloatArray, Tilted, not_evaluable, powered
 from privacy.numerical._window import Edge, Window
 
@@ -108,35 +108,35 @@ class SampledGaussianTerm:
 
     def at(self, c: float) -> Tilted:
         """Return the term tilted by c."""
-        moment = Moment(self.law, Window(self.edge), c, self.count)
-        if moment.rule is None:
+        whole = moment(self.law, Window(self.edge), c, self.count)
+        if whole.rule is None:
             return not_evaluable()
-        n, one = self.count, _tilted(moment, self.edge)
+        n, one = self.count, _tilted(whole, self.edge)
         layers: list[Callable[[float], float]] = []
 
         def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:
-            value, wrong = _deviations(moment, one.mean, t)
+            value, wrong = _deviations(whole, one.mean, t)
             return powered(value, wrong, n)
 
         def log_decay(t: float) -> float:
             if not layers:
-                layers.append(_layers(moment))
+                layers.append(_layers(whole))
             found = layers[0](t)
-            return n * (min(found, moment.log_bound(t)) if n <= _FEW and n * found > -60 else found)
+            return n * (min(found, whole.log_bound(t)) if n <= _FEW and n * found > -60 else found)
 
         return Tilted(n * one.log_moment, n * one.error, n * one.mean, n * one.variance, nodes, log_decay)
 
     def cost(self, c: float, t: FloatArray) -> float:
         """Return about how many sines the characteristic function takes at these arguments, increasing."""
-        moment = Moment(self.law, Window(self.edge), c, self.count)
-        return math.inf if moment.rule is None else _cost(moment, t)
+        whole = moment(self.law, Window(self.edge), c, self.count)
+        return math.inf if whole.rule is None else _cost(whole, t)
 
 
 @dataclass(frozen=True, slots=True)
 class SampledPart:
     """Sums of sampled Gaussians in which every outcome is below its term's edge, and at least one beyond its floor.
 
-    The law below the edges less the law below the floors; all in the direction "remove".
+    The law below the edges less the law below the floors, each floor below its edge; all in the direction "remove".
     """
 
     terms: tuple[SampledGaussianTerm, ...]
@@ -151,8 +151,8 @@ class SampledPart:
         return [
             (
                 term.count,
-                Moment(term.law, Window(term.edge), c, term.count),
-                Moment(term.law, Window(term.edge, floor), c, 1),
+                moment(term.law, Window(floor), c, term.count),
+                moment(term.law, Window(term.edge, floor), c, 1),
             )
             for term, floor in zip(self.terms, self.floors, strict=True)
         ]
@@ -160,60 +160,61 @@ class SampledPart:
     def cost(self, c: float, t: FloatArray) -> float:
         """Return about how many sines the characteristic function takes at these arguments, increasing."""
         return math.fsum(
-            math.inf if moment.rule is None else _cost(moment, t)
-            for _, *moments in self._moments(c)
-            for moment in moments
+            math.inf if one.rule is None else _cost(one, t) for _, *moments in self._moments(c) for one in moments
         )
 
     def at(self, c: float) -> Tilted:
         """Return the part tilted by c."""
         moments = self._moments(c)
-        if any(whole.rule is None or beyond.rule is None for _, whole, beyond in moments):
+        if any(below.rule is None or beyond.rule is None for _, below, beyond in moments):
             return not_evaluable()
-        ones = [_tilted(whole, term.edge) for (_, whole, _), term in zip(moments, self.terms, strict=True)]
-        above = [_above(beyond) for _, _, beyond in moments]
-        shares = [min(math.exp(min(a.log_moment - one.log_moment, 0.0)), 1 - 1e-12) for a, one in zip(above, ones, strict=True)]
         counts = [n for n, _, _ in moments]
-        log_whole = math.fsum(n * one.log_moment for n, one in zip(counts, ones, strict=True))
-        # log of (law below the floors / law below the edges).
-        log_ratio = math.fsum(n * math.log1p(-share) for n, share in zip(counts, shares, strict=True))
-        if log_ratio == 0:
+        ones = [_tilted(below, floor) for (_, below, _), floor in zip(moments, self.floors, strict=True)]
+        above = [_above(beyond) for _, _, beyond in moments]
+        # Outcomes beyond the floor for each one below it, and those as shares of both.
+        gaps = [a.log_moment - one.log_moment for a, one in zip(above, ones, strict=True)]
+        if max(gaps) > 600:
             return not_evaluable()
-        log_share = math.log(-math.expm1(log_ratio))
-        # d log(1 - e^d) = -e^d / (1 - e^d) dd, d = sum n log(1 - share), e^d <= (1 - share)^n.
+        odds = [math.exp(gap) for gap in gaps]
+        shares = [each / (1 + each) for each in odds]
+        log_below = math.fsum(n * one.log_moment for n, one in zip(counts, ones, strict=True))
+        # log of (law below the edges / law below the floors), and of that less 1.
+        grown = math.fsum(n * math.log1p(each) for n, each in zip(counts, odds, strict=True))
+        if grown == 0:
+            return not_evaluable()
+        log_grown = math.log(math.expm1(grown)) if grown < 600 else grown
         error = math.fsum(n * one.error for n, one in zip(counts, ones, strict=True)) + math.fsum(
-            n * share * math.exp((n - 1) * math.log1p(-share)) * (a.error + one.error + 20 * UNIT)
+            n * share * (a.error + one.error + 20 * UNIT)
             for n, a, one, share in zip(counts, above, ones, shares, strict=True)
-        ) / -math.expm1(log_ratio)
-        mean, variance = _blend(counts, ones, above, shares, log_ratio)
-        whole_mean = math.fsum(n * one.mean for n, one in zip(counts, ones, strict=True))
+        ) / -math.expm1(-grown)
+        mean, variance = _blend(counts, ones, above, shares, grown)
+        below_mean = math.fsum(n * one.mean for n, one in zip(counts, ones, strict=True))
 
         def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:
             total = np.zeros(len(t), dtype=np.complex128)
             growth = np.zeros(len(t))
-            log_below = np.zeros(len(t), dtype=np.complex128)
-            log_highest = np.zeros(len(t))
-            for (n, whole, beyond), one, share in zip(moments, ones, shares, strict=True):
-                value, wrong = _deviations(whole, one.mean, t)
+            log_ratio = np.zeros(len(t), dtype=np.complex128)
+            doubt = np.zeros(len(t))
+            for (n, below, beyond), one, each in zip(moments, ones, odds, strict=True):
+                value, wrong = _deviations(below, one.mean, t)
                 logs, errors = powered(value, wrong, n)
                 total += logs
                 growth += errors
                 value_above, wrong_above = _deviations(beyond, one.mean, t)
                 size = np.maximum(np.abs(1 + value), 1e-290)
-                part = share * (1 + value_above) / (1 + value)
-                left = np.maximum(np.abs(1 - part), 1e-290)
-                log_below += n * _log1p(-part)
-                unsure = share * (wrong_above + 1e-15) / size + np.abs(part) * (wrong / size + 4e-15)
-                log_highest += n * (np.log(left) + np.log1p(unsure / left))
+                part = each * (1 + value_above) / (1 + value)
+                log_ratio += n * _log1p(part)
+                unsure = each * (wrong_above + 1e-15) / size + np.abs(part) * (wrong / size + 4e-15)
+                doubt += n * np.log1p(unsure / np.maximum(np.abs(1 + part), 1e-290))
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                kept = -_expm1(log_below)
-                # |(x + e)^n - x^n| <= (|x| + |e|)^n - |x|^n.
-                off = np.exp(np.minimum(log_highest, 600.0)) * -np.expm1(np.minimum(log_below.real - log_highest, 0.0))
+                kept = _expm1(log_ratio)
+                # |(x + e)^n - x^n| <= |x|^n ((1 + |e / x|)^n - 1).
+                off = np.exp(np.minimum(log_ratio.real, 600.0)) * np.expm1(np.minimum(doubt, 600.0))
                 size = np.maximum(np.abs(kept), 1e-290)
                 growth += np.log1p(off / size + 1e-15)
-                total += np.log(np.where(np.abs(kept) > 1e-290, kept, 1e-290)) - log_share
-            total += 1j * (t * (whole_mean - mean))
-            growth += 4 * UNIT * t * (abs(whole_mean) + abs(mean))
+                total += np.log(np.where(np.abs(kept) > 1e-290, kept, 1e-290)) - log_grown
+            total += 1j * (t * (below_mean - mean))
+            growth += 4 * UNIT * t * (abs(below_mean) + abs(mean))
             return total, np.where(np.isfinite(total) & np.isfinite(growth), growth, math.inf)
 
         def log_decay(t: float) -> float:
@@ -221,15 +222,15 @@ class SampledPart:
                 n * share * math.exp(min(beyond.log_bound(t), 0.0))
                 for (n, _, beyond), share in zip(moments, shares, strict=True)
             ]
-            return math.log(math.fsum(bounds) + 1e-300) - log_share + 1e-9
+            return math.log(math.fsum(bounds) + 1e-300) + grown - log_grown + 1e-9
 
-        return Tilted(log_whole + log_share, error, mean, variance, nodes, log_decay)
+        return Tilted(log_below + log_grown, error, mean, variance, nodes, log_decay)
 
 
 def _log1p(z: ComplexArray) -> ComplexArray:
     """Return log(1 + z), accurate relative to z near 0."""
     return np.asarray(
-        0.5 * np.log1p(np.maximum(z.real * (2 + z.real) + z.imag * z.imag, -1.0)) + 1j * np.arctan2(z.imag, 1 + z.real)
+        0.5 * np.log1p(np.maximum(z.real * (2 + z.real) + z.imag * z.imag, -1 + 1e-300)) + 1j * np.arctan2(z.imag, 1 + z.real)
     )
 
 
@@ -251,21 +252,21 @@ def _above(beyond: Moment) -> _At:
 
 
 def _blend(
-    counts: list[int], ones: list[_At], above: list[_At], shares: list[float], log_ratio: float
+    counts: list[int], ones: list[_At], above: list[_At], shares: list[float], grown: float
 ) -> tuple[float, float]:
     """Return mean and variance of the part: they steer, nothing rests on them."""
-    whole_mean = math.fsum(n * one.mean for n, one in zip(counts, ones, strict=True))
-    whole_variance = math.fsum(n * one.variance for n, one in zip(counts, ones, strict=True))
+    mean = math.fsum(n * one.mean for n, one in zip(counts, ones, strict=True))
+    variance = math.fsum(n * one.variance for n, one in zip(counts, ones, strict=True))
     shift = spread = 0.0
     for n, one, a, share in zip(counts, ones, above, shares, strict=True):
         gap = a.mean - one.mean
-        shift += n * share * gap / (1 - share)
-        spread += n * share * ((a.variance - one.variance) + gap * gap / (1 - share)) / (1 - share)
-    # Below the floors: mean whole_mean - shift, variance whole_variance - spread. Hits arrive as a Poisson law would.
-    odds = math.exp(log_ratio) / -math.expm1(log_ratio)
-    mean = whole_mean + odds * shift
-    variance = whole_variance + odds * spread - odds * (1 + odds) * shift * shift
-    return mean, max(variance, 1e-2 * whole_variance, 1e-300)
+        shift += n * share * gap
+        spread += n * share * (a.variance - one.variance + (1 - share) * gap * gap)
+    # The law below the edges has mean `mean + shift` and variance `variance + spread`; that below the floors, which is
+    # taken away, weighs exp(-grown) of it.
+    odds = 1 / math.expm1(grown) if grown < 600 else 0.0
+    found = variance + spread + odds * spread - odds * (1 + odds) * shift * shift
+    return mean + shift * (1 + odds), max(found, 1e-2 * variance, 1e-300)
 
 
 def _deviations(moment: Moment, centre: float, t: FloatArray) -> tuple[ComplexArray, FloatArray]:

@@ -132,7 +132,7 @@ class SampledLaw:
         """Return an edge at u."""
         log_ratio, sigmoid, _ = self.logs(np.array([u]))
         growth = float(sigmoid[0]) / (self.noise_multiplier * max(abs(float(log_ratio[0])), 1e-300))
-        return Edge(u, min(0.5, max(0.02, 0.09 / growth)))
+        return Edge(u, min(0.5, 3 / max(u, 1.0), max(0.02, 0.09 / growth)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,21 +199,136 @@ def _grid(law: SampledLaw, window: Window, low: float, high: float, step: float)
     return found
 
 
+class _Stage:
+    """What moments of one law in one window share, whatever the exponent: a first grid, cells and paths over them.
+
+    low, high, step   of the first grid
+    heights           of the paths, shape (paths,)
+    """
+
+    def __init__(
+        self, law: SampledLaw, window: Window, low: float, high: float, step: float, heights: tuple[float, ...]
+    ) -> None:
+        self.grid = grid = _grid(law, window, low, high, step)
+        self.low, self.high = low, high
+        s, q = law.noise_multiplier, law.sampling_rate
+        # The cells of the bounds: as many as are worth it.
+        stride = max(1, len(grid.u) // _CELLS)
+        chosen = np.unique(np.append(np.arange(0, len(grid.u), stride), len(grid.u) - 1))
+        self.cell = stride * grid.step
+        self.place, self.share = grid.u[chosen], grid.sigmoid[chosen]
+        self.log_ratio = grid.log_ratio[chosen]
+        self.envelope = grid.envelope[chosen] + math.log(self.cell)
+        # A straight piece of a path stays below the zero if both its ends do for the nearer of them.
+        zero = s * (math.log1p(-q) - math.log(q)) + 0.5 / s
+        away = np.maximum(np.abs(self.place - zero) - self.cell, 0.0)
+        allowed = _PASS_ANGLE * s + np.maximum(away - _PASS_WIDTH * s, 0.0)
+        self.paths = tuple(
+            _Paths(law, window, self, np.minimum(np.array(heights)[:, None], limit[None, :]), damped=damped)
+            for damped, limit in (
+                (False, allowed),
+                # Where B < A the argument is positive up to an angle of pi only.
+                (True, np.where(self.share < 0.5, np.minimum(allowed, _PASS_ANGLE * s), allowed)),
+            )
+        )
+        self.share_slope = np.minimum(self.share[1:], 0.25) / (s * s)
+
+
+class _Paths:
+    """Paths over the cells of a stage: what |f| gains along them, shape (paths, cells or nodes)."""
+
+    def __init__(self, law: SampledLaw, window: Window, stage: _Stage, height: FloatArray, *, damped: bool) -> None:
+        s, share, bend = law.noise_multiplier, stage.share[None, :], window.bend
+        angle = height / s
+        self.modulus, self.argument = _polar(share, angle)
+        if damped:
+            self.argument = np.maximum(self.argument, 0.0)
+        slope = np.diff(height, axis=1) / stage.cell
+        # A B / |D|^2, at its largest over the cell: the angle matters near the zero only, where the path is level.
+        least = np.where(
+            angle <= _PASS_ANGLE + 1e-9,
+            np.cos(0.5 * np.minimum(angle, _PASS_ANGLE)) ** 2,
+            (1 - 2 * np.minimum(share, 1 - share)) ** 2,
+        )
+        product = np.minimum(np.minimum(share[:, 1:], 1 - share[:, :-1]), 0.25)
+        eighth = stage.cell**2 / 8
+        self.curved = product / np.minimum(least[:, 1:], least[:, :-1]) * ((1 + slope * slope) * eighth / (s * s))
+        self.gain = 0.5 * bend * height * height
+        self.longer = bend * eighth + 0.5 * np.log1p(slope * slope)
+        self.lowest = np.minimum(height[:, 1:], height[:, :-1])
+        # Vertical ways from the real line up to the path: at the ends of edges, and of the grid.
+        self.ways = []
+        for end, index in [
+            *((edge.end, int(np.argmin(np.abs(stage.place - edge.end)))) for edge in window.edges),
+            (float(stage.place[1]), 1),
+            (float(stage.place[-1]), len(stage.place) - 1),
+        ]:
+            _, at = _at(law, end)
+            y = height[:, index : index + 1] * _RUNGS
+            modulus, argument = _polar(np.array([[at]]), y / s)
+            # The least modulus and the largest argument up to each rung.
+            modulus = np.minimum.accumulate(modulus, axis=1)[:, 1:]
+            argument = np.maximum.accumulate(argument, axis=1)[:, 1:]
+            width = np.maximum(np.diff(y, axis=1), 1e-300)
+            self.ways.append((0.5 * bend * y[:, 1:] ** 2 + np.log(2 * width), modulus, argument, y[:, :-1]))
+
+
+def _polar(share: FloatArray, angle: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return log |D / D(real part)| and arg D, continued from 0, at these shares and angles."""
+    lift, wave = np.sin(0.5 * angle) ** 2, np.sin(angle)
+    modulus = 0.5 * np.log1p(-np.minimum(4 * share * (1 - share) * lift, 1 - 1e-15))
+    argument = np.where(
+        share < 0.5,
+        np.arctan2(share * wave, 1 - 2 * share * lift),
+        angle - np.arctan2((1 - share) * wave, 1 - 2 * (1 - share) * lift),
+    )
+    return np.asarray(modulus), np.asarray(argument)
+
+
+@lru_cache(maxsize=64)
+def _stage(
+    law: SampledLaw, window: Window, low: float, high: float, step: float, heights: tuple[float, ...]
+) -> _Stage:
+    return _Stage(law, window, low, high, step, heights)
+
+
 class Moment:
     """m(alpha + i t) of one release in a window, around one real exponent alpha, for a composition of `count`.
 
-    A window with edges needs alpha >= 0.
+    A window with edges needs alpha >= 0. `rule` is None where no rule of affordable size is good enough.
     """
 
     def __init__(self, law: SampledLaw, window: Window, c: float, count: float) -> None:
         self.law, self.window, self.c = law, window, c
         self.alpha = law.power(c)
         self.goal = _GOAL + math.log(count)
-        self._heights = _SHARES * (1.3 * math.sqrt(2 * self.goal / window.bend))
-        self._first: _Grid | None = None
+        farthest = 1.3 * math.sqrt(2 * self.goal / window.bend)
         self._rules: dict[float, Rule | None] = {}
-        self._damped: tuple[FloatArray, ...] | None = None
-        self.rule: Rule | None = self._make_first()
+        self._damped: tuple[FloatArray, FloatArray] | None = None
+        low, high = self._ends()
+        r = _SHARES * farthest
+        step = min(0.3, float(np.max(2 * math.pi * r / (self.goal + 5 + 0.5 * window.bend * r * r))))
+        self.rule: Rule | None = None
+        if not (high - low) / step <= _MOST_NODES:
+            return
+        self._stage = stage = _stage(law, window, low, high, _short(step), tuple(r.tolist()))
+        grid = stage.grid
+        weight = grid.base + self.alpha * grid.log_ratio + math.log(grid.step)
+        top = float(weight.max())
+        if not math.isfinite(top):
+            return
+        # Nodes that weigh nothing are counted with what lies outside.
+        inside = np.flatnonzero(weight > top - self.goal - 12)
+        begin, end = max(int(inside[0]) - 1, 0), min(int(inside[-1]) + 2, len(weight))
+        self._range = float(grid.u[begin]), float(grid.u[end - 1])
+        self._log_total = top + math.log(float(np.exp(weight[begin:end] - top).sum()))
+        self._height = stage.envelope + self.alpha * stage.log_ratio - self._log_total
+        cells = np.maximum(self._height[1:], self._height[:-1])
+        cells = cells + (window.bend + abs(self.alpha) * stage.share_slope) * (stage.cell**2 / 8)
+        outer = cells[(stage.place[:-1] < self._range[0]) | (stage.place[1:] > self._range[1])]
+        rest = _log_sum_rows(outer[None, :])[0] if len(outer) else -math.inf
+        self._log_outside = float(np.logaddexp(rest, self._beyond())) + math.log(2.0)
+        self.rule = self.rule_for(0.0)
 
     def _ends(self) -> tuple[float, float]:
         # What lies outside is bounded in `_beyond`, whatever the ends are.
@@ -229,85 +344,15 @@ class Moment:
         low, high = 4 * math.floor(low / 4) if floor is None else low, 4 * math.ceil(high / 4)
         return low, ceiling.end if ceiling is not None else high
 
-    def _make_first(self) -> Rule | None:
-        low, high = self._ends()
-        step = _short(min(0.5, float(np.max(2 * math.pi * self._heights / (self.goal + 5 + 0.5 * self.window.bend * self._heights**2)))))
-        if not self._lay(low, high, min(step, 0.3)):
-            return None
-        found = self.rule_for(0.0)
-        return found
-
-    def _lay(self, low: float, high: float, step: float) -> bool:
-        if step <= 0 or not (high - low) / step <= _MOST_NODES:
-            return False
-        first = _grid(self.law, self.window, low, high, step)
-        weight = first.base + self.alpha * first.log_ratio + math.log(first.step)
-        top = float(weight.max())
-        if not math.isfinite(top):
-            return False
-        # Nodes that weigh nothing are counted with what lies outside.
-        inside = np.flatnonzero(weight > top - self.goal - 12)
-        begin, end = max(int(inside[0]) - 1, 0), min(int(inside[-1]) + 2, len(weight))
-        self._first, self._range = first, (float(first.u[begin]), float(first.u[end - 1]))
-        self._log_total = top + math.log(float(np.exp(weight[begin:end] - top).sum()))
-        # The cells of the bounds: as many as are worth it.
-        stride = max(1, len(weight) // _CELLS)
-        chosen = np.unique(np.append(np.arange(0, len(weight), stride), len(weight) - 1))
-        self._cell = stride * first.step
-        self._place, self._sigmoid = first.u[chosen], first.sigmoid[chosen]
-        self._height = (first.envelope + self.alpha * first.log_ratio)[chosen] + math.log(self._cell)
-        self._first_ratio = float(first.log_ratio[0])
-        self._path = self._paths()
-        self._stops = self._ends_of_paths()
-        slack = (self.window.bend + abs(self.alpha) * np.minimum(self._sigmoid[1:], 0.25) / self.law.noise_multiplier**2)
-        cells = np.maximum(self._height[1:], self._height[:-1]) + slack * (self._cell**2 / 8)
-        outer = cells[(self._place[:-1] < self._range[0]) | (self._place[1:] > self._range[1])]
-        rest = float(np.logaddexp.reduce(outer)) if len(outer) else -math.inf
-        self._log_outside = float(np.logaddexp(rest, self._beyond())) + math.log(2.0) - self._log_total
-        return True
-
-    def _paths(self) -> FloatArray:
-        """Return the height of each path at the cells' ends, shape (paths, nodes)."""
-        s, q = self.law.noise_multiplier, self.law.sampling_rate
-        zero = s * (math.log1p(-q) - math.log(q)) + 0.5 / s
-        # The least distance over each cell on either side, so that a straight piece stays below.
-        away = np.abs(self._place - zero)
-        away = np.maximum(away - self._cell, 0.0)
-        allowed = _PASS_ANGLE * s + np.maximum(away - _PASS_WIDTH * s, 0.0)
-        return np.asarray(np.minimum(self._heights[:, None], allowed[None, :]))
-
-    def _along(self, path: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return log |D / D(real part)|, arg D and a bound on |d^2 log D| per cell, along paths."""
-        s, share = self.law.noise_multiplier, self._sigmoid[None, :]
-        angle = path / s
-        lift = np.sin(0.5 * angle) ** 2
-        modulus = 0.5 * np.log1p(-np.minimum(4 * share * (1 - share) * lift, 1 - 1e-15))
-        wave = np.sin(angle)
-        argument = np.where(
-            share < 0.5,
-            np.arctan2(share * wave, 1 - 2 * share * lift),
-            angle - np.arctan2((1 - share) * wave, 1 - 2 * (1 - share) * lift),
-        )
-        # A B / |D|^2, at its largest over the cell: the angle matters near the zero only, where the path is level.
-        least = np.where(
-            (angle <= _PASS_ANGLE + 1e-9),
-            np.cos(0.5 * np.minimum(angle, _PASS_ANGLE)) ** 2,
-            (1 - 2 * np.minimum(share, 1 - share)) ** 2,
-        )
-        product = np.minimum(np.minimum(share[:, 1:], 1 - share[:, :-1]), 0.25)
-        bend = product / (np.minimum(least[:, 1:], least[:, :-1]) * s * s)
-        slope = np.diff(path, axis=1) / self._cell
-        return modulus, argument, bend * (1 + slope * slope)
-
     def _beyond(self) -> float:
         """Return the log of a bound on what lies beyond the first grid, as an integral and as a sum: each at most this."""
-        alpha, step = self.alpha, self._cell
-        low, high = float(self._place[0]), float(self._place[-1])
+        stage, alpha = self._stage, self.alpha
+        low, high = float(stage.place[0]), float(stage.place[-1])
         floor = self.window.floor
         # Left: D^alpha (alpha >= 0) only falls towards the left; D >= 1 - q.
-        head = float(self._height[0]) - math.log(step)
+        head = float(self._height[0]) - math.log(stage.cell)
         if alpha < 0:
-            head += alpha * (math.log1p(-self.law.sampling_rate) - self._first_ratio)
+            head += alpha * (math.log1p(-self.law.sampling_rate) - float(stage.log_ratio[0]))
         if floor is None:
             # A normal tail is at most its density over the distance.
             slope = -low
@@ -316,105 +361,78 @@ class Moment:
             # than twice the larger.
             slope = (floor.middle - low) / floor.width**2 - low
             head += math.log(2.0)
-        left = head + math.log(1 / slope + 2 * step) if slope > 0 else math.inf
+        left = head + math.log(1 / slope + 2 * stage.cell) if slope > 0 else math.inf
         if self.window.ceiling is not None:
             return left
         # Right: the exponent falls at least with this slope, and ever faster.
         slope = high - max(alpha, 0.0) / self.law.noise_multiplier
         if slope <= 0:
             return math.inf
-        right = float(self._height[-1]) - math.log(step) + math.log(1 / slope + 2 * step)
+        right = float(self._height[-1]) - math.log(stage.cell) + math.log(1 / slope + 2 * stage.cell)
         return float(np.logaddexp(left, right))
 
-    def _raised(self, frequency: float) -> FloatArray:
-        """Return the log of the integral of |f| over each cell of each path, relative to the moment."""
-        path, bend = self._path, self.window.bend
-        if frequency == 0 and self.alpha >= 0:
-            # |D(u + i h)| <= D(u).
-            height = self._height + 0.5 * bend * path * path
-            curved: FloatArray = abs(self.alpha) * np.minimum(self._sigmoid[1:], 0.25) / self.law.noise_multiplier**2
-        else:
-            modulus, argument, curved = self._along(path)
-            height = self._height + 0.5 * bend * path * path + self.alpha * modulus + frequency * argument
-            curved = (abs(self.alpha) + frequency) * curved
-        cells = np.maximum(height[:, 1:], height[:, :-1]) + (bend + curved) * (self._cell**2 / 8)
-        slope = np.diff(path, axis=1) / self._cell
-        return np.asarray(cells + 0.5 * np.log1p(slope * slope) - self._log_total)
-
-    def _ends_of_paths(self) -> list[tuple[float, float, int]]:
-        """Return where paths come down to the real line: real part, log of |f| there, index of the cell's end."""
+    def _log_f_at_ends(self) -> list[float]:
+        # At the ends of edges, and of the grid: the last nodes of finer grids lie within a cell of those, and |f| rises
+        # towards the inside. An edge's end stands for the right end.
         found = []
         for edge in self.window.edges:
             log_ratio, _ = _at(self.law, edge.end)
-            at = _LOG_END - _LOG_ROOT - 0.5 * edge.end**2 + self.alpha * log_ratio
-            found.append((edge.end, at, int(np.argmin(np.abs(self._place - edge.end)))))
-        log_cell = math.log(self._cell)
-        # The last nodes of finer grids lie within a cell of the ends; |f| rises towards the inside.
-        inner = float(np.max(self._height[:2])) - log_cell
-        found.append((float(self._place[1]), inner, 1))
-        if self.window.ceiling is None:
-            found.append((float(self._place[-1]), float(np.max(self._height[-2:])) - log_cell, len(self._place) - 1))
+            found.append(_LOG_END - _LOG_ROOT - 0.5 * edge.end**2 + self.alpha * log_ratio - self._log_total)
+        log_cell = math.log(self._stage.cell)
+        found.append(float(np.max(self._height[:2])) - log_cell)
+        found.append(float(np.max(self._height[-2:])) - log_cell if self.window.ceiling is None else -math.inf)
         return found
 
-    def _on_ends(self, frequency: float, step: float) -> FloatArray:
-        """Return, for each path, the log of the integrals from the real line up to it, relative to the moment.
-
-        With a step the integrand of the rule's error; with step 0 that of the moved path, damped.
-        """
-        total = np.full(len(self._heights), -math.inf)
-        s, bend = self.law.noise_multiplier, self.window.bend
-        for end, log_f, index in self._stops:
-            _, share = _at(self.law, end)
-            limit = self._path[:, index : index + 1]
-            if share < 0.5 and step == 0:
-                limit = np.minimum(limit, _PASS_ANGLE * s)
-            h = limit * _RUNGS
-            lift, wave = np.sin(0.5 * h / s) ** 2, np.sin(h / s)
-            if share < 0.5:
-                argument = np.arctan2(share * wave, 1 - 2 * share * lift)
-            else:
-                argument = h / s - np.arctan2((1 - share) * wave, 1 - 2 * (1 - share) * lift)
-            grown = 0.5 * bend * h[:, 1:] ** 2
-            if self.alpha < 0:
-                low = np.maximum.accumulate(np.minimum(4 * share * (1 - share) * lift, 1 - 1e-15), axis=1)[:, 1:]
-                grown = grown + 0.5 * self.alpha * np.log1p(-low)
-            if step > 0:
-                highest = np.maximum.accumulate(argument, axis=1)[:, 1:]
-                grown = grown + frequency * highest - 2 * math.pi * h[:, :-1] / step
-            width = np.maximum(np.diff(h, axis=1), 1e-300)
-            total = np.logaddexp(total, _log_sum_rows(grown + np.log(width)) + (log_f - self._log_total))
-        return total + math.log(2.0)
-
-    def _aliasing(self, cells: FloatArray, step: float, frequency: float) -> float:
-        fold = 2 * math.pi / step
-        lowest = np.minimum(self._path[:, 1:], self._path[:, :-1])
-        folded = cells - fold * lowest - np.log(-np.expm1(-fold * lowest))
-        total = _log_sum_rows(folded) + math.log(2.0)
-        return float(np.min(np.logaddexp(total, self._on_ends(frequency, step))))
+    def _find_rule(self, frequency: float) -> Rule | None:
+        stage = self._stage
+        paths, alpha = stage.paths[0], self.alpha
+        height = self._height + paths.gain
+        curved = (abs(alpha) + frequency) * paths.curved
+        if frequency > 0:
+            height = height + frequency * paths.argument
+        # For alpha >= 0 |D(u + i h)| <= D(u).
+        if alpha < 0:
+            height = height + alpha * paths.modulus
+        cells = np.maximum(height[:, 1:], height[:, :-1]) + curved + paths.longer
+        ways = [
+            (gain + frequency * argument + (alpha * modulus if alpha < 0 else 0.0) + log_f, y)
+            for (gain, modulus, argument, y), log_f in zip(paths.ways, self._log_f_at_ends(), strict=True)
+            if log_f > -math.inf
+        ]
+        step = stage.grid.step
+        wrong = math.inf
+        for _ in range(6):
+            fold = 2 * math.pi / step
+            folded = cells - fold * paths.lowest
+            folded -= np.log(-np.expm1(-fold * paths.lowest))
+            top = folded.max(axis=1)
+            weight = np.exp(folded - top[:, None])
+            size = weight.sum(axis=1)
+            along = top + np.log(size) + math.log(2.0)
+            total = along
+            for grown, y in ways:
+                total = np.logaddexp(total, _log_sum_rows(grown - fold * y))
+            wrong = float(total.min())
+            if wrong <= -self.goal or not math.isfinite(wrong):
+                break
+            # Newton's step in 1 / eta for each path; the best of them.
+            reach = (weight * paths.lowest).sum(axis=1) / size
+            needed = 1 / step + (np.maximum(along + self.goal + 1, 1.0)) / (2 * math.pi * reach)
+            needed = np.where(np.isfinite(needed), needed, math.inf)
+            step = 1 / max(float(needed.min()), 1.03 / step)
+            if not (stage.high - stage.low) / step <= _MOST_NODES:
+                return None
+        if not wrong <= -0.3 * self.goal:
+            return None
+        step = _short(step) if step != stage.grid.step else step
+        grid = stage.grid if step == stage.grid.step else _grid(self.law, self.window, stage.low, stage.high, step)
+        return self._kept_rule(grid, wrong)
 
     def rule_for(self, frequency: float) -> Rule | None:
         """Return a rule that serves all frequencies up to this one, or None if it were too large."""
         if frequency not in self._rules:
             self._rules[frequency] = self._find_rule(frequency)
         return self._rules[frequency]
-
-    def _find_rule(self, frequency: float) -> Rule | None:
-        assert self._first is not None
-        low, high = self._ends()
-        cells = self._raised(frequency)
-        step = self._first.step
-        wrong = math.inf
-        for _ in range(40):
-            wrong = self._aliasing(cells, step, frequency)
-            if wrong <= -self.goal or not math.isfinite(wrong):
-                break
-            step *= 0.85 if wrong < -0.5 * self.goal else 0.65
-            if not (high - low) / step <= _MOST_NODES:
-                return None
-        if not wrong <= -0.3 * self.goal:
-            return None
-        grid = self._first if step == self._first.step else _grid(self.law, self.window, low, high, _short(step))
-        return self._kept_rule(grid, wrong)
 
     def _kept_rule(self, grid: _Grid, wrong: float) -> Rule:
         begin, end = np.searchsorted(grid.u, self._range[0]), np.searchsorted(grid.u, self._range[1], side="right")
@@ -440,35 +458,37 @@ class Moment:
 
     def log_bound(self, frequency: float) -> float:
         """Return the log of a bound on |m(alpha + i t) / m(alpha)| for every t >= frequency."""
+        paths = self._stage.paths[1]
         if self._damped is None:
-            # Where B < A the argument is positive up to an angle of pi only.
-            left = self._sigmoid < 0.5
-            path = np.where(left, np.minimum(self._path, _PASS_ANGLE * self.law.noise_multiplier), self._path)
-            modulus, argument, curved = self._along(path)
-            slope = np.diff(path, axis=1) / self._cell
-            height = self._height + 0.5 * self.window.bend * path * path + self.alpha * modulus - self._log_total
-            rest = np.logaddexp(self._on_ends(0.0, 0.0), self._beyond() - self._log_total)
-            self._damped = height, np.maximum(argument, 0.0), curved, 0.5 * np.log1p(slope * slope), rest
-        height, argument, curved, longer, rest = self._damped
-        at = height - frequency * argument
-        bend = self.window.bend + (abs(self.alpha) + frequency) * curved
-        cells = np.maximum(at[:, 1:], at[:, :-1]) + bend * (self._cell**2 / 8) + longer
+            height = self._height + paths.gain + self.alpha * paths.modulus
+            rest = np.full(len(height), self._beyond())
+            for (gain, modulus, _, _), log_f in zip(paths.ways, self._log_f_at_ends(), strict=True):
+                if log_f > -math.inf:
+                    rest = np.logaddexp(rest, _log_sum_rows(gain + min(self.alpha, 0.0) * modulus + log_f))
+            self._damped = height, rest
+        height, rest = self._damped
+        at = height - frequency * paths.argument
+        cells = np.maximum(at[:, 1:], at[:, :-1]) + (abs(self.alpha) + frequency) * paths.curved + paths.longer
         return float(np.min(np.logaddexp(_log_sum_rows(cells), rest)))
 
     def base_wrong(self) -> float:
         """Return a bound on the error of the first grid's rule for P itself, relative to 1."""
-        assert self._first is not None
         # D and 1 have no powers that zeros of D could disturb, and |D(u + i r)| <= D(u).
-        r = self._heights
-        folded = 4.1 * np.exp(0.5 * self.window.bend * r * r - 2 * math.pi * r / self._first.step)
+        r = 1.3 * math.sqrt(2 * self.goal / self.window.bend) * _SHARES
+        folded = 4.1 * np.exp(0.5 * self.window.bend * r * r - 2 * math.pi * r / self._stage.grid.step)
         # The ends of edges and of the grid carry less than 1e-30 of P.
         return float(folded.min()) + 1e-30
 
     def log_weights_at(self, alpha: float) -> tuple[_Grid, FloatArray]:
         """Return the first grid and the logs of its weights at another exponent."""
-        first = self._first
-        assert first is not None
-        return first, first.base + alpha * first.log_ratio + math.log(first.step)
+        grid = self._stage.grid
+        return grid, grid.base + alpha * grid.log_ratio + math.log(grid.step)
+
+
+@lru_cache(maxsize=256)
+def moment(law: SampledLaw, window: Window, c: float, count: float) -> Moment:
+    """Return the moment, the same one for the same arguments: tilts are asked for again and again."""
+    return Moment(law, window, c, count)
 
 
 @lru_cache(maxsize=512)

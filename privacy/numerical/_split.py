@@ -207,7 +207,7 @@ def split_log_delta(terms: Sequence[Term], epsilon: float) -> Bounds | None:
 
 
 def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float] | None:
-    """Return (lower, upper) on the epsilon > 0 with delta(epsilon) = exp(log_delta), or None. delta(0) is larger."""
+    """Return (lower, upper) on the smallest epsilon >= 0 with delta(epsilon) <= exp(log_delta), or None."""
     splitter = Splitter(terms)
     at = tilt_for(splitter.part(None, splitter.top(log_delta)), log_delta)
     if at is None:
@@ -215,8 +215,12 @@ def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float
     start = at.c
     epsilon = at.mean + _barrier(at.c)[0]
     epsilon += (log_saddle_estimate(at, epsilon) - log_delta) / at.c
-    epsilon = max(epsilon, 0.1 / at.c)
     lower, upper = 0.0, math.inf
+    if epsilon * at.c < 2:
+        curve = splitter.curve(0.0, log_delta, start)
+        if curve is not None and curve.evaluate(0.0)[0].high <= log_delta:
+            return 0.0, 0.0
+        epsilon = max(epsilon, 0.1 / at.c)
     for _ in range(14):
         curve = splitter.curve(epsilon, log_delta, start)
         if curve is None:

@@ -16,7 +16,7 @@ from privacy.accountant import Accountant, Tally
 from privacy.errors import UnsupportedEvent
 from privacy.events import Event
 from privacy.neighbours import Neighbours
-from privacy.numerical._certified import epsilon_bounds, log_delta_bounds
+from privacy.numerical._certified import epsilon_bounds, log_delta_bounds, meets
 from privacy.numerical._translate import Composition, check_supported, compose, is_sampled, is_tight
 
 # The number of slopes at which a trade-off curve is touched.
@@ -86,9 +86,14 @@ class NumericalAccountant(Accountant):
         check_probability("delta", delta)
         key = ("epsilon", float(delta))
         if key not in self._known:
-            found = [epsilon_bounds(made, math.log(delta)) for made in self._directions()]
-            low = max(low for low, _ in found) if self.is_tight else 0.0
-            self._known[key] = low, max(high for _, high in found)
+            first, *other = self._directions()
+            low, high = epsilon_bounds(first, math.log(delta))
+            # The other direction is mostly cheaper: then it is enough to know that it is.
+            for made in other:
+                if not meets(made, high, math.log(delta)):
+                    more = epsilon_bounds(made, math.log(delta))
+                    low, high = max(low, more[0]), max(high, more[1])
+            self._known[key] = low if self.is_tight else 0.0, high
         return self._known[key]
 
     def log_delta_interval(self, *, epsilon: float) -> tuple[float, float]:
