@@ -39,7 +39,7 @@ from privacy.numerical._terms import UNIT, ComplexArray, FloatArray
 from privacy.numerical._window import Edge, Window
 
 # Heights of the paths that are tried, as shares of the farthest, and cells along them.
-_SHARES = np.geomspace(0.1, 1.0, 6)
+_SHARES = np.geomspace(0.05, 1.0, 7)
 _CELLS = 200
 # The angle at which paths pass the zero of D, and how many s to either side they keep it before they rise.
 _PASS_ANGLE = 0.85 * math.pi
@@ -114,6 +114,17 @@ class SampledLaw:
         near += math.log1p(-q)
         top = max(near, far)
         return top + math.log(math.exp(near - top) + math.exp(far - top))
+
+    def log_dropped_at(self, u: float) -> float:
+        """Return about the log of the probability, under P, that one outcome lies beyond u."""
+        return self.log_dropped(Edge(u, 1e-3))
+
+    def outcomes(self, losses: FloatArray) -> FloatArray:
+        """Return the outcomes at which log D takes these positive values."""
+        s, q = self.noise_multiplier, self.sampling_rate
+        with np.errstate(over="ignore"):
+            w = np.where(losses > 500, losses - math.log(q), np.log1p(np.expm1(np.minimum(losses, 500.0)) / q))
+        return np.asarray(s * w + 0.5 / s)
 
     def edge_for(self, log_probability: float) -> Edge:
         """Return an edge beyond which an outcome falls with about this probability.
@@ -219,18 +230,22 @@ class _Stage:
         self.place, self.share = grid.u[chosen], grid.sigmoid[chosen]
         self.log_ratio = grid.log_ratio[chosen]
         self.envelope = grid.envelope[chosen] + math.log(self.cell)
+        self.normal = -0.5 * self.place**2 - _LOG_ROOT + math.log(self.cell)
         # A straight piece of a path stays below the zero if both its ends do for the nearer of them.
         zero = s * (math.log1p(-q) - math.log(q)) + 0.5 / s
         away = np.maximum(np.abs(self.place - zero) - self.cell, 0.0)
         allowed = _PASS_ANGLE * s + np.maximum(away - _PASS_WIDTH * s, 0.0)
+        allowed = np.minimum(allowed, window.allowed_height(self.place))
         self.paths = tuple(
             _Paths(law, window, self, np.minimum(np.array(heights)[:, None], limit[None, :]), damped=damped)
             for damped, limit in (
                 (False, allowed),
                 # Where B < A the argument is positive up to an angle of pi only.
                 (True, np.where(self.share < 0.5, np.minimum(allowed, _PASS_ANGLE * s), allowed)),
+                (False, window.allowed_height(self.place)),
             )
         )
+        self.base_wrong: float | None = None
         self.share_slope = np.minimum(self.share[1:], 0.25) / (s * s)
 
 
@@ -238,7 +253,7 @@ class _Paths:
     """Paths over the cells of a stage: what |f| gains along them, shape (paths, cells or nodes)."""
 
     def __init__(self, law: SampledLaw, window: Window, stage: _Stage, height: FloatArray, *, damped: bool) -> None:
-        s, share, bend = law.noise_multiplier, stage.share[None, :], window.bend
+        s, share = law.noise_multiplier, stage.share[None, :]
         angle = height / s
         self.modulus, self.argument = _polar(share, angle)
         if damped:
@@ -253,15 +268,17 @@ class _Paths:
         product = np.minimum(np.minimum(share[:, 1:], 1 - share[:, :-1]), 0.25)
         eighth = stage.cell**2 / 8
         self.curved = product / np.minimum(least[:, 1:], least[:, :-1]) * ((1 + slope * slope) * eighth / (s * s))
-        self.gain = 0.5 * bend * height * height
-        self.longer = bend * eighth + 0.5 * np.log1p(slope * slope)
+        self.gain = 0.5 * height * height
+        self.longer = (1 + slope * slope) * eighth + 0.5 * np.log1p(slope * slope)
+        self.longer = self.longer + window.log_over_cells(stage.place, height)
         self.lowest = np.minimum(height[:, 1:], height[:, :-1])
         # Vertical ways from the real line up to the path: at the ends of edges, and of the grid.
         self.ways = []
-        for end, index in [
-            *((edge.end, int(np.argmin(np.abs(stage.place - edge.end)))) for edge in window.edges),
-            (float(stage.place[1]), 1),
-            (float(stage.place[-1]), len(stage.place) - 1),
+        floor = window.floor
+        for end, index, width in [
+            *((edge.end, int(np.argmin(np.abs(stage.place - edge.end))), edge.width) for edge in window.edges),
+            (float(stage.place[1]), 1, math.inf if floor is None else floor.width),
+            (float(stage.place[-1]), len(stage.place) - 1, math.inf),
         ]:
             _, at = _at(law, end)
             y = height[:, index : index + 1] * _RUNGS
@@ -269,8 +286,9 @@ class _Paths:
             # The least modulus and the largest argument up to each rung.
             modulus = np.minimum.accumulate(modulus, axis=1)[:, 1:]
             argument = np.maximum.accumulate(argument, axis=1)[:, 1:]
-            width = np.maximum(np.diff(y, axis=1), 1e-300)
-            self.ways.append((0.5 * bend * y[:, 1:] ** 2 + np.log(2 * width), modulus, argument, y[:, :-1]))
+            step = np.maximum(np.diff(y, axis=1), 1e-300)
+            gain = 0.5 * (1 + 1 / width**2) * y[:, 1:] ** 2 + np.log(2 * step)
+            self.ways.append((gain, modulus, argument, y[:, :-1]))
 
 
 def _polar(share: FloatArray, angle: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -302,12 +320,14 @@ class Moment:
         self.law, self.window, self.c = law, window, c
         self.alpha = law.power(c)
         self.goal = _GOAL + math.log(count)
-        farthest = 1.3 * math.sqrt(2 * self.goal / window.bend)
+        farthest = 1.3 * math.sqrt(2 * self.goal)
         self._rules: dict[float, Rule | None] = {}
         self._damped: tuple[FloatArray, FloatArray] | None = None
         low, high = self._ends()
         r = _SHARES * farthest
-        step = min(0.3, float(np.max(2 * math.pi * r / (self.goal + 5 + 0.5 * window.bend * r * r))))
+        # Beside an edge paths are low; the zero of D is far from what matters, or the step is refined later.
+        lowest = min((edge.width for edge in window.edges), default=1.0)
+        step = min(0.3, 0.6 * lowest)
         self.rule: Rule | None = None
         if not (high - low) / step <= _MOST_NODES:
             return
@@ -322,9 +342,11 @@ class Moment:
         begin, end = max(int(inside[0]) - 1, 0), min(int(inside[-1]) + 2, len(weight))
         self._range = float(grid.u[begin]), float(grid.u[end - 1])
         self._log_total = top + math.log(float(np.exp(weight[begin:end] - top).sum()))
-        self._height = stage.envelope + self.alpha * stage.log_ratio - self._log_total
-        cells = np.maximum(self._height[1:], self._height[:-1])
-        cells = cells + (window.bend + abs(self.alpha) * stage.share_slope) * (stage.cell**2 / 8)
+        tilt = self.alpha * stage.log_ratio - self._log_total
+        self._real, self._height = stage.envelope + tilt, stage.normal + tilt
+        narrow = max((1 / edge.width**2 for edge in window.edges), default=0.0)
+        cells = np.maximum(self._real[1:], self._real[:-1])
+        cells = cells + (1 + narrow + abs(self.alpha) * stage.share_slope) * (stage.cell**2 / 8)
         outer = cells[(stage.place[:-1] < self._range[0]) | (stage.place[1:] > self._range[1])]
         rest = _log_sum_rows(outer[None, :])[0] if len(outer) else -math.inf
         self._log_outside = float(np.logaddexp(rest, self._beyond())) + math.log(2.0)
@@ -349,13 +371,12 @@ class Moment:
         stage, alpha = self._stage, self.alpha
         low, high = float(stage.place[0]), float(stage.place[-1])
         floor = self.window.floor
-        # Left: D^alpha (alpha >= 0) only falls towards the left; D >= 1 - q.
-        head = float(self._height[0]) - math.log(stage.cell)
-        if alpha < 0:
-            head += alpha * (math.log1p(-self.law.sampling_rate) - float(stage.log_ratio[0]))
+        # Left: D^alpha (alpha >= 0) only falls towards the left.
+        head = float(self._real[0]) - math.log(stage.cell)
         if floor is None:
-            # A normal tail is at most its density over the distance.
-            slope = -low
+            # A normal tail is at most its density over the distance; D^alpha (alpha < 0) takes from the slope what it
+            # takes at the end, and less beyond.
+            slope = -low + min(alpha, 0.0) * float(stage.share[0]) / self.law.noise_multiplier
         else:
             # The complement of the floor falls like a normal density of its width; the sum of two of them is less
             # than twice the larger.
@@ -368,7 +389,7 @@ class Moment:
         slope = high - max(alpha, 0.0) / self.law.noise_multiplier
         if slope <= 0:
             return math.inf
-        right = float(self._height[-1]) - math.log(stage.cell) + math.log(1 / slope + 2 * stage.cell)
+        right = float(self._real[-1]) - math.log(stage.cell) + math.log(1 / slope + 2 * stage.cell)
         return float(np.logaddexp(left, right))
 
     def _log_f_at_ends(self) -> list[float]:
@@ -379,8 +400,8 @@ class Moment:
             log_ratio, _ = _at(self.law, edge.end)
             found.append(_LOG_END - _LOG_ROOT - 0.5 * edge.end**2 + self.alpha * log_ratio - self._log_total)
         log_cell = math.log(self._stage.cell)
-        found.append(float(np.max(self._height[:2])) - log_cell)
-        found.append(float(np.max(self._height[-2:])) - log_cell if self.window.ceiling is None else -math.inf)
+        found.append(float(np.max(self._real[:2])) - log_cell)
+        found.append(float(np.max(self._real[-2:])) - log_cell if self.window.ceiling is None else -math.inf)
         return found
 
     def _find_rule(self, frequency: float) -> Rule | None:
@@ -473,11 +494,17 @@ class Moment:
 
     def base_wrong(self) -> float:
         """Return a bound on the error of the first grid's rule for P itself, relative to 1."""
-        # D and 1 have no powers that zeros of D could disturb, and |D(u + i r)| <= D(u).
-        r = 1.3 * math.sqrt(2 * self.goal / self.window.bend) * _SHARES
-        folded = 4.1 * np.exp(0.5 * self.window.bend * r * r - 2 * math.pi * r / self._stage.grid.step)
-        # The ends of edges and of the grid carry less than 1e-30 of P.
-        return float(folded.min()) + 1e-30
+        # D and 1 have no powers that zeros of D could disturb, and |D(u + i h)| <= D(u).
+        stage = self._stage
+        if stage.base_wrong is None:
+            paths, height = stage.paths[2], stage.normal + self.law.power(0.0) * stage.log_ratio
+            cells = height + paths.gain
+            cells = np.maximum(cells[:, 1:], cells[:, :-1]) + paths.curved + paths.longer
+            fold = 2 * math.pi / stage.grid.step
+            folded = _log_sum_rows(cells - fold * paths.lowest - np.log(-np.expm1(-fold * paths.lowest)))
+            # The ends of edges and of the grid carry less than 1e-30 of P.
+            stage.base_wrong = 2 * math.exp(min(float(folded.min()), 0.0)) + 1e-30
+        return stage.base_wrong
 
     def log_weights_at(self, alpha: float) -> tuple[_Grid, FloatArray]:
         """Return the first grid and the logs of its weights at another exponent."""

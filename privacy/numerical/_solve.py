@@ -46,6 +46,47 @@ def saddle(
     return _root(terms, slope, curvature, near, start)
 
 
+def least(terms: Sequence[Term], epsilon: float, start: float, *, log_enough: float = -math.inf) -> Joint | None:
+    """Return the composition tilted close to the least bound that one moment gives, from a start nearby.
+
+    The bound is convex in c. The search ends early where it is below exp(log_enough).
+    """
+
+    def bound(at: Joint) -> float:
+        if not math.isfinite(at.log_moment):
+            return math.inf
+        return at.log_moment + min(at.error, 1e9) - at.c * epsilon + log_chernoff_factor(at.c)
+
+    x, step = math.log(start), 0.12
+    known: dict[float, tuple[float, Joint]] = {}
+
+    def ask(x: float) -> float:
+        if x not in known:
+            at = joint(terms, math.exp(x))
+            known[x] = bound(at), at
+        return known[x][0]
+
+    for _ in range(24):
+        here = ask(x)
+        if here < log_enough:
+            return known[x][1]
+        below, above = ask(x - step), ask(x + step)
+        if math.isinf(here) and math.isinf(below):
+            x -= 4 * step
+            continue
+        if here <= below and here <= above:
+            # A parabola through three points; where it promises little, they are good enough.
+            bend = below - 2 * here + above
+            shift = 0.5 * (below - above) / bend * step if 0 < bend < math.inf else 0.0
+            if not 0.125 * (below - above) ** 2 < 0.3 * bend:
+                ask(x + shift)
+            break
+        x, step = (x - step, step) if below < above else (x + step, step)
+        step = min(step * 1.6, 1.0)
+    value, at = min(known.values(), key=lambda pair: pair[0])
+    return at if math.isfinite(value) else None
+
+
 def _root(
     terms: Sequence[Term],
     slope: Callable[[Joint], float],

@@ -18,15 +18,14 @@ import numpy as np
 from privacy.numerical._contour import Bounds, Contour, Joint, build, log_chernoff_factor
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm, SampledPart
 from privacy.numerical._sampled_law import SampledLaw
-from privacy.numerical._solve import enclose, newton, saddle, tilt_for
-from privacy.numerical._solve import _barrier, log_saddle_estimate
+from privacy.numerical._plan import Plan
+from privacy.numerical._solve import enclose, least, newton
 from privacy.numerical._terms import Term
 from privacy.numerical._window import Edge
 
 # Logs, relative to delta: what the last edge may drop, what a part may be that is not looked at, what may be unknown.
 _DROPPED = -25.0
 _SKIPPED = -25.0
-_UNSURE = 1e-10
 # Digits, as a log, that a line may cancel before its part is split.
 _CANCELLED = 10.0
 # Within so much of the wanted log delta Newton's method is trusted.
@@ -34,7 +33,9 @@ _NEAR = 8.0
 
 # A part is split if its line costs more than this many sines, unless it cannot be.
 _COST = 300_000.0
-_MOST_PARTS = 14
+_MOST_PARTS = 8
+# How deep a valley of the tilted density has to be, as a log, to divide rare outcomes from common ones.
+_VALLEY = 5.0
 # A floor is put where the loss, in units of 1 / c, changes this much per unit of the noise.
 _TURN = 0.7
 
@@ -86,6 +87,7 @@ class Splitter:
     def __init__(self, terms: Sequence[Term]) -> None:
         self.sampled = [term for term in terms if isinstance(term, SampledGaussianTerm)]
         self.others = [term for term in terms if not isinstance(term, SampledGaussianTerm)]
+        self._plans: dict[Edges, Plan] = {}
         self.leader = max(range(len(self.sampled)), key=lambda i: self.sampled[i].count * self.sampled[i].sampling_rate)
 
     def top(self, log_target: float) -> Edges:
@@ -104,95 +106,100 @@ class Splitter:
         """Return the log of a bound on what the edges drop."""
         return _log_sum([replace(t, edge=edge).log_dropped for t, edge in zip(self.sampled, edges, strict=True)])
 
-    def _middle(self, floor: Edges | None, ceiling: Edges, c: float | None) -> Edges | None:
-        """Return edges between, or None where there is no room.
+    def _edges_at(self, u: float, ceiling: Edges) -> Edges:
+        """Return edges where the leader has one at u, and every other term one at the same loss."""
+        lead = self.sampled[self.leader]
+        loss = lead.law.logs(np.array([u]))[0]
+        found = []
+        for i, term in enumerate(self.sampled):
+            at = u if i == self.leader else min(float(term.law.outcomes(loss)[0]), ceiling[i].middle - 0.1)
+            found.append(term.law.edge_at(at))
+        return tuple(found)
 
-        c   where the line would be too long, its tilt: the edge goes where c times the loss begins to turn
-        """
+    def plan(self, top: Edges) -> Plan:
+        """Return the estimates for all below the top."""
+        if top not in self._plans:
+            self._plans[top] = Plan(self.sampled, self.others, self.leader, [edge.middle for edge in top])
+        return self._plans[top]
+
+    def _valley(self, floor: Edges | None, ceiling: Edges, c: float) -> Edges | None:
+        """Return edges between rare large outcomes and the many small ones, where there is next to nothing; or None."""
         term = self.sampled[self.leader]
         law, s = term.law, term.noise_multiplier
         high = ceiling[self.leader].middle
         low = floor[self.leader].middle if floor is not None else -1.0
-        room = 3 * max(ceiling[self.leader].width, 0.02)
-        if high - low < 2 * room:
-            return None
-        u = np.linspace(low + room, high - room, 200)
-        at: float | None = None
-        if c is not None:
-            turned = c * law.logs(u)[1] / s
+        u = np.linspace(low, high, 300)
+        loss, share, _ = law.logs(u)
+        height = -0.5 * u * u + (1 + c) * loss
+        left, right = np.maximum.accumulate(height), np.maximum.accumulate(height[::-1])[::-1]
+        depth = np.minimum(left, right) - height
+        best = int(np.argmax(depth))
+        if depth[best] > _VALLEY:
+            # A little beyond the zero of D, where paths are free to rise, if that is still deep enough.
+            free = np.flatnonzero((share > 1 - 1e-3) & (depth > 0.6 * depth[best]) & (u >= u[best]))
+            at = float(u[free[0]]) if len(free) else float(u[best])
+        else:
+            turned = c * share / s
             reached = int(np.searchsorted(turned, min(_TURN, 0.6 * c / s)))
-            at = float(u[reached]) if 0 < reached < len(u) else None
-        if at is None:
-            # Half way, counted in the logarithm of what is dropped.
-            first = law.log_dropped(Edge(low, 0.02)) if floor is not None else 0.0
-            at = law.edge_for(0.5 * (first + law.log_dropped(ceiling[self.leader]))).middle
-            at = min(max(at, float(u[0])), float(u[-1]))
-        loss = float(law.logs(np.array([at]))[0][0])
-        edges = []
-        for i, other in enumerate(self.sampled):
-            if i != self.leader:
-                at = other.noise_multiplier * (math.log1p(math.expm1(loss) / other.sampling_rate) if loss < 500 else
-                    loss - math.log(other.sampling_rate)) + 0.5 / other.noise_multiplier
-                least = floor[i].middle + 0.1 if floor is not None else -1.0
-                at = min(max(at, least), ceiling[i].middle - 0.1)
-                if not least <= at:
-                    return None
-                edges.append(other.law.edge_at(at))
-            else:
-                edges.append(law.edge_at(at))
-        return tuple(edges)
+            if not 0 < reached < len(u):
+                return None
+            at = float(u[reached])
+        if not low + 0.3 < at < high - 0.3:
+            return None
+        return self._edges_at(at, ceiling)
 
-    def curve(self, epsilon: float, log_target: float, start: float = 1.0) -> Curve | None:
+    def curve(self, epsilon: float, log_target: float) -> Curve | None:
         """Return the curve, made for this epsilon and a delta of about this size, or None if it is not affordable."""
         top = self.top(log_target)
         left_out = [self.log_dropped(top)]
         contours: list[Contour] = []
-        todo: list[tuple[Edges | None, Edges]] = [(None, top)]
-        steepest = (-math.inf, start)
+        steepest = (-math.inf, 1.0)
+        todo: list[tuple[Edges | None, Edges, float]] = []
+        below: Edges | None = None
+        cuts = self.plan(top).cuts(epsilon, log_target + _SKIPPED, _CANCELLED)
+        for _, ceiling, c in cuts:
+            edges = top if ceiling == cuts[-1][1] else self._edges_at(ceiling, top)
+            todo.append((below, edges, c))
+            below = edges
         made = 0
         while todo:
-            floor, ceiling = todo.pop()
+            floor, ceiling, start = todo.pop()
             made += 1
             terms = self.part(floor, ceiling)
-            at = saddle(terms, epsilon, start, log_enough=log_target + _SKIPPED - 5)
+            at = least(terms, epsilon, start, log_enough=log_target + _SKIPPED)
             if at is None:
                 return None
-            start = at.c
             bound = at.log_moment + at.error - at.c * epsilon * (1 - 1e-15) + log_chernoff_factor(at.c) + 1e-12
             if bound < log_target + _SKIPPED:
                 left_out.append(bound)
                 steepest = max(steepest, (bound, at.c))
                 continue
-            most = _COST if made < _MOST_PARTS else 6 * _COST
-            contour = build(terms, at, epsilon, log_target=log_target, most_cost=most)
             middle = None
-            if contour is not None:
-                bounds = contour.evaluate(epsilon)[0]
-                scale = max(log_target, bounds.value)
-                unsure = math.exp(min(bounds.high - scale, 50.0)) - math.exp(min(bounds.low - scale, 50.0))
-                if unsure > _UNSURE and bound - scale > _CANCELLED and made < _MOST_PARTS:
-                    middle = self._middle(floor, ceiling, None)
-            elif made < _MOST_PARTS:
-                middle = self._middle(floor, ceiling, at.c)
-                if middle is None:
-                    contour = build(terms, at, epsilon, log_target=log_target, most_cost=6 * _COST)
+            contour = build(terms, at, epsilon, log_target=log_target, most_cost=_COST if made < _MOST_PARTS else 1e18)
+            if contour is None and made < _MOST_PARTS:
+                middle = self._valley(floor, ceiling, at.c)
             if middle is not None:
-                todo += [(floor, middle), (middle, ceiling)]
-            elif contour is None:
+                todo += [(floor, middle, at.c), (middle, ceiling, at.c)]
+                continue
+            if contour is None:
+                contour = build(terms, at, epsilon, log_target=log_target, most_cost=6 * _COST)
+            if contour is None:
                 return None
-            else:
-                contours.append(contour)
-                steepest = max(steepest, (contour.evaluate(epsilon)[0].value, at.c))
+            contours.append(contour)
+            steepest = max(steepest, (contour.evaluate(epsilon)[0].value, at.c))
         return Curve(tuple(contours), _log_sum(left_out), steepest[1])
 
 
 def split_log_delta(terms: Sequence[Term], epsilon: float) -> Bounds | None:
     """Return bounds on log delta(epsilon), or None."""
     splitter = Splitter(terms)
-    guess, start = -40.0, 1.0
+    guess = splitter.plan(splitter.top(-80.0)).log_delta(epsilon)
+    if guess < -60:
+        guess = splitter.plan(splitter.top(guess - 20)).log_delta(epsilon)
+    guess = min(guess, 0.0)
     best: Bounds | None = None
     for _ in range(8):
-        curve = splitter.curve(epsilon, guess, start)
+        curve = splitter.curve(epsilon, guess)
         if curve is None:
             return best
         found = curve.evaluate(epsilon)[0]
@@ -200,7 +207,6 @@ def split_log_delta(terms: Sequence[Term], epsilon: float) -> Bounds | None:
             best = found
         if found.high - found.low < 1e-9:
             return best
-        start = curve.c
         known = math.isfinite(found.value) and found.value > guess + _SKIPPED
         guess = min(found.value if known else 2 * guess + _SKIPPED, 0.0)
     return best
@@ -209,20 +215,15 @@ def split_log_delta(terms: Sequence[Term], epsilon: float) -> Bounds | None:
 def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float] | None:
     """Return (lower, upper) on the smallest epsilon >= 0 with delta(epsilon) <= exp(log_delta), or None."""
     splitter = Splitter(terms)
-    at = tilt_for(splitter.part(None, splitter.top(log_delta)), log_delta)
-    if at is None:
-        return None
-    start = at.c
-    epsilon = at.mean + _barrier(at.c)[0]
-    epsilon += (log_saddle_estimate(at, epsilon) - log_delta) / at.c
+    plan = splitter.plan(splitter.top(log_delta))
     lower, upper = 0.0, math.inf
-    if epsilon * at.c < 2:
-        curve = splitter.curve(0.0, log_delta, start)
+    epsilon = plan.epsilon(log_delta)
+    if plan.log_delta(0.0) < log_delta + 4:
+        curve = splitter.curve(0.0, log_delta)
         if curve is not None and curve.evaluate(0.0)[0].high <= log_delta:
             return 0.0, 0.0
-        epsilon = max(epsilon, 0.1 / at.c)
-    for _ in range(14):
-        curve = splitter.curve(epsilon, log_delta, start)
+    for _ in range(10):
+        curve = splitter.curve(epsilon, log_delta)
         if curve is None:
             return None
         start = curve.c

@@ -4,7 +4,7 @@ An edge at X keeps the outcome u with probability E(u) = erfc((u - X) / (sqrt 2 
 window is what one edge keeps (the ceiling), less what a lower one keeps (the floor).
 
 E is the integral of a normal density of standard deviation w, so |E(u + i r)| <= exp(r^2 / 2 w^2) E(u), and the same
-holds of 1 - E: a window's modulus on the line at height r is at most exp(r^2 / 2 w^2) times its `envelope`.
+holds of 1 - E. Away from the edge the better bound is |E(u + i r)| <= 1 + exp(r^2 / 2 w^2) (1 - E(u)).
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from privacy.numerical._terms import FloatArray
 
 # An edge is cut off so many of its widths beyond its middle.
 _REACH = 12.0
+
+# A path may pass so many widths above the middle of an edge, and rises so much per unit to either side.
+_LIFT = 4.0
+_RISE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +61,39 @@ class Window:
     floor: Edge | None = None
 
     @property
-    def bend(self) -> float:
-        """The modulus on the line at height r grows at most like exp(bend r^2 / 2), the normal density included."""
-        edges = [edge for edge in (self.ceiling, self.floor) if edge is not None]
-        return 1 + max((1 / edge.width**2 for edge in edges), default=0.0)
-
-    @property
     def edges(self) -> tuple[Edge, ...]:
         """The edges, the ceiling first."""
         return tuple(edge for edge in (self.ceiling, self.floor) if edge is not None)
+
+    def allowed_height(self, u: FloatArray) -> FloatArray:
+        """Return how high a path should pass over u: beside an edge, not above what the edge's modulus bears."""
+        height = np.full(len(u), math.inf)
+        for edge in self.edges:
+            height = np.minimum(height, _LIFT * edge.width + _RISE * np.abs(u - edge.middle))
+        return height
+
+    def log_over_cells(self, u: FloatArray, height: FloatArray) -> FloatArray:
+        """Return the log of a bound on the modulus over each cell of paths.
+
+        u        ends of the cells, shape (k,)
+        height   of the paths there, shape (paths, k)
+        """
+        if self.ceiling is None:
+            return np.zeros((len(height), len(u) - 1))
+        # Every factor at the end of the cell where it is largest.
+        high = np.maximum(height[:, 1:], height[:, :-1])
+
+        def bounds(edge: Edge) -> tuple[FloatArray, FloatArray]:
+            turned = high * high / (2 * edge.width**2)
+            kept, rest = edge.log(u)[:-1] + turned, edge.log_rest(u)[1:] + turned
+            return np.minimum(kept, np.logaddexp(0.0, rest)), rest
+
+        upper, upper_rest = bounds(self.ceiling)
+        if self.floor is None:
+            return np.asarray(upper)
+        turned = high * high / (2 * self.floor.width**2)
+        lower, lower_rest = self.floor.log(u)[:-1] + turned, self.floor.log_rest(u)[1:] + turned
+        return np.asarray(np.minimum(np.logaddexp(upper, lower), np.logaddexp(upper_rest, lower_rest)))
 
     def log(self, u: FloatArray) -> FloatArray:
         """Return the log of what is kept at u."""
