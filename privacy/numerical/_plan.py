@@ -19,7 +19,8 @@ from privacy.numerical._terms import FloatArray, Term
 # Thin parts, the ratio of neighbouring tilts, and nodes of the table.
 _LEVELS = 28
 _RATIO = 1.3
-_MOST_ENTRIES = 60_000
+# How much faster the loss may change at the ceiling of a part than at its floor.
+_TURNS = 20.0
 
 
 class Plan:
@@ -45,22 +46,39 @@ class Plan:
         chosen = np.interp(-wanted, -np.minimum.accumulate(drop), at)
         even = np.linspace(lowest, top, _LEVELS)
         self.levels: FloatArray = np.unique(np.concatenate((chosen[::2], even[::2], [top])))
-        losses = lead.law.logs(self.levels)[0]
+        losses, self._share, _ = lead.law.logs(self.levels)
         low, high = self._range(sampled, losses)
         count = max(24, int(math.log(high / low) / math.log(_RATIO)))
         self.c: FloatArray = np.geomspace(low, high, count)
-        table = np.zeros((count, len(self.levels)))
+        # For every term: how often, log of the moment below each level, and log of what each level adds.
+        self._terms: list[tuple[int, FloatArray, FloatArray]] = []
         for i, term in enumerate(sampled):
             own = self.levels if i == leader else np.minimum(term.law.outcomes(losses), ceilings[i])
-            table += self._moments(term, own)
+            self._terms.append((term.count, *self._moments(term, own)))
+        self._known = np.zeros(count)
         if others:
-            known = np.array([joint(others, float(c)).log_moment for c in self.c])
-            table += np.where(np.isfinite(known), known, math.inf)[:, None]
-        self.table = table
-        # Each level's part: what its ceiling holds less what the one before holds.
-        before = np.concatenate((np.full((count, 1), -np.inf), table[:, :-1]), axis=1)
-        self._parts = _less(table, before)
+            self._known = np.array([joint(others, float(c)).log_moment for c in self.c])
+            self._known = np.where(np.isfinite(self._known), self._known, math.inf)
         self._barrier = (1 + self.c) * np.log1p(self.c) - self.c * np.log(self.c)
+        thin = [self._parts(k)[:, :1] for k in range(len(self.levels))]
+        self._thin = np.concatenate(thin, axis=1)
+
+    def _parts(self, begin: int) -> FloatArray:
+        """Return log moments of the parts from the level before `begin` up to each level from there on."""
+        if begin == 0:
+            return np.asarray(self._known[:, None] + sum(n * below for n, below, _ in self._terms))
+        grown = np.zeros((len(self.c), len(self.levels) - begin))
+        base = self._known.copy()
+        for n, below, added in self._terms:
+            floor = below[:, begin - 1]
+            base = base + n * floor
+            share = np.logaddexp.accumulate(added[:, begin:], axis=1) - floor[:, None]
+            # log(1 + exp(share)), n times.
+            grown = grown + n * np.logaddexp(0.0, share)
+        with np.errstate(divide="ignore", over="ignore"):
+            return np.asarray(
+                base[:, None] + np.where(grown < 30, np.log(np.expm1(np.minimum(grown, 30.0))), grown)
+            )
 
     @staticmethod
     def _range(sampled: Sequence[SampledGaussianTerm], losses: FloatArray) -> tuple[float, float]:
@@ -75,36 +93,33 @@ class Plan:
         scale = min(largest, math.sqrt(spread)) if spread > 0 else largest
         return 1e-2 / max(math.sqrt(spread), largest), 3e3 / max(scale, 1e-300)
 
-    def _moments(self, term: SampledGaussianTerm, ceilings: FloatArray) -> FloatArray:
-        """Return count * log of the moment below each ceiling, shape (tilts, levels)."""
+    def _moments(self, term: SampledGaussianTerm, ceilings: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the log of the moment below each ceiling, and of what each adds, shapes (tilts, levels)."""
         law = term.law
         step = max(min(0.2, 0.5 * term.noise_multiplier), (float(ceilings[-1]) + 9) * len(self.c) / 4e5)
         u = np.arange(-9.0, float(ceilings[-1]) + step, step)
         loss = law.logs(u)[0]
         log_p = -0.5 * u * u + loss + math.log(step) - 0.5 * math.log(2 * math.pi)
-        index = np.searchsorted(u, ceilings, side="right") - 1
+        ends = np.searchsorted(u, ceilings, side="right")
         exponent = self.c[:, None] * loss[None, :]
-        found = np.empty((len(self.c), len(ceilings)))
+        logs = log_p[None, :] + exponent
+        added = np.full((len(self.c), len(ceilings)), -np.inf)
+        begin = 0
+        for k, end in enumerate(ends):
+            if end > begin:
+                block = logs[:, begin:end]
+                peak = block.max(axis=1)
+                added[:, k] = peak + np.log(np.exp(block - peak[:, None]).sum(axis=1))
+            begin = max(begin, int(end))
+        below = np.logaddexp.accumulate(added, axis=1)
         small = exponent.max(axis=1) < 30
-        p = np.exp(log_p)
-        total = float(p.sum())
         if small.any():
-            held = np.cumsum(p * np.expm1(exponent[small]), axis=1)[:, index]
-            lost = np.maximum(total - np.cumsum(p)[index], 0.0)
-            found[small] = np.log1p(np.maximum(held - lost[None, :], -1 + 1e-15))
-        if not small.all():
-            # Sums from the left, rescaled at every level so that nothing is lost below a far larger end.
-            logs = log_p[None, :] + exponent[~small]
-            running = np.full(len(logs), -np.inf)
-            begin = 0
-            for k, end in enumerate(index + 1):
-                if end > begin:
-                    block = logs[:, begin:end]
-                    peak = block.max(axis=1)
-                    running = np.logaddexp(running, peak + np.log(np.exp(block - peak[:, None]).sum(axis=1)))
-                begin = max(begin, int(end))
-                found[~small, k] = running
-        return term.count * found
+            # What the moment has more than 1, where that is little.
+            p = np.exp(log_p)
+            held = np.cumsum(p * np.expm1(exponent[small]), axis=1)[:, ends - 1]
+            lost = np.maximum(float(p.sum()) - np.cumsum(p)[ends - 1], 0.0)
+            below[small] = np.log1p(np.maximum(held - lost[None, :], -1 + 1e-15))
+        return below, added
 
     def _least(self, moments: FloatArray, epsilon: float) -> tuple[FloatArray, FloatArray]:
         """Return, for each column, the least over c of the bound, and that c."""
@@ -114,7 +129,7 @@ class Plan:
 
     def log_delta(self, epsilon: float) -> float:
         """Return an estimate of log delta(epsilon): the thin parts' bounds, summed."""
-        bounds = self._least(self._parts, epsilon)[0]
+        bounds = self._least(self._thin, epsilon)[0]
         top = float(bounds.max())
         return top + math.log(float(np.exp(bounds - top).sum())) - 1.5 if math.isfinite(top) else top
 
@@ -131,14 +146,17 @@ class Plan:
 
         Parts below exp(log_skipped) are returned as well, as thick as they come: a bound will skip them.
         """
-        thin = self._least(self._parts, epsilon)[0]
+        thin = self._least(self._thin, epsilon)[0]
         found: list[tuple[float | None, float, float]] = []
         begin = 0
         while begin < len(self.levels):
-            below = self.table[:, begin - 1 : begin] if begin else np.full((len(self.c), 1), -np.inf)
-            bounds, tilts = self._least(_less(self.table[:, begin:], below), epsilon)
+            bounds, tilts = self._least(self._parts(begin), epsilon)
             held = np.logaddexp.accumulate(thin[begin:])
-            good = (bounds - np.maximum(held, log_skipped + 8) < cancelled) | (bounds < log_skipped)
+            good = bounds - np.maximum(held, log_skipped + 8) < cancelled
+            # A line long enough for the slowly changing losses has to follow the fast ones.
+            if begin:
+                good &= self._share[begin:] < _TURNS * self._share[begin - 1]
+            good |= bounds < log_skipped
             bad = np.flatnonzero(~good)
             end = len(good) - 1 if not len(bad) else max(int(bad[0]) - 1, 0)
             found.append(
@@ -150,11 +168,3 @@ class Plan:
             )
             begin += end + 1
         return found
-
-
-def _less(more: FloatArray, less: FloatArray) -> FloatArray:
-    """Return log(exp(more) - exp(less))."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        gap = np.minimum(less - more, -1e-300)
-        out = more + np.log(-np.expm1(gap))
-    return np.where(np.isnan(out), np.inf, out)
