@@ -46,7 +46,8 @@ class _At:
     variance: float
 
 
-def _tilted(moment: Moment, edge: Edge | None) -> _At:
+def tilted(moment: Moment, edge: Edge | None) -> _At:
+    """Return one release below an edge, tilted."""
     rule = moment.rule
     assert rule is not None
     c, law = moment.c, moment.law
@@ -111,7 +112,7 @@ class SampledGaussianTerm:
         whole = moment(self.law, Window(self.edge), c, self.count)
         if whole.rule is None:
             return not_evaluable()
-        n, one = self.count, _tilted(whole, self.edge)
+        n, one = self.count, tilted(whole, self.edge)
         layers: list[Callable[[float], float]] = []
 
         def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:
@@ -134,13 +135,16 @@ class SampledGaussianTerm:
 
 @dataclass(frozen=True, slots=True)
 class SampledPart:
-    """Sums of sampled Gaussians in which every outcome is below its term's edge, and at least one beyond its floor.
+    """Sums of sampled Gaussians in which every outcome is below its term's edge, and some are beyond its floor.
 
-    The law below the edges less the law below the floors, each floor below its edge; all in the direction "remove".
+    All in the direction "remove"; each floor is below its edge.
+
+    exactly   how many outcomes are beyond the floor, for a single term; None: at least one
     """
 
     terms: tuple[SampledGaussianTerm, ...]
     floors: tuple[Edge, ...]
+    exactly: int | None = None
 
     @property
     def lattice(self) -> tuple[float, float] | None:
@@ -169,15 +173,17 @@ class SampledPart:
         if any(below.rule is None or beyond.rule is None for _, below, beyond in moments):
             return not_evaluable()
         counts = [n for n, _, _ in moments]
-        ones = [_tilted(below, floor) for (_, below, _), floor in zip(moments, self.floors, strict=True)]
-        above = [_above(beyond) for _, _, beyond in moments]
+        ones = [tilted(below, floor) for (_, below, _), floor in zip(moments, self.floors, strict=True)]
+        upper = [above(beyond) for _, _, beyond in moments]
         # Outcomes beyond the floor for each one below it, and those as shares of both.
-        gaps = [a.log_moment - one.log_moment for a, one in zip(above, ones, strict=True)]
+        gaps = [a.log_moment - one.log_moment for a, one in zip(upper, ones, strict=True)]
         if max(gaps) > 600:
             return not_evaluable()
         odds = [math.exp(gap) for gap in gaps]
         shares = [each / (1 + each) for each in odds]
         log_below = math.fsum(n * one.log_moment for n, one in zip(counts, ones, strict=True))
+        if self.exactly is not None:
+            return self._at_exactly(self.exactly, moments[0], ones[0], upper[0])
         # log of (law below the edges / law below the floors), and of that less 1.
         grown = math.fsum(n * math.log1p(each) for n, each in zip(counts, odds, strict=True))
         if grown == 0:
@@ -185,9 +191,9 @@ class SampledPart:
         log_grown = math.log(math.expm1(grown)) if grown < 600 else grown
         error = math.fsum(n * one.error for n, one in zip(counts, ones, strict=True)) + math.fsum(
             n * share * (a.error + one.error + 20 * UNIT)
-            for n, a, one, share in zip(counts, above, ones, shares, strict=True)
+            for n, a, one, share in zip(counts, upper, ones, shares, strict=True)
         ) / -math.expm1(-grown)
-        mean, variance = _blend(counts, ones, above, shares, grown)
+        mean, variance = _blend(counts, ones, upper, shares, grown)
         below_mean = math.fsum(n * one.mean for n, one in zip(counts, ones, strict=True))
 
         def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:
@@ -227,6 +233,49 @@ class SampledPart:
         return Tilted(log_below + log_grown, error, mean, variance, nodes, log_decay)
 
 
+    def _at_exactly(self, k: int, moments: tuple[int, Moment, Moment], one: _At, above: _At) -> Tilted:
+        """Return the part with k outcomes beyond the floor: binomial(n, k) T^k M^(n - k)."""
+        n, below, beyond = moments
+        if k > n:
+            return not_evaluable()
+        ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) if k > 4 else log_choose(n, k)
+        log_moment = ways + k * above.log_moment + (n - k) * one.log_moment
+        error = k * (above.error + 4 * UNIT) + (n - k) * one.error + 8 * UNIT * (abs(ways) + abs(log_moment)) + (
+            1e-15 * math.lgamma(n + 1) if k > 4 else 0.0
+        )
+
+        def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:
+            total, growth = powered(*_deviations(below, one.mean, t), n - k)
+            more, errors = powered(*_deviations(beyond, above.mean, t), k)
+            return total + more, growth + errors
+
+        def log_decay(t: float) -> float:
+            return k * min(beyond.log_bound(t), 0.0)
+
+        return Tilted(
+            log_moment,
+            error,
+            (n - k) * one.mean + k * above.mean,
+            (n - k) * one.variance + k * above.variance,
+            nodes,
+            log_decay,
+        )
+
+
+def log_choose(n: int, k: int) -> float:
+    """Return log binomial(n, k) for a small k."""
+    return math.fsum(math.log((n - i) / (i + 1)) for i in range(k))
+
+
+def log_beyond(count: int, odds: float, k: int) -> float:
+    """Return an upper bound on the log of sum over j > k of binomial(count, j) odds^j: what `exactly` up to k leave out.
+
+    At most sum over j > k of mean^j / j! with mean = count * odds <= mean^(k + 1) / (k + 1)! * exp(mean).
+    """
+    mean = count * odds
+    return (k + 1) * math.log(mean) - math.lgamma(k + 2) + mean + 1e-12 if mean > 0 else -math.inf
+
+
 def _log1p(z: ComplexArray) -> ComplexArray:
     """Return log(1 + z), accurate relative to z near 0."""
     return np.asarray(
@@ -241,7 +290,8 @@ def _expm1(z: ComplexArray) -> ComplexArray:
     return np.asarray(growth * np.cos(z.imag) - 2 * half * half + 1j * (growth + 1) * np.sin(z.imag))
 
 
-def _above(beyond: Moment) -> _At:
+def above(beyond: Moment) -> _At:
+    """Return what lies between two edges, tilted."""
     rule = beyond.rule
     assert rule is not None
     weight = np.exp(rule.log_weight - rule.log_total)

@@ -53,8 +53,8 @@ _GOAL = 38.0
 _MOST_NODES = 12_000
 _BLOCK = 32
 _LOG_ROOT = 0.5 * math.log(2 * math.pi)
-# What an edge still keeps at its end, 12 widths out.
-_LOG_END = math.log(0.5 * math.erfc(12 / math.sqrt(2)))
+# What an edge still keeps at its end, 16 widths out.
+_LOG_END = math.log(0.5 * math.erfc(16 / math.sqrt(2)))
 
 
 def log_normal_tail(x: float) -> float:
@@ -223,17 +223,21 @@ class _Stage:
         self.grid = grid = _grid(law, window, low, high, step)
         self.low, self.high = low, high
         s, q = law.noise_multiplier, law.sampling_rate
-        # The cells of the bounds: as many as are worth it.
-        stride = max(1, len(grid.u) // _CELLS)
-        chosen = np.unique(np.append(np.arange(0, len(grid.u), stride), len(grid.u) - 1))
-        self.cell = stride * grid.step
-        self.place, self.share = grid.u[chosen], grid.sigmoid[chosen]
-        self.log_ratio = grid.log_ratio[chosen]
-        self.envelope = grid.envelope[chosen] + math.log(self.cell)
-        self.normal = -0.5 * self.place**2 - _LOG_ROOT + math.log(self.cell)
-        # A straight piece of a path stays below the zero if both its ends do for the nearer of them.
+        # The cells of the bounds: as many as are worth it, narrow where D has its zero.
         zero = s * (math.log1p(-q) - math.log(q)) + 0.5 / s
-        away = np.maximum(np.abs(self.place - zero) - self.cell, 0.0)
+        stride = max(1, len(grid.u) // _CELLS)
+        near = np.flatnonzero(np.abs(grid.u - zero) < 2 * _PASS_WIDTH * s)
+        near = near[:: max(1, len(near) // _CELLS)]
+        chosen = np.unique(np.concatenate((np.arange(0, len(grid.u), stride), near, [len(grid.u) - 1])))
+        self.place, self.share = grid.u[chosen], grid.sigmoid[chosen]
+        self.cell = np.diff(self.place)
+        self.log_cell = np.log(self.cell)
+        self.log_ratio = grid.log_ratio[chosen]
+        self.envelope = grid.envelope[chosen]
+        self.normal = -0.5 * self.place**2 - _LOG_ROOT
+        # A straight piece of a path stays below the zero if both its ends do for the nearer of them.
+        wide = np.maximum(np.append(self.cell, 0.0), np.append(0.0, self.cell))
+        away = np.maximum(np.abs(self.place - zero) - wide, 0.0)
         allowed = _PASS_ANGLE * s + np.maximum(away - _PASS_WIDTH * s, 0.0)
         allowed = np.minimum(allowed, window.allowed_height(self.place))
         self.paths = tuple(
@@ -269,7 +273,7 @@ class _Paths:
         eighth = stage.cell**2 / 8
         self.curved = product / np.minimum(least[:, 1:], least[:, :-1]) * ((1 + slope * slope) * eighth / (s * s))
         self.gain = 0.5 * height * height
-        self.longer = (1 + slope * slope) * eighth + 0.5 * np.log1p(slope * slope)
+        self.longer = (1 + slope * slope) * eighth + 0.5 * np.log1p(slope * slope) + stage.log_cell
         self.longer = self.longer + window.log_over_cells(stage.place, height)
         self.lowest = np.minimum(height[:, 1:], height[:, :-1])
         # Vertical ways from the real line up to the path: at the ends of edges, and of the grid.
@@ -346,7 +350,7 @@ class Moment:
         self._real, self._height = stage.envelope + tilt, stage.normal + tilt
         narrow = max((1 / edge.width**2 for edge in window.edges), default=0.0)
         cells = np.maximum(self._real[1:], self._real[:-1])
-        cells = cells + (1 + narrow + abs(self.alpha) * stage.share_slope) * (stage.cell**2 / 8)
+        cells = cells + (1 + narrow + abs(self.alpha) * stage.share_slope) * (stage.cell**2 / 8) + stage.log_cell
         outer = cells[(stage.place[:-1] < self._range[0]) | (stage.place[1:] > self._range[1])]
         rest = _log_sum_rows(outer[None, :])[0] if len(outer) else -math.inf
         self._log_outside = float(np.logaddexp(rest, self._beyond())) + math.log(2.0)
@@ -372,7 +376,7 @@ class Moment:
         low, high = float(stage.place[0]), float(stage.place[-1])
         floor = self.window.floor
         # Left: D^alpha (alpha >= 0) only falls towards the left.
-        head = float(self._real[0]) - math.log(stage.cell)
+        head = float(self._real[0])
         if floor is None:
             # A normal tail is at most its density over the distance; D^alpha (alpha < 0) takes from the slope what it
             # takes at the end, and less beyond.
@@ -382,14 +386,15 @@ class Moment:
             # than twice the larger.
             slope = (floor.middle - low) / floor.width**2 - low
             head += math.log(2.0)
-        left = head + math.log(1 / slope + 2 * stage.cell) if slope > 0 else math.inf
+        wide = 2 * float(stage.grid.step)
+        left = head + math.log(1 / slope + wide) if slope > 0 else math.inf
         if self.window.ceiling is not None:
             return left
         # Right: the exponent falls at least with this slope, and ever faster.
         slope = high - max(alpha, 0.0) / self.law.noise_multiplier
         if slope <= 0:
             return math.inf
-        right = float(self._real[-1]) - math.log(stage.cell) + math.log(1 / slope + 2 * stage.cell)
+        right = float(self._real[-1]) + math.log(1 / slope + wide)
         return float(np.logaddexp(left, right))
 
     def _log_f_at_ends(self) -> list[float]:
@@ -399,9 +404,8 @@ class Moment:
         for edge in self.window.edges:
             log_ratio, _ = _at(self.law, edge.end)
             found.append(_LOG_END - _LOG_ROOT - 0.5 * edge.end**2 + self.alpha * log_ratio - self._log_total)
-        log_cell = math.log(self._stage.cell)
-        found.append(float(np.max(self._real[:2])) - log_cell)
-        found.append(float(np.max(self._real[-2:])) - log_cell if self.window.ceiling is None else -math.inf)
+        found.append(float(np.max(self._real[:2])))
+        found.append(float(np.max(self._height[-2:])) if self.window.ceiling is None else -math.inf)
         return found
 
     def _find_rule(self, frequency: float) -> Rule | None:
@@ -422,7 +426,7 @@ class Moment:
         ]
         step = stage.grid.step
         wrong = math.inf
-        for _ in range(6):
+        for _ in range(10):
             fold = 2 * math.pi / step
             folded = cells - fold * paths.lowest
             folded -= np.log(-np.expm1(-fold * paths.lowest))
@@ -433,14 +437,17 @@ class Moment:
             total = along
             for grown, y in ways:
                 total = np.logaddexp(total, _log_sum_rows(grown - fold * y))
-            wrong = float(total.min())
+            best = int(np.argmin(total))
+            wrong = float(total[best])
             if wrong <= -self.goal or not math.isfinite(wrong):
                 break
             # Newton's step in 1 / eta for each path; the best of them.
             reach = (weight * paths.lowest).sum(axis=1) / size
             needed = 1 / step + (np.maximum(along + self.goal + 1, 1.0)) / (2 * math.pi * reach)
             needed = np.where(np.isfinite(needed), needed, math.inf)
-            step = 1 / max(float(needed.min()), 1.03 / step)
+            # Where the way up dominates, its start sets the pace.
+            least = 1.03 if along[best] > total[best] - 1 else 1.3
+            step = 1 / max(float(needed.min()), least / step)
             if not (stage.high - stage.low) / step <= _MOST_NODES:
                 return None
         if not wrong <= -0.3 * self.goal:

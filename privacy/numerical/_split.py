@@ -15,13 +15,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from privacy.numerical._contour import Bounds, Contour, Joint, build, log_chernoff_factor
-from privacy.numerical._sampled_gaussian import SampledGaussianTerm, SampledPart
-from privacy.numerical._sampled_law import SampledLaw
+from privacy.numerical._contour import Bounds, Contour, Joint, build, joint, log_chernoff_factor
+from privacy.numerical._sampled_gaussian import SampledGaussianTerm, SampledPart, above, log_beyond, tilted
+from privacy.numerical._sampled_law import SampledLaw, moment
 from privacy.numerical._plan import Plan
 from privacy.numerical._solve import enclose, least, newton
 from privacy.numerical._terms import Term
-from privacy.numerical._window import Edge
+from privacy.numerical._window import Edge, Window
 
 # Logs, relative to delta: what the last edge may drop, what a part may be that is not looked at, what may be unknown.
 _DROPPED = -25.0
@@ -73,6 +73,16 @@ def _log_sum(logs: Sequence[float]) -> float:
     return top + math.log(math.fsum(math.exp(x - top) for x in logs))
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Outcomes below the ceiling, some (or exactly so many) beyond the floor; c is about its tilt."""
+
+    floor: Edges | None
+    ceiling: Edges
+    c: float
+    exactly: int | None = None
+
+
 @lru_cache(maxsize=512)
 def _edge(law: SampledLaw, log_probability: float) -> Edge:
     return law.edge_for(log_probability)
@@ -97,10 +107,10 @@ class Splitter:
             _edge(term.law, log_target + _DROPPED - share - math.log(term.count)) for term in self.sampled
         )
 
-    def part(self, floor: Edges | None, ceiling: Edges) -> list[Term]:
+    def part(self, floor: Edges | None, ceiling: Edges, exactly: int | None = None) -> list[Term]:
         """Return the terms of the part between edges; without a floor, all that lies below the ceiling."""
         below = tuple(replace(term, edge=edge) for term, edge in zip(self.sampled, ceiling, strict=True))
-        return [*self.others, *below] if floor is None else [*self.others, SampledPart(below, floor)]
+        return [*self.others, *below] if floor is None else [*self.others, SampledPart(below, floor, exactly)]
 
     def log_dropped(self, edges: Edges) -> float:
         """Return the log of a bound on what the edges drop."""
@@ -148,25 +158,62 @@ class Splitter:
             return None
         return self._edges_at(at, ceiling)
 
+    def _divide(self, part: _Part, at: Joint, epsilon: float, log_target: float) -> tuple[list[_Part], float] | None:
+        """Return smaller parts, and the log of a bound on what they leave out; or None if there is no way."""
+        if part.exactly is not None:
+            return None
+        middle = self._valley(part.floor, part.ceiling, at.c) if part.floor is None else None
+        if middle is not None:
+            return [_Part(part.floor, middle, at.c), _Part(middle, part.ceiling, at.c)], -math.inf
+        if part.floor is not None and len(self.sampled) == 1:
+            return self._by_hits(part, at, epsilon, log_target)
+        return None
+
+    def _by_hits(self, part: _Part, at: Joint, epsilon: float, log_target: float) -> tuple[list[_Part], float] | None:
+        """Divide a part by how many outcomes are beyond its floor: each number has a tilt of its own."""
+        assert part.floor is not None
+        (term,), (floor,), (ceiling,) = self.sampled, part.floor, part.ceiling
+        known = []
+        for c in at.c * np.geomspace(0.5, 1.15, 9):
+            below = moment(term.law, Window(floor), float(c), term.count)
+            beyond = moment(term.law, Window(ceiling, floor), float(c), 1)
+            if below.rule is not None and beyond.rule is not None:
+                one, other = tilted(below, floor), above(beyond)
+                others = joint(self.others, float(c))
+                log_below = term.count * (one.log_moment + one.error) + others.log_moment + others.error
+                odds = math.exp(min(other.log_moment + other.error - one.log_moment + one.error, 300.0)) * (1 + 1e-9)
+                known.append((float(c), log_below - c * epsilon + log_chernoff_factor(float(c)), odds))
+        if not known:
+            return None
+        parts = []
+        for k in range(1, 8):
+            # The single terms of the sum steer; what is beyond them is bounded.
+            c = min(known, key=lambda one: one[1] + k * math.log(max(term.count * one[2], 1e-300)))[0]
+            parts.append(_Part(part.floor, part.ceiling, c, k))
+            left = min(start + log_beyond(term.count, odds, k) for _, start, odds in known)
+            if left < log_target + _SKIPPED:
+                return parts, left
+        return None
+
     def curve(self, epsilon: float, log_target: float) -> Curve | None:
         """Return the curve, made for this epsilon and a delta of about this size, or None if it is not affordable."""
         top = self.top(log_target)
         left_out = [self.log_dropped(top)]
         contours: list[Contour] = []
         steepest = (-math.inf, 1.0)
-        todo: list[tuple[Edges | None, Edges, float]] = []
+        todo: list[_Part] = []
         below: Edges | None = None
         cuts = self.plan(top).cuts(epsilon, log_target + _SKIPPED, _CANCELLED)
         for _, ceiling, c in cuts:
             edges = top if ceiling == cuts[-1][1] else self._edges_at(ceiling, top)
-            todo.append((below, edges, c))
+            todo.append(_Part(below, edges, c))
             below = edges
         made = 0
         while todo:
-            floor, ceiling, start = todo.pop()
+            part = todo.pop()
             made += 1
-            terms = self.part(floor, ceiling)
-            at = least(terms, epsilon, start, log_enough=log_target + _SKIPPED)
+            terms = self.part(part.floor, part.ceiling, part.exactly)
+            at = least(terms, epsilon, part.c, log_enough=log_target + _SKIPPED)
             if at is None:
                 return None
             bound = at.log_moment + at.error - at.c * epsilon * (1 - 1e-15) + log_chernoff_factor(at.c) + 1e-12
@@ -174,15 +221,15 @@ class Splitter:
                 left_out.append(bound)
                 steepest = max(steepest, (bound, at.c))
                 continue
-            middle = None
-            contour = build(terms, at, epsilon, log_target=log_target, most_cost=_COST if made < _MOST_PARTS else 1e18)
-            if contour is None and made < _MOST_PARTS:
-                middle = self._valley(floor, ceiling, at.c)
-            if middle is not None:
-                todo += [(floor, middle, at.c), (middle, ceiling, at.c)]
-                continue
-            if contour is None:
-                contour = build(terms, at, epsilon, log_target=log_target, most_cost=6 * _COST)
+            more = made < _MOST_PARTS
+            contour = build(terms, at, epsilon, log_target=log_target, most_cost=_COST if more else 4 * _COST)
+            if contour is None and more:
+                found = self._divide(part, at, epsilon, log_target)
+                if found is not None:
+                    todo += found[0]
+                    left_out.append(found[1])
+                    continue
+                contour = build(terms, at, epsilon, log_target=log_target, most_cost=4 * _COST)
             if contour is None:
                 return None
             contours.append(contour)

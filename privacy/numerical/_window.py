@@ -1,6 +1,6 @@
 """Windows over the outcomes of a release: which outcomes are kept, smoothly, so that what is kept stays analytic.
 
-An edge at X keeps the outcome u with probability E(u) = erfc((u - X) / (sqrt 2 w)) / 2, and nothing beyond X + 12 w. A
+An edge at X keeps the outcome u with probability E(u) = erfc((u - X) / (sqrt 2 w)) / 2, and nothing beyond X + 16 w. A
 window is what one edge keeps (the ceiling), less what a lower one keeps (the floor).
 
 E is the integral of a normal density of standard deviation w, so |E(u + i r)| <= exp(r^2 / 2 w^2) E(u), and the same
@@ -17,7 +17,7 @@ import numpy as np
 from privacy.numerical._terms import FloatArray
 
 # An edge is cut off so many of its widths beyond its middle.
-_REACH = 12.0
+_REACH = 16.0
 
 # A path may pass so many widths above the middle of an edge, and rises so much per unit to either side.
 _LIFT = 4.0
