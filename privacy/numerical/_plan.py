@@ -19,6 +19,8 @@ from privacy.numerical._terms import FloatArray, Term
 # Thin parts, the ratio of neighbouring tilts, and nodes of the table.
 _LEVELS = 28
 _RATIO = 1.3
+# The share of D from which on the loss counts as linear in the outcome.
+_LINEAR = 0.8
 # How much faster the loss may change at the ceiling of a part than at its floor.
 _TURNS = 20.0
 
@@ -159,6 +161,10 @@ class Plan:
             good |= bounds < log_skipped
             bad = np.flatnonzero(~good)
             end = len(good) - 1 if not len(bad) else max(int(bad[0]) - 1, 0)
+            if self._share[begin + end] > _LINEAR:
+                # Where the loss is linear its tail is a normal one: no edge there, at most one where it begins.
+                linear = int(np.searchsorted(self._share, _LINEAR))
+                end = linear - begin if end < len(good) - 1 and linear > begin + 1 else len(good) - 1
             found.append(
                 (
                     float(self.levels[begin - 1]) if begin else None,

@@ -28,6 +28,8 @@ _DROPPED = -25.0
 _SKIPPED = -25.0
 # Digits, as a log, that a line may cancel before its part is split.
 _CANCELLED = 10.0
+# The share of D from which on the loss is taken as linear in the outcome.
+_LINEAR = 0.3
 # Within so much of the wanted log delta Newton's method is trusted.
 _NEAR = 8.0
 
@@ -158,16 +160,37 @@ class Splitter:
             return None
         return self._edges_at(at, ceiling)
 
-    def _divide(self, part: _Part, at: Joint, epsilon: float, log_target: float) -> tuple[list[_Part], float] | None:
-        """Return smaller parts, and the log of a bound on what they leave out; or None if there is no way."""
+    def _divide(
+        self, part: _Part, at: Joint, epsilon: float, log_target: float, *, cancelled: bool
+    ) -> tuple[list[_Part], float] | None:
+        """Return smaller parts, and the log of a bound on what they leave out; or None if there is no way.
+
+        cancelled   whether the part's line is affordable, but cancels too many digits
+        """
         if part.exactly is not None:
             return None
-        middle = self._valley(part.floor, part.ceiling, at.c) if part.floor is None else None
-        if middle is not None:
-            return [_Part(part.floor, middle, at.c), _Part(middle, part.ceiling, at.c)], -math.inf
+        lead = self.sampled[self.leader].law
         if part.floor is not None and len(self.sampled) == 1:
-            return self._by_hits(part, at, epsilon, log_target)
-        return None
+            # Where the loss is linear in the outcome, it is the number of large outcomes that spreads the part.
+            share = float(lead.logs(np.array([part.floor[0].middle]))[1][0])
+            if share > _LINEAR:
+                return self._by_hits(part, at, epsilon, log_target)
+        middle = self._valley(part.floor, part.ceiling, at.c) if part.floor is None and not cancelled else None
+        if middle is None:
+            middle = self._half(part.floor, part.ceiling)
+        if middle is None:
+            return None
+        return [_Part(part.floor, middle, at.c), _Part(middle, part.ceiling, at.c)], -math.inf
+
+    def _half(self, floor: Edges | None, ceiling: Edges) -> Edges | None:
+        """Return edges half way between two, counted in the logarithm of what is dropped; None without room."""
+        law = self.sampled[self.leader].law
+        high = ceiling[self.leader].middle
+        low = floor[self.leader].middle if floor is not None else 1.0
+        drop = 0.5 * (law.log_dropped_at(low) + law.log_dropped_at(high))
+        at = law.edge_for(drop).middle
+        room = 6 * ceiling[self.leader].width
+        return self._edges_at(at, ceiling) if low + room < at < high - room else None
 
     def _by_hits(self, part: _Part, at: Joint, epsilon: float, log_target: float) -> tuple[list[_Part], float] | None:
         """Divide a part by how many outcomes are beyond its floor: each number has a tilt of its own."""
@@ -223,17 +246,20 @@ class Splitter:
                 continue
             more = made < _MOST_PARTS
             contour = build(terms, at, epsilon, log_target=log_target, most_cost=_COST if more else 4 * _COST)
-            if contour is None and more:
-                found = self._divide(part, at, epsilon, log_target)
+            value = -math.inf if contour is None else contour.evaluate(epsilon)[0].value
+            cancelled = contour is not None and bound - max(value, log_target) > _CANCELLED
+            if more and (contour is None or cancelled):
+                found = self._divide(part, at, epsilon, log_target, cancelled=cancelled)
                 if found is not None:
                     todo += found[0]
                     left_out.append(found[1])
                     continue
-                contour = build(terms, at, epsilon, log_target=log_target, most_cost=4 * _COST)
+                if contour is None:
+                    contour = build(terms, at, epsilon, log_target=log_target, most_cost=4 * _COST)
             if contour is None:
                 return None
             contours.append(contour)
-            steepest = max(steepest, (contour.evaluate(epsilon)[0].value, at.c))
+            steepest = max(steepest, (value, at.c))
         return Curve(tuple(contours), _log_sum(left_out), steepest[1])
 
 
