@@ -68,7 +68,8 @@ class Plan:
     def _parts(self, begin: int) -> FloatArray:
         """Return log moments of the parts from the level before `begin` up to each level from there on."""
         if begin == 0:
-            return np.asarray(self._known[:, None] + sum(n * below for n, below, _ in self._terms))
+            with np.errstate(invalid="ignore"):
+                return np.asarray(self._known[:, None] + sum(n * below for n, below, _ in self._terms))
         grown = np.zeros((len(self.c), len(self.levels) - begin))
         base = self._known.copy()
         for n, below, added in self._terms:
@@ -77,10 +78,9 @@ class Plan:
             share = np.logaddexp.accumulate(added[:, begin:], axis=1) - floor[:, None]
             # log(1 + exp(share)), n times.
             grown = grown + n * np.logaddexp(0.0, share)
-        with np.errstate(divide="ignore", over="ignore"):
-            return np.asarray(
-                base[:, None] + np.where(grown < 30, np.log(np.expm1(np.minimum(grown, 30.0))), grown)
-            )
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            found = base[:, None] + np.where(grown < 30, np.log(np.expm1(np.minimum(grown, 30.0))), grown)
+        return np.where(np.isnan(found), math.inf, found)
 
     @staticmethod
     def _range(sampled: Sequence[SampledGaussianTerm], losses: FloatArray) -> tuple[float, float]:
