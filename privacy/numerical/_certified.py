@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from privacy.numerical._atoms import AtomSum
 from privacy.numerical._grid import grid_epsilon, grid_log_delta
 from privacy.numerical._moments import chernoff_epsilon, chernoff_log_delta
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
 from privacy.numerical._solve import curve_at, epsilon_at
-from privacy.numerical._terms import GaussianTerm, Term
+from privacy.numerical._sums import sum_epsilon, sum_log_delta
+from privacy.numerical._terms import GaussianTerm, LaplaceTerm, Term
 from privacy.numerical._translate import Composition
 
 Interval = tuple[float, float]
@@ -63,8 +63,8 @@ def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, fl
     single = _single_sampled(terms)
     if single is not None:
         return _sampled_once(single, epsilon)
-    if len(terms) > 1 and (atoms := AtomSum.of(terms)) is not None:
-        low, high = atoms.log_delta(epsilon)
+    if _summable(terms) and (summed := sum_log_delta(terms, epsilon)) is not None:
+        low, high = summed
         return low, high, _one_minus(high) - _FEW_ULPS, min(0.0, _one_minus(low) + _FEW_ULPS)
     found = curve_at(terms, epsilon)
     if found is not None and found[0].high - found[0].low <= _GOOD:
@@ -158,6 +158,11 @@ def _log_total_variation(terms: tuple[Term, ...]) -> float:
     return _log(total)
 
 
+def _summable(terms: tuple[Term, ...]) -> bool:
+    # One two-valued loss alone lies on a lattice, where the line needs one period only.
+    return len(terms) > 1 or isinstance(terms[0], LaplaceTerm)
+
+
 def _single_sampled(terms: tuple[Term, ...]) -> SampledGaussianTerm | None:
     if len(terms) == 1 and isinstance(terms[0], SampledGaussianTerm) and terms[0].count == 1:
         return terms[0]
@@ -233,8 +238,8 @@ def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
         if single.direction == "remove":
             return _sampled_once_epsilon(single, log_delta)
         return _bisect(lambda epsilon: _sampled_once(single, epsilon)[:2], log_delta, single)
-    if len(terms) > 1 and (atoms := AtomSum.of(terms)) is not None:
-        return atoms.epsilon(log_delta)
+    if _summable(terms) and (summed := sum_epsilon(terms, log_delta)) is not None:
+        return summed
     if _log_total_variation(terms) <= log_delta:
         return 0.0, 0.0
     found = epsilon_at(terms, log_delta)

@@ -165,7 +165,7 @@ def epsilon_at(terms: Sequence[Term], log_delta: float) -> tuple[float, float] |
 
     None: no line is affordable, and a coarser method has to answer.
     """
-    at = _tilt_for(terms, log_delta)
+    at = tilt_for(terms, log_delta)
     if at is None:
         return None
     guess = at.mean + _barrier(at.c)[0]
@@ -210,7 +210,9 @@ def _retry(terms: Sequence[Term], contour: Contour, log_delta: float) -> tuple[f
     return 0.0, _enclose(contour, 0.0, log_delta)[1]
 
 
-def _tilt_for(terms: Sequence[Term], log_delta: float) -> Joint | None:
+def tilt_for(terms: Sequence[Term], log_delta: float) -> Joint | None:
+    """Return the composition tilted so that the estimate of delta at the tilt's own epsilon is about exp(log_delta)."""
+
     # As c grows, the saddle-point estimate of delta at its own epsilon falls: find the c of the wanted delta.
     def slope(at: Joint) -> float:
         if not math.isfinite(at.log_moment):
