@@ -50,7 +50,7 @@ def two_valued(terms: Sequence[Term]) -> list[AtomsTerm] | None:
 class AtomSum:
     """The law of a sum of two-valued losses at one tilt; see `_explicit` for how it becomes bounds."""
 
-    def __init__(self, terms: Sequence[AtomsTerm], c: float, inner: Sequence[int]) -> None:
+    def __init__(self, terms: Sequence[AtomsTerm], c: float, inner: set[int]) -> None:
         self.c = c = min(c, most_tilt(terms))
         windows = [tilted_window(term, c) for term in terms]
         parts = [term.at(c) for term in terms]

@@ -20,8 +20,8 @@ from privacy.numerical._terms import UNIT
 # What numbers too small for doubles may hide in S, far from where the tilt belongs.
 _LOG_UNDERFLOW = -660.0
 
-# Newton's last step, relative to epsilon, that need not be checked: the next one would be about its square.
-_LAST_STEP = 1e-7
+# Newton's last step times what log delta was wrong before it, relative to epsilon: about what is wrong after it.
+_LAST_STEP = 1e-13
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def epsilon_between(law: TiltedSum, log_delta: float, guess: float) -> tuple[flo
             break
         if right - left <= 4 * known.slip:
             break
-        if abs(step) <= _LAST_STEP * x and left <= x + step <= right:
+        if abs(step * excess) <= _LAST_STEP * x and left <= x + step <= right:
             x += step
             break
         if left < x + step < right:

@@ -8,8 +8,8 @@ uniform numbers on [0, 1]. With y = epsilon / (2 e) + n / 2, J the first integer
 
     S = sum over k of b_k sum over j of b_(n-k)(j) E_k[exp(-2 e c w) (1 - exp(-2 e w))+],   w = j + X - y,
 
-where b_k are binomial probabilities of the tilted share tanh(a e) / (2 a + tanh(a e)), b_m(j) those of r, and E_k weighs
-X by exp(2 a e X). Every y - j has the same fractional part, so the partial expectations (j < J) need one table for all
+where b_k are binomial probabilities of the tilted share tanh(a e) / (2 a + tanh(a e)), b_m(j) those of r, and E_k
+weighs X by exp(2 a e X). Every y - j has the same fractional part, so the partial expectations (j < J) need one table for all
 k and j (`_splines`). For j >= J all of X counts, and the sum over j passes from m = n - k to m + 1 by Pascal's rule.
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from privacy.numerical._binomial import Window, binomial, binomial_error, edges, expit, window
 from privacy.numerical._explicit import Accuracy
+from privacy.numerical._laplace_law import laplace_moment, log_growth
 from privacy.numerical._splines import partial_integrals, relative_error
 from privacy.numerical._terms import UNIT, FloatArray, LaplaceTerm, Term
 
@@ -53,7 +54,7 @@ class LaplaceSum:
         reach = max(abs(first - mean), abs(last - mean)) + most + 1
         self.accuracy = Accuracy(
             log_moment=n * log_moment,
-            error=n * wrong
+            error=n * wrong * UNIT
             + between.error
             # Of probabilities below exp(-700) relative to the rest nothing is asked.
             + binomial_error(reach, 80.0, 4 * UNIT * logit)
@@ -141,41 +142,3 @@ class LaplaceSum:
             factor = np.where(wanted, k * (twice - log_growth(twice)) - 2 * c * e * left, -np.inf)
             sums = [np.sum(chance * np.exp(factor + np.log(part)), axis=1) for part in parts]
         return sums[0], sums[1]
-
-
-def log_growth(x: float) -> float:
-    """Return log((exp(x) - 1) / x), x > 0: the log of the mean of exp(x U), U uniform on [0, 1]."""
-    if x > 1:
-        return x + math.log1p(-math.exp(-x)) - math.log(x)
-    # x / 2 + log(sinh(x / 2) / (x / 2)), relatively accurate down to 0.
-    square, term, total = 0.25 * x * x, 1.0, 0.0
-    for m in range(1, 12):
-        term *= square / (2 * m * (2 * m + 1))
-        total += term
-    return 0.5 * x + math.log1p(total)
-
-
-def laplace_moment(e: float, c: float) -> tuple[float, float]:
-    """Return K(c) of one release and a bound on its error.
-
-    exp(K(c)) - 1 = exp(-e / 2) (2 sinh((1 + c) e / 2) sinh(c e / 2) + (e / 2) (s(a e) - s(e / 2))), s(x) = sinh(x) / x:
-    positive numbers, the last difference as a power series; for large e the formula of LaplaceTerm loses nothing.
-    """
-    if e >= 2 or c * e >= 2:
-        if c * e < 500:
-            grown = ((1 + c) * math.expm1(c * e) + c * math.expm1(-(1 + c) * e)) / (1 + 2 * c)
-            value = math.log1p(grown)
-        else:
-            value = c * e + math.log((1 + c) / (1 + 2 * c))
-        return value, UNIT * (8 * min(value, 1.0) + 4 * value + 4 * c * e)
-    x, y = ((c + 0.5) * e) ** 2, (0.5 * e) ** 2
-    gap = c * (1 + c) * e * e
-    difference, power, factorial, total = 0.0, 1.0, 1.0, 0.0
-    for m in range(1, 24):
-        # x^m - y^m from x^(m-1) - y^(m-1).
-        difference, power = x * difference + power * gap, power * y
-        factorial *= 2 * m * (2 * m + 1)
-        total += difference / factorial
-    grown = math.exp(-0.5 * e) * (2 * math.sinh(0.5 * (1 + c) * e) * math.sinh(0.5 * c * e) + 0.5 * e * total)
-    value = math.log1p(grown)
-    return value, UNIT * 24 * value

@@ -5,8 +5,8 @@ f          in [0, 1), the fractional part of all points z = i + f
 sinh part  int over x > z of 2 sinh(e (x - z)) N_k(x) dx, the decaying part with exp(-e (x - z)); both are given times
            exp(-e (k - z))
 
-N_k(x) = (x N_(k-1)(x) + (k - x) N_(k-1)(x - 1)) / (k - 1) adds no negative numbers within [0, k]. The interval [z, k] is
-cut at the integers and at z + integers. On a piece of length u <= 1 a Gauss-Legendre rule of q nodes integrates N_k
+N_k(x) = (x N_(k-1)(x) + (k - x) N_(k-1)(x - 1)) / (k - 1) adds no negative numbers within [0, k]. The interval [z, k]
+is cut at the integers and at z + integers. On a piece of length u <= 1 a Gauss-Legendre rule of q nodes integrates N_k
 times any polynomial of degree 2 q - k exactly, and exp(-e u) and sinh(e u) / u are close to such polynomials: relative
 to their least values their Chebyshev series end with at most 2 exp(e / 2) sum over m > d of I_m(e / 2). As N_k, the
 weights and the kernels are positive, that is a relative error of the integral.
