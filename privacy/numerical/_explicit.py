@@ -18,7 +18,7 @@ from privacy.numerical._contour import log_chernoff_factor
 from privacy.numerical._terms import UNIT
 
 # What numbers too small for doubles may hide in S, far from where the tilt belongs.
-_LOG_UNDERFLOW = -660.0
+LOG_UNDERFLOW = -660.0
 
 # Newton's last step times what log delta was wrong before it, relative to epsilon: about what is wrong after it.
 _LAST_STEP = 1e-13
@@ -52,50 +52,80 @@ class TiltedSum(Protocol):
         """Return log S(epsilon) and the slope of log delta, which is approximate: it steers."""
 
 
-def log_delta_between(law: TiltedSum, epsilon: float) -> tuple[float, float]:
+class Curve(Protocol):
+    """A privacy curve near one epsilon.
+
+    top    no loss exceeds it
+    slip   how finely epsilon can be told
+    """
+
+    top: float
+    slip: float
+
+    def value(self, epsilon: float) -> tuple[float, float]:
+        """Return log delta(epsilon), -inf also where doubles cannot hold it, and its slope: they steer."""
+
+    def low(self, epsilon: float) -> float:
+        """Return a lower bound on log delta(epsilon)."""
+
+    def high(self, epsilon: float) -> float:
+        """Return an upper bound on log delta(epsilon)."""
+
+
+class SummedCurve:
+    """The curve of a tilted sum."""
+
+    def __init__(self, law: TiltedSum) -> None:
+        self._law = law
+        self.top, self.slip = law.accuracy.top, law.accuracy.slip
+
+    def value(self, epsilon: float) -> tuple[float, float]:
+        """Return log delta(epsilon) and its slope."""
+        log_sum, slope = self._law.log_sum(epsilon)
+        return self._law.accuracy.log_moment - self._law.c * epsilon + log_sum, slope
+
+    def low(self, epsilon: float) -> float:
+        """Return a lower bound on log delta(epsilon)."""
+        at = epsilon + self.slip
+        return self.value(at)[0] - self._doubt(at)
+
+    def high(self, epsilon: float) -> float:
+        """Return an upper bound on log delta(epsilon)."""
+        law, at = self._law, epsilon - self.slip
+        scale = law.accuracy.log_moment - law.c * at + self._doubt(at)
+        kept, lost = law.log_sum(at)[0], max(law.accuracy.log_lost + log_chernoff_factor(law.c), LOG_UNDERFLOW)
+        top = max(kept, lost)
+        return min(0.0, scale + top + math.log1p(math.exp(min(kept, lost) - top)) + UNIT)
+
+    def _doubt(self, epsilon: float) -> float:
+        law, known = self._law, self._law.accuracy
+        # The tilt took the losses at their exact places, the kernel at the rounded ones.
+        return known.error + law.c * known.slip + UNIT * (8 + 2 * abs(known.log_moment) + 2 * abs(law.c * epsilon))
+
+
+def log_delta_between(curve: Curve, epsilon: float) -> tuple[float, float]:
     """Return bounds on log delta(epsilon)."""
-    if epsilon > law.accuracy.top + law.accuracy.slip:
+    if epsilon > curve.top + curve.slip:
         return -math.inf, -math.inf
-    return _low(law, epsilon), _high(law, epsilon)
+    return curve.low(epsilon), curve.high(epsilon)
 
 
-def _doubt(law: TiltedSum, epsilon: float) -> float:
-    known = law.accuracy
-    # The tilt took the losses at their exact places, the kernel at the rounded ones.
-    return known.error + law.c * known.slip + UNIT * (8 + 2 * abs(known.log_moment) + 2 * abs(law.c * epsilon))
-
-
-def _low(law: TiltedSum, epsilon: float) -> float:
-    at = epsilon + law.accuracy.slip
-    return law.accuracy.log_moment - law.c * at + law.log_sum(at)[0] - _doubt(law, at)
-
-
-def _high(law: TiltedSum, epsilon: float) -> float:
-    at = epsilon - law.accuracy.slip
-    scale = law.accuracy.log_moment - law.c * at + _doubt(law, at)
-    kept, lost = law.log_sum(at)[0], max(law.accuracy.log_lost + log_chernoff_factor(law.c), _LOG_UNDERFLOW)
-    top = max(kept, lost)
-    return min(0.0, scale + top + math.log1p(math.exp(min(kept, lost) - top)) + UNIT)
-
-
-def epsilon_between(law: TiltedSum, log_delta: float, guess: float) -> tuple[float, float]:
+def epsilon_between(curve: Curve, log_delta: float, guess: float) -> tuple[float, float]:
     """Return bounds on the smallest epsilon >= 0 with delta(epsilon) <= exp(log_delta), starting from a guess."""
-    known = law.accuracy
-    left, right = 0.0, max(known.top, 0.0) + known.slip
+    top, slip = curve.top, curve.slip
+    left, right = 0.0, max(top, 0.0) + slip
     x = min(max(guess, 0.0), right)
     slope = -1.0
     for _ in range(60):
-        log_sum, slope = law.log_sum(x)
-        excess = known.log_moment - law.c * x + log_sum - log_delta
+        value, slope = curve.value(x)
+        excess = value - log_delta
         # Nothing below the largest loss: nothing that doubles can hold.
-        if excess > 0 or (log_sum == -math.inf and x < known.top - known.slip):
+        if excess > 0 or (value == -math.inf and x < top - slip):
             left = x
         else:
             right = x
         step = _step(excess, slope)
-        if x == 0.0 and excess <= 0:
-            break
-        if right - left <= 4 * known.slip:
+        if (x == 0.0 and excess <= 0) or right - left <= 4 * slip:
             break
         if abs(step * excess) <= _LAST_STEP * x and left <= x + step <= right:
             x += step
@@ -104,13 +134,13 @@ def epsilon_between(law: TiltedSum, log_delta: float, guess: float) -> tuple[flo
             x += step
         elif x + step <= 0 == left:
             x = 0.0
-        elif right > known.top > left + 4 * known.slip:
-            x = known.top - 2 * known.slip
+        elif right > top > left + 4 * slip:
+            x = top - 2 * slip
         else:
             x = 0.5 * (left + right)
-    if x <= known.slip and _high(law, 0.0) <= log_delta:
+    if x <= slip and curve.high(0.0) <= log_delta:
         return 0.0, 0.0
-    return _enclose(law, x, slope, log_delta)
+    return _enclose(curve, x, slope, log_delta)
 
 
 def _step(excess: float, slope: float) -> float:
@@ -120,27 +150,30 @@ def _step(excess: float, slope: float) -> float:
     return excess / -slope if abs(excess) < 3 else -math.expm1(min(-excess, 600.0)) / -slope
 
 
-def _enclose(law: TiltedSum, x: float, slope: float, log_delta: float) -> tuple[float, float]:
+def _enclose(curve: Curve, x: float, slope: float, log_delta: float) -> tuple[float, float]:
     # The certificate: delta is decreasing, so one bound at one point decides each side.
-    known = law.accuracy
     doubt = 4e-16 * (1 + abs(log_delta))  # of the logarithm of what the caller named
-    wide = (_doubt(law, x) + doubt) / max(-slope, 1e-300) if slope < 0 else 0.0
-    first = min(wide, 0.1 * x) + 2 * known.slip + 2e-15 * x + 1e-300
-    lower, upper = 0.0, max(known.top, 0.0) + known.slip
-    step = first
+    lower, upper = 0.0, max(curve.top, 0.0) + curve.slip
+    least = 2 * curve.slip + 2e-15 * x + 1e-300
+    step = _first_step(curve.high(x) - log_delta + doubt, slope, x) + least
     for _ in range(40):
         if x + step >= upper:
             break
-        if _high(law, x + step) <= log_delta - doubt:
+        if curve.high(x + step) <= log_delta - doubt:
             upper = x + step
             break
         step *= 3
-    step = first
+    step = _first_step(log_delta + doubt - curve.low(x), slope, x) + least
     for _ in range(40):
         if step >= x:
             break
-        if _low(law, x - step) >= log_delta + doubt:
+        if curve.low(x - step) >= log_delta + doubt:
             lower = x - step
             break
         step *= 3
     return lower, upper
+
+
+def _first_step(excess: float, slope: float, x: float) -> float:
+    # A little more than what the bound at x is off, at the slope there.
+    return min(1.05 * max(excess, 0.0) / -slope, 0.1 * x) if slope < 0 and math.isfinite(excess) else 0.0
