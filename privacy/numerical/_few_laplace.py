@@ -31,13 +31,16 @@ import numpy as np
 
 from privacy.numerical._atoms import tilted_window
 from privacy.numerical._binomial import edges, window
-from privacy.numerical._contour import Contour, build, joint
+from privacy.numerical._contour import Contour, build, joint, log_chernoff_factor
 from privacy.numerical._explicit import LOG_UNDERFLOW
 from privacy.numerical._laplace_law import TiltedLaplace, tilted_laplace
 from privacy.numerical._terms import UNIT, AtomsTerm, ComplexArray, FloatArray, LaplaceTerm, Term, Tilted, not_evaluable
 
 _MOST_OUTCOMES = 150_000
 _LOG_LOST = -42.0
+
+# If all losses are at an end with less than this probability, in logs, the line through the whole converges.
+_LOG_ENDS = -37.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +144,17 @@ class FewLaplaceCurve:
     """The curve of Laplace releases and two-valued losses, near one epsilon."""
 
     def __init__(
-        self, laplaces: Sequence[LaplaceTerm], atoms: Sequence[AtomsTerm], c: float, order: int, contour: Contour | None
+        self,
+        laplaces: Sequence[LaplaceTerm],
+        atoms: Sequence[AtomsTerm],
+        c: float,
+        order: int,
+        rest: Contour | float,
     ) -> None:
-        self._c, self._order, self._contour = c, order, contour
+        # rest: the line of what has more than `order` losses between, or the log of its tilted probability.
+        self._c, self._order = c, order
+        self._contour = None if isinstance(rest, float) else rest
+        self._neglected = math.exp(rest + log_chernoff_factor(c)) if isinstance(rest, float) else 0.0
         terms = (*laplaces, *atoms)
         whole = joint(terms, c)
         self._log_moment = whole.log_moment
@@ -169,13 +180,13 @@ class FewLaplaceCurve:
             keep = weight > math.exp(_LOG_LOST) / len(weight)
             lost += float(np.sum(weight[~keep])) * 1.001
             loss, sign, weight = loss[keep], sign[keep], weight[keep]
-        self._loss, self._weight = loss, weight * math.exp(log_ends)
+        self._loss, sign, weight = _sorted(loss, sign, weight * math.exp(log_ends))
         symmetric = [np.ones(len(loss)), sign]
         for k in range(2, order + 1):
             symmetric.append((sign * symmetric[k - 1] - (total - k + 2) * symmetric[k - 2]) / k)
-        self._symmetric = symmetric[: order + 1]
+        self._weighted = np.stack(symmetric[: order + 1]) * weight
         self._error = error + UNIT * (64 + 8 * total)
-        self.slip = sum(term.count * _widest(term) * (_error(term) + 4 * UNIT) for term in terms) + 4 * UNIT
+        self.slip = _slip(terms)
         self.top = math.fsum(term.count * _highest(term) for term in terms)
         # 2 exp(-a w) T_k(w / 2) <= 2 (2 c)^-(k + 1), and |e_k| <= C(N, k).
         self._lost = 1.001 * math.exp(log_ends) * lost * sum(
@@ -184,19 +195,17 @@ class FewLaplaceCurve:
 
     def _few(self, epsilon: float) -> tuple[float, float, float]:
         """Return S_0 + ... + S_K, a bound on its error, and minus its part of the slope of delta, approximate."""
-        held = self._loss > epsilon
-        w = self._loss[held] - epsilon
-        weight = self._weight[held]
+        start = int(np.searchsorted(self._loss, epsilon, side="right"))
+        w, weighted = self._loss[start:] - epsilon, self._weighted[:, start:]
+        if not len(w):
+            return 0.0, self._lost, 0.0
         tails = _tails(0.5 * w, self._c, self._order)
-        value, size, steep, slope = 0.0, 0.0, 0.0, 0.0
-        for k, symmetric in enumerate(self._symmetric):
-            part = weight * symmetric[held]
-            value += 2 * float(part @ tails[k + 1])
-            size += 2 * float(np.abs(part) @ tails[k + 1])
-            # T_k' = T_(k - 1); order 0 is monotone in the losses.
-            steep += float(np.abs(part) @ tails[k]) if k else 0.0
-            slope += float(part @ (tails[k] - tails[k + 1])) if k else 0.0
-        slope += float((weight * np.exp(-(self._c + 1) * w)).sum())
+        absolute = np.abs(weighted)
+        value = 2 * float(np.sum(weighted * tails[1:]))
+        size = 2 * float(np.sum(absolute * tails[1:]))
+        # T_k' = T_(k - 1); order 0 is monotone in the losses, so there the slip is enough.
+        steep = float(np.sum(absolute[1:] * tails[1:-1]))
+        slope = float(np.sum(weighted[1:] * (tails[1:-1] - tails[2:])) + weighted[0] @ np.exp(-(self._c + 1) * w))
         wrong = self._error * size + 2 * self.slip * (steep + (self._c + 1) * size + 4 * self._count * self.slip)
         return value, wrong + self._lost, slope
 
@@ -204,7 +213,7 @@ class FewLaplaceCurve:
         """Return the logs of a lower bound, the value and an upper bound, and the slope, without the slip."""
         scale = self._log_moment - self._c * epsilon
         value, wrong, slope = self._few(epsilon)
-        low, high = value - wrong, value + wrong + math.exp(LOG_UNDERFLOW)
+        low, high = value - wrong, value + wrong + math.exp(LOG_UNDERFLOW) + self._neglected
         if self._contour is not None:
             more, more_slope = self._contour.evaluate(epsilon)
             part = math.exp(min(more.value - scale, 600.0))
@@ -232,42 +241,59 @@ class FewLaplaceCurve:
         return min(0.0, self._parts(epsilon - self.slip)[2])
 
 
-def _widest(term: Term) -> float:
-    return term.epsilon if isinstance(term, LaplaceTerm) else max(map(abs, term.losses))  # type: ignore[attr-defined]
+def _widest(term: LaplaceTerm | AtomsTerm) -> float:
+    return term.epsilon if isinstance(term, LaplaceTerm) else max(map(abs, term.losses))
 
 
-def _highest(term: Term) -> float:
-    return term.epsilon if isinstance(term, LaplaceTerm) else term.losses[1]  # type: ignore[attr-defined]
+def _highest(term: LaplaceTerm | AtomsTerm) -> float:
+    return term.epsilon if isinstance(term, LaplaceTerm) else term.losses[1]
 
 
-def _error(term: Term) -> float:
+def _error(term: LaplaceTerm | AtomsTerm) -> float:
     return term.error if isinstance(term, AtomsTerm) else 2 * UNIT
 
 
-def _tails(x: FloatArray, c: float, order: int) -> list[FloatArray]:
-    """Return exp(-(2 c + 1) x) T_k(x) for k = -1 .. order (T_-1 = cosh), x > 0, each from positive numbers."""
-    near = np.minimum(x, 2.0)
+def _slip(terms: Sequence[LaplaceTerm | AtomsTerm]) -> float:
+    return sum(term.count * _widest(term) * (_error(term) + 4 * UNIT) for term in terms) + 1e-300
+
+
+def _sorted(loss: FloatArray, *others: FloatArray) -> tuple[FloatArray, ...]:
+    order = np.argsort(loss, kind="stable")
+    return loss[order], *(other[order] for other in others)
+
+
+def _tails(x: FloatArray, c: float, order: int) -> FloatArray:
+    """Return exp(-(2 c + 1) x) T_k(x) for k = -1 .. order (rows; T_-1 = cosh), x > 0 increasing.
+
+    Up to 2 from the power series, where its summands fall quickly; beyond from cosh or sinh, where little cancels.
+    """
+    split = int(np.searchsorted(x, 2.0))
+    out = np.empty((order + 2, len(x)))
+    near, far = x[:split], x[split:]
     square = near * near
-    out: list[FloatArray] = [np.zeros(0)] * (order + 2)
-    decay, fast = np.exp(-2 * c * x), np.exp(-2 * x)
+    powers = [np.ones_like(near)]
+    for m in range(1, order + 2):
+        powers.append(powers[-1] * near / m)
+    most = float(near[-1]) if split else 0.0
     for k in range(order, -2, -1):
         if k > order - 2:
-            # The power series at x <= 2, where its summands fall quickly.
-            total = np.zeros_like(x)
-            for m in range(k + 36, k + 1, -2):
-                total = (1 + total) * square / (m * (m + 1))
-            series = (1 + total) * near ** (k + 1) / math.factorial(k + 1)
-            out[k + 1] = series
+            # As many summands as the largest x needs for the last to be below 2^-60 of the first.
+            m, size = k + 2, 1.0
+            while size > 1e-18:
+                size *= most * most / (m * (m + 1))
+                m += 2
+            total = np.zeros_like(near)
+            for i in range(m, k, -2):
+                total = (1 + total) * square / (i * (i + 1))
+            out[k + 1, :split] = (1 + total) * powers[k + 1]
         else:
-            out[k + 1] = out[k + 3] + near ** (k + 1) / math.factorial(k + 1)
-    damped = np.exp(-(2 * c + 1) * x)
-    far = x > 2
-    for k in range(-1, order + 1):
-        # cosh or sinh less the first summands of its series.
-        summands = (x**m / math.factorial(m) for m in range((k + 1) % 2, k + 1, 2))
-        whole = 0.5 * decay * (1 + fast if k % 2 else 1 - fast)
-        large = whole - damped * sum(summands, np.zeros_like(x))
-        out[k + 1] = np.where(far, large, damped * out[k + 1])
+            out[k + 1, :split] = out[k + 3, :split] + powers[k + 1]
+    out[:, :split] *= np.exp(-(2 * c + 1) * near)
+    if split < len(x):
+        slow, fast, damped = 0.5 * np.exp(-2 * c * far), np.exp(-2 * far), np.exp(-(2 * c + 1) * far)
+        for k in range(-1, order + 1):
+            summands = (far**m / math.factorial(m) for m in range((k + 1) % 2, k + 1, 2))
+            out[k + 1, split:] = slow * (1 + fast if k % 2 else 1 - fast) - damped * sum(summands, np.zeros_like(far))
     return out
 
 
@@ -279,20 +305,25 @@ def few_laplace_curve(
     atoms = tuple(term for term in terms if isinstance(term, AtomsTerm) and len(term.losses) == 2)
     if not laplaces or len(laplaces) + len(atoms) != len(terms):
         return None
-    outcomes = 1
-    for term in terms:
-        if isinstance(term, LaplaceTerm):
-            first, last = edges(term.count, (2 * c + 1) * term.epsilon, _LOG_LOST)
-            outcomes *= last - first + 1
-        elif isinstance(term, AtomsTerm):
-            outcomes *= len(tilted_window(term, c).weight)
-    if outcomes > _MOST_OUTCOMES:
+    # A finer look at the largest loss than rounding allows has no use.
+    c = min(c, 0.01 / _slip((*laplaces, *atoms)))
+    outcomes, log_ends, between = 1, 0.0, 0.0
+    for term in laplaces:
+        share = tilted_laplace(term.epsilon, c).between
+        log_ends, between = log_ends + term.count * math.log1p(-share), between + term.count * share
+        first, last = edges(term.count, (2 * c + 1) * term.epsilon, _LOG_LOST)
+        outcomes *= last - first + 1
+    for atom in atoms:
+        outcomes *= len(tilted_window(atom, c).weight)
+    if outcomes > _MOST_OUTCOMES or log_ends < _LOG_ENDS:
         return None
     total = sum(term.count for term in laplaces)
-    contour = None
-    if total > order:
-        many = ManyBetween(laplaces, atoms, order)
-        contour = build([many], joint([many], c), epsilon, log_target=min(0.0, log_delta))
-        if contour is None:
-            return None
-    return FewLaplaceCurve(laplaces, atoms, c, min(order, total), contour)
+    if total <= order:
+        return FewLaplaceCurve(laplaces, atoms, c, total, -math.inf)
+    # P(more than K between) <= e_(K+1) of the shares <= C(N, K + 1) (their mean)^(K + 1), by Maclaurin's inequality.
+    log_more = (order + 1) * math.log(between / total) + math.log(math.comb(total, order + 1)) + 1e-9
+    if log_more < _LOG_LOST:
+        return FewLaplaceCurve(laplaces, atoms, c, order, log_more)
+    many = ManyBetween(laplaces, atoms, order)
+    contour = build([many], joint([many], c), epsilon, log_target=min(0.0, log_delta))
+    return None if contour is None else FewLaplaceCurve(laplaces, atoms, c, order, contour)
