@@ -11,7 +11,7 @@ from privacy.numerical._moments import chernoff_epsilon, chernoff_log_delta
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
 from privacy.numerical._solve import curve_at, epsilon_at
 from privacy.numerical._sums import sum_epsilon, sum_log_delta
-from privacy.numerical._terms import GaussianTerm, LaplaceTerm, Term
+from privacy.numerical._terms import AtomsTerm, GaussianTerm, Term
 from privacy.numerical._translate import Composition
 
 Interval = tuple[float, float]
@@ -19,6 +19,9 @@ Interval = tuple[float, float]
 # A contour's answer is kept if it is at least this good; else the grid is asked as well.
 _GOOD = 1e-9
 _FEW_ULPS = 2e-15
+
+# Releases of one two-valued loss that are summed rather than integrated.
+_MOST_SUMMED = 100_000
 
 # The log of what a cut may cost, relative to delta.
 _CUT_BELOW = 27.0
@@ -159,8 +162,8 @@ def _log_total_variation(terms: tuple[Term, ...]) -> float:
 
 
 def _summable(terms: tuple[Term, ...]) -> bool:
-    # One two-valued loss alone lies on a lattice, where the line needs one period only.
-    return len(terms) > 1 or isinstance(terms[0], LaplaceTerm)
+    # One two-valued loss alone lies on a lattice: with many outcomes the line's one period is the shorter way.
+    return len(terms) > 1 or not isinstance(terms[0], AtomsTerm) or terms[0].count <= _MOST_SUMMED
 
 
 def _single_sampled(terms: tuple[Term, ...]) -> SampledGaussianTerm | None:

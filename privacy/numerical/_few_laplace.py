@@ -36,7 +36,7 @@ from privacy.numerical._explicit import LOG_UNDERFLOW
 from privacy.numerical._laplace_law import TiltedLaplace, tilted_laplace
 from privacy.numerical._terms import UNIT, AtomsTerm, ComplexArray, FloatArray, LaplaceTerm, Term, Tilted, not_evaluable
 
-_MOST_OUTCOMES = 150_000
+_MOST_OUTCOMES = 400_000
 _LOG_LOST = -42.0
 
 # If all losses are at an end with less than this probability, in logs, the line through the whole converges.
