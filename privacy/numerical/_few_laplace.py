@@ -11,8 +11,9 @@ contribute to S (see `_explicit`) is a sum over the outcomes with all losses at 
 
     S_k = alpha E_c[exp(-a w) 2 e_k(s) T_k(w / 2); w > 0],
 
-as 2 T_0(w / 2) = 2 sinh(w / 2), and k running integrals of it are 2^k 2 T_k(w / 2). Its terms have both signs, so this is
-done for k <= K, small, and rounding is counted in absolute value. The law of more than K losses between the ends is a
+as 2 T_0(w / 2) = 2 sinh(w / 2), and k running integrals of it are 2^k 2 T_k(w / 2). The sum over the two-valued losses
+is taken once, from each of their outcomes upwards (`_tails`). The signs of e_k alternate, so this is done for k <= K,
+small, and rounding is counted in absolute value. The law of more than K losses between the ends is a
 positive measure whose transform, the whole less the orders <= K, is below
 
     alpha sum over k > K of C(N, k) (2 t)^-k
@@ -30,13 +31,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from privacy.numerical._atoms import tilted_window
-from privacy.numerical._binomial import edges, window
+from privacy.numerical._binomial import Window, window
 from privacy.numerical._contour import Contour, build, joint, log_chernoff_factor
 from privacy.numerical._explicit import LOG_UNDERFLOW
 from privacy.numerical._laplace_law import TiltedLaplace, tilted_laplace
+from privacy.numerical._tails import moved, suffix_sums
 from privacy.numerical._terms import UNIT, AtomsTerm, ComplexArray, FloatArray, LaplaceTerm, Term, Tilted, not_evaluable
 
-_MOST_OUTCOMES = 400_000
+_MOST_OUTER = 100_000
+_MOST_INNER = 60_000
 _LOG_LOST = -42.0
 
 # If all losses are at an end with less than this probability, in logs, the line through the whole converges.
@@ -141,71 +144,54 @@ class ManyBetween:
 
 
 class FewLaplaceCurve:
-    """The curve of Laplace releases and two-valued losses, near one epsilon."""
+    """The curve of Laplace releases and two-valued losses, near one epsilon.
 
-    def __init__(
-        self,
-        laplaces: Sequence[LaplaceTerm],
-        atoms: Sequence[AtomsTerm],
-        c: float,
-        order: int,
-        rest: Contour | float,
-    ) -> None:
+    Outer outcomes: losses of the Laplace releases at their ends, and of some two-valued kinds; inner ones: of the rest.
+    """
+
+    def __init__(self, deal: _Deal, c: float, order: int, rest: Contour | float) -> None:
         # rest: the line of what has more than `order` losses between, or the log of its tilted probability.
         self._c, self._order = c, order
         self._contour = None if isinstance(rest, float) else rest
         self._neglected = math.exp(rest + log_chernoff_factor(c)) if isinstance(rest, float) else 0.0
-        terms = (*laplaces, *atoms)
+        terms = (*deal.laplaces, *deal.outer, *deal.inner)
         whole = joint(terms, c)
         self._log_moment = whole.log_moment
-        self._count = total = sum(term.count for term in laplaces)
-        loss, sign, weight = np.zeros(1), np.zeros(1), np.ones(1)
-        error, lost, log_ends = whole.error, 0.0, 0.0
-        for term in terms:
-            if isinstance(term, LaplaceTerm):
-                n, low, high = term.count, -term.epsilon, term.epsilon
-                one = window(n, (2 * c + 1) * high, _LOG_LOST, logit_error=UNIT * 4 * (2 * c + 1) * high)
-                log_ends += n * math.log1p(-tilted_laplace(high, c).between)
-                step = 1.0
-            else:
-                n, (low, high) = term.count, term.losses
-                one = tilted_window(term, c)
-                step = 0.0
-            k = np.arange(one.first, one.last + 1, dtype=np.float64)
-            loss = np.add.outer(loss, (n - k) * low + k * high).ravel()
-            sign = np.add.outer(sign, step * (2 * k - n)).ravel()
-            weight = np.multiply.outer(weight, one.weight).ravel()
-            error += one.error
-            lost += math.exp(one.log_lost)
-            keep = weight > math.exp(_LOG_LOST) / len(weight)
-            lost += float(np.sum(weight[~keep])) * 1.001
-            loss, sign, weight = loss[keep], sign[keep], weight[keep]
-        self._loss, sign, weight = _sorted(loss, sign, weight * math.exp(log_ends))
-        symmetric = [np.ones(len(loss)), sign]
+        self._count = total = sum(term.count for term in deal.laplaces)
+        inner, outer = _listed(deal.inner, c), _listed((*deal.laplaces, *deal.outer), c)
+        self._inner, self._outer = inner.loss, outer.loss
+        self._sums = suffix_sums(inner.loss, inner.weight, c, order)
+        symmetric = [np.ones(len(outer.loss)), outer.sign]
         for k in range(2, order + 1):
-            symmetric.append((sign * symmetric[k - 1] - (total - k + 2) * symmetric[k - 2]) / k)
-        self._weighted = np.stack(symmetric[: order + 1]) * weight
-        self._error = error + UNIT * (64 + 8 * total)
+            symmetric.append((outer.sign * symmetric[k - 1] - (total - k + 2) * symmetric[k - 2]) / k)
+        log_ends = math.fsum(
+            term.count * math.log1p(-tilted_laplace(term.epsilon, c).between) for term in deal.laplaces
+        )
+        self._weighted = np.stack(symmetric[: order + 1]) * (outer.weight * math.exp(log_ends))
+        # Roundings of the runs, each of order + 3 products, and of the sum.
+        runs = 8 * (order + 4) * (math.log2(len(inner.loss)) + 2)
+        self._error = whole.error + inner.error + outer.error + UNIT * (64 + 8 * total + runs)
         self.slip = _slip(terms)
         self.top = math.fsum(term.count * _highest(term) for term in terms)
         # 2 exp(-a w) T_k(w / 2) <= 2 (2 c)^-(k + 1), and |e_k| <= C(N, k).
-        self._lost = 1.001 * math.exp(log_ends) * lost * sum(
-            math.comb(total, k) * 2 * (2 * c) ** -(k + 1.0) for k in range(order + 1)
-        )
+        reach = sum(math.comb(total, k) * 2 * (2 * c) ** -(k + 1.0) for k in range(order + 1))
+        self._lost = 1.001 * math.exp(log_ends) * (inner.lost + outer.lost) * reach
 
     def _few(self, epsilon: float) -> tuple[float, float, float]:
         """Return S_0 + ... + S_K, a bound on its error, and minus its part of the slope of delta, approximate."""
-        start = int(np.searchsorted(self._loss, epsilon, side="right"))
-        w, weighted = self._loss[start:] - epsilon, self._weighted[:, start:]
-        if not len(w):
+        at = epsilon - self._outer
+        first = np.searchsorted(self._inner, at, side="right")
+        held = first < len(self._inner)
+        if not held.any():
             return 0.0, self._lost, 0.0
-        tails = _tails(0.5 * w, self._c, self._order)
+        first = first[held]
+        sums = moved(self._sums[:, first], self._inner[first] - at[held], self._c)
+        weighted = self._weighted[:, held]
         absolute = np.abs(weighted)
-        value = 2 * float(np.sum(weighted * tails[1:]))
-        size = 2 * float(np.sum(absolute * tails[1:]))
+        value, size = 2 * float(np.sum(weighted * sums[1:])), 2 * float(np.sum(absolute * sums[1:]))
         # T_k' = T_(k - 1); order 0 is monotone in the losses, so there the slip is enough.
-        steep = float(np.sum(absolute[1:] * tails[1:-1]))
-        slope = float(np.sum(weighted[1:] * (tails[1:-1] - tails[2:])) + weighted[0] @ np.exp(-(self._c + 1) * w))
+        steep = float(np.sum(absolute[1:] * sums[1:-1]))
+        slope = float(np.sum(weighted * (sums[:-1] - sums[1:])))
         wrong = self._error * size + 2 * self.slip * (steep + (self._c + 1) * size + 4 * self._count * self.slip)
         return value, wrong + self._lost, slope
 
@@ -249,52 +235,71 @@ def _highest(term: LaplaceTerm | AtomsTerm) -> float:
     return term.epsilon if isinstance(term, LaplaceTerm) else term.losses[1]
 
 
-def _error(term: LaplaceTerm | AtomsTerm) -> float:
-    return term.error if isinstance(term, AtomsTerm) else 2 * UNIT
-
-
 def _slip(terms: Sequence[LaplaceTerm | AtomsTerm]) -> float:
-    return sum(term.count * _widest(term) * (_error(term) + 4 * UNIT) for term in terms) + 1e-300
+    errors = (term.error if isinstance(term, AtomsTerm) else 2 * UNIT for term in terms)
+    return sum(term.count * _widest(term) * (wrong + 4 * UNIT) for term, wrong in zip(terms, errors, strict=True))
 
 
-def _sorted(loss: FloatArray, *others: FloatArray) -> tuple[FloatArray, ...]:
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Outcomes in order of their losses: how many more upper than lower ends, tilted probability; bounds as a Window's."""
+
+    loss: FloatArray
+    sign: FloatArray
+    weight: FloatArray
+    error: float
+    lost: float
+
+
+def _ends(term: LaplaceTerm | AtomsTerm, c: float) -> Window:
+    """Return how often the larger of two values is taken, for Laplace losses given that all are at an end."""
+    if isinstance(term, AtomsTerm):
+        return tilted_window(term, c)
+    logit = (2 * c + 1) * term.epsilon
+    return window(term.count, logit, _LOG_LOST, logit_error=4 * UNIT * logit)
+
+
+def _listed(terms: Sequence[LaplaceTerm | AtomsTerm], c: float) -> _Listed:
+    loss, sign, weight, error, lost = np.zeros(1), np.zeros(1), np.ones(1), 0.0, 0.0
+    for term in terms:
+        one, n = _ends(term, c), term.count
+        low, high = (-term.epsilon, term.epsilon) if isinstance(term, LaplaceTerm) else term.losses
+        k = np.arange(one.first, one.last + 1, dtype=np.float64)
+        loss = np.add.outer(loss, (n - k) * low + k * high).ravel()
+        sign = np.add.outer(sign, 2 * k - n if isinstance(term, LaplaceTerm) else 0 * k).ravel()
+        weight = np.multiply.outer(weight, one.weight).ravel()
+        keep = weight > math.exp(_LOG_LOST) / len(weight)
+        lost += math.exp(one.log_lost) + float(np.sum(weight[~keep])) * 1.001
+        error += one.error
+        loss, sign, weight = loss[keep], sign[keep], weight[keep]
     order = np.argsort(loss, kind="stable")
-    return loss[order], *(other[order] for other in others)
+    return _Listed(loss[order], sign[order], weight[order], error, lost)
 
 
-def _tails(x: FloatArray, c: float, order: int) -> FloatArray:
-    """Return exp(-(2 c + 1) x) T_k(x) for k = -1 .. order (rows; T_-1 = cosh), x > 0 increasing.
+@dataclass(frozen=True, slots=True)
+class _Deal:
+    """The Laplace terms, and which two-valued ones are listed with them and which apart."""
 
-    Up to 2 from the power series, where its summands fall quickly; beyond from cosh or sinh, where little cancels.
-    """
-    split = int(np.searchsorted(x, 2.0))
-    out = np.empty((order + 2, len(x)))
-    near, far = x[:split], x[split:]
-    square = near * near
-    powers = [np.ones_like(near)]
-    for m in range(1, order + 2):
-        powers.append(powers[-1] * near / m)
-    most = float(near[-1]) if split else 0.0
-    for k in range(order, -2, -1):
-        if k > order - 2:
-            # As many summands as the largest x needs for the last to be below 2^-60 of the first.
-            m, size = k + 2, 1.0
-            while size > 1e-18:
-                size *= most * most / (m * (m + 1))
-                m += 2
-            total = np.zeros_like(near)
-            for i in range(m, k, -2):
-                total = (1 + total) * square / (i * (i + 1))
-            out[k + 1, :split] = (1 + total) * powers[k + 1]
+    laplaces: tuple[LaplaceTerm, ...]
+    outer: tuple[AtomsTerm, ...]
+    inner: tuple[AtomsTerm, ...]
+
+
+def _dealt(laplaces: Sequence[LaplaceTerm], atoms: Sequence[AtomsTerm], c: float) -> _Deal | None:
+    outer, inner = math.prod(len(_ends(term, c).weight) for term in laplaces), 1
+    with_laplaces: list[AtomsTerm] = []
+    apart: list[AtomsTerm] = []
+    sizes = {id(term): len(_ends(term, c).weight) for term in atoms}
+    for term in sorted(atoms, key=lambda term: -sizes[id(term)]):
+        if inner <= outer:
+            inner *= sizes[id(term)]
+            apart.append(term)
         else:
-            out[k + 1, :split] = out[k + 3, :split] + powers[k + 1]
-    out[:, :split] *= np.exp(-(2 * c + 1) * near)
-    if split < len(x):
-        slow, fast, damped = 0.5 * np.exp(-2 * c * far), np.exp(-2 * far), np.exp(-(2 * c + 1) * far)
-        for k in range(-1, order + 1):
-            summands = (far**m / math.factorial(m) for m in range((k + 1) % 2, k + 1, 2))
-            out[k + 1, split:] = slow * (1 + fast if k % 2 else 1 - fast) - damped * sum(summands, np.zeros_like(far))
-    return out
+            outer *= sizes[id(term)]
+            with_laplaces.append(term)
+    if outer > _MOST_OUTER or inner > _MOST_INNER:
+        return None
+    return _Deal(tuple(laplaces), tuple(with_laplaces), tuple(apart))
 
 
 def few_laplace_curve(
@@ -307,23 +312,21 @@ def few_laplace_curve(
         return None
     # A finer look at the largest loss than rounding allows has no use.
     c = min(c, 0.01 / _slip((*laplaces, *atoms)))
-    outcomes, log_ends, between = 1, 0.0, 0.0
-    for term in laplaces:
-        share = tilted_laplace(term.epsilon, c).between
-        log_ends, between = log_ends + term.count * math.log1p(-share), between + term.count * share
-        first, last = edges(term.count, (2 * c + 1) * term.epsilon, _LOG_LOST)
-        outcomes *= last - first + 1
-    for atom in atoms:
-        outcomes *= len(tilted_window(atom, c).weight)
-    if outcomes > _MOST_OUTCOMES or log_ends < _LOG_ENDS:
+    shares = [tilted_laplace(term.epsilon, c).between for term in laplaces]
+    log_ends = math.fsum(term.count * math.log1p(-share) for term, share in zip(laplaces, shares, strict=True))
+    if log_ends < _LOG_ENDS:
+        return None
+    deal = _dealt(laplaces, atoms, c)
+    if deal is None:
         return None
     total = sum(term.count for term in laplaces)
     if total <= order:
-        return FewLaplaceCurve(laplaces, atoms, c, total, -math.inf)
+        return FewLaplaceCurve(deal, c, total, -math.inf)
     # P(more than K between) <= e_(K+1) of the shares <= C(N, K + 1) (their mean)^(K + 1), by Maclaurin's inequality.
+    between = math.fsum(term.count * share for term, share in zip(laplaces, shares, strict=True))
     log_more = (order + 1) * math.log(between / total) + math.log(math.comb(total, order + 1)) + 1e-9
     if log_more < _LOG_LOST:
-        return FewLaplaceCurve(laplaces, atoms, c, order, log_more)
+        return FewLaplaceCurve(deal, c, order, log_more)
     many = ManyBetween(laplaces, atoms, order)
     contour = build([many], joint([many], c), epsilon, log_target=min(0.0, log_delta))
-    return None if contour is None else FewLaplaceCurve(laplaces, atoms, c, order, contour)
+    return None if contour is None else FewLaplaceCurve(deal, c, order, contour)
