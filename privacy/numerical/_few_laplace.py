@@ -1,25 +1,20 @@
 """Laplace releases of any scales among two-valued losses, when few of the Laplace losses fall between their ends.
 
-N        number of Laplace releases; c > 0 tilt; a = c + 1/2; alpha  tilted probability that all N are at an end
+N        number of Laplace releases; c > 0 tilt; a = c + 1/2
+alpha    tilted probability that all N are at an end
 s        for an outcome of which all N are at an end: upper ends less lower ends
 e_k(s)   elementary symmetric polynomial of degree k of N signs with sum s
-Tail     T_k(x) = sum over m > k, m - k odd, of x^m / m!
+T_k(x)   sum over m > k, m - k odd, of x^m / m!
 
-A loss between the ends -e and e is, up to exp(l / 2), spread evenly with density 1/2 relative to the masses of the ends:
-its part of the law is half the running integral of the difference of the ends. So what exactly k losses between the ends
+A loss between the ends -e and e is, up to exp(l / 2), spread evenly with density 1/2 relative to the masses of the
+ends: its part of the law is half the running integral of the difference of the ends. So what exactly k losses between their ends
 contribute to S (see `_explicit`) is a sum over the outcomes with all losses at an end, with w = l - epsilon,
 
     S_k = alpha E_c[exp(-a w) 2 e_k(s) T_k(w / 2); w > 0],
 
 as 2 T_0(w / 2) = 2 sinh(w / 2), and k running integrals of it are 2^k 2 T_k(w / 2). The sum over the two-valued losses
 is taken once, from each of their outcomes upwards (`_tails`). The signs of e_k alternate, so this is done for k <= K,
-small, and rounding is counted in absolute value. The law of more than K losses between the ends is a
-positive measure whose transform, the whole less the orders <= K, is below
-
-    alpha sum over k > K of C(N, k) (2 t)^-k
-
-at all arguments >= t, since a loss between the ends has |sinh((a + it) e) / (a + it)| <= cosh(a e) / t: the contour
-converges like t^-(K + 3), and neglects nothing that delta of the whole does not bound. For N <= K nothing is left.
+small, and rounding is counted in absolute value. More than K losses between: `_many_between`; none if N <= K.
 """
 
 from __future__ import annotations
@@ -34,113 +29,17 @@ from privacy.numerical._atoms import tilted_window
 from privacy.numerical._binomial import Window, window
 from privacy.numerical._contour import Contour, build, joint, log_chernoff_factor
 from privacy.numerical._explicit import LOG_UNDERFLOW
-from privacy.numerical._laplace_law import TiltedLaplace, tilted_laplace
+from privacy.numerical._laplace_law import tilted_laplace
+from privacy.numerical._many_between import ManyBetween
 from privacy.numerical._tails import moved, suffix_sums
-from privacy.numerical._terms import UNIT, AtomsTerm, ComplexArray, FloatArray, LaplaceTerm, Term, Tilted, not_evaluable
+from privacy.numerical._terms import UNIT, AtomsTerm, FloatArray, LaplaceTerm, Term
 
-_MOST_OUTER = 100_000
+_MOST_OUTER = 300_000
 _MOST_INNER = 60_000
 _LOG_LOST = -42.0
 
 # If all losses are at an end with less than this probability, in logs, the line through the whole converges.
 _LOG_ENDS = -37.0
-
-
-@dataclass(frozen=True, slots=True)
-class ManyBetween:
-    """The law of the whole where more than `order` Laplace losses fall between their ends, as a term of a contour.
-
-    Its moments are those of the whole law, which is above it.
-    """
-
-    laplaces: tuple[LaplaceTerm, ...]
-    atoms: tuple[AtomsTerm, ...]
-    order: int
-
-    @property
-    def lattice(self) -> tuple[float, float] | None:
-        """None: a density."""
-        return None
-
-    def cost(self, c: float, t: FloatArray) -> float:
-        """Return about how many sines the characteristic function takes."""
-        del c
-        return (12.0 * len(self.laplaces) + len(self.atoms)) * len(t)
-
-    def at(self, c: float) -> Tilted:
-        """Return the law tilted by c."""
-        whole = joint((*self.laplaces, *self.atoms), c)
-        if c < 0 or not math.isfinite(whole.log_moment):
-            return not_evaluable()
-        shares = [tilted_laplace(term.epsilon, c) for term in self.laplaces]
-
-        def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:
-            log_phi, growth = np.zeros(len(t), dtype=np.complex128), np.zeros(len(t))
-            for part in whole.parts:
-                logs, errors = part.nodes(t)
-                log_phi, growth = log_phi + logs, growth + errors
-            rest, wrong = np.exp(log_phi), np.expm1(np.minimum(growth + 8 * UNIT, 600.0)) * np.exp(log_phi.real)
-            others, other_wrong = np.ones(len(t), dtype=np.complex128), np.zeros(len(t))
-            for part in whole.parts[len(self.laplaces) :]:
-                logs, errors = part.nodes(t)
-                others, other_wrong = others * np.exp(logs), other_wrong + errors
-            few, size = self._orders(shares, c, t)
-            # Relative roundings of powers and phases, then of the factors that are two-valued.
-            trials = sum(term.count * (24 + 8 * t * term.epsilon) for term in self.laplaces)
-            slack = UNIT * (trials + 64) + np.expm1(np.minimum(other_wrong, 600.0))
-            rest -= few * others
-            wrong += size * np.abs(others) * slack
-            size = np.maximum(np.abs(rest), 1e-290)
-            return np.log(np.where(np.abs(rest) > 1e-290, rest, 1e-290)), np.log1p(wrong / size)
-
-        log_ends = math.fsum(
-            term.count * math.log1p(-one.between) for term, one in zip(self.laplaces, shares, strict=True)
-        )
-        total = sum(term.count for term in self.laplaces)
-
-        def log_decay(t: float) -> float:
-            # Taylor's remainder of (1 + 1 / (2 t))^N.
-            k = self.order + 1
-            ways = math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
-            return min(
-                0.0, log_ends + ways - k * math.log(2 * t) + (total - k) * math.log1p(0.5 / t) + 1e-12 * total
-            )
-
-        return Tilted(whole.log_moment, whole.error, whole.mean, whole.variance, nodes, log_decay)
-
-    def _orders(self, shares: Sequence[TiltedLaplace], c: float, t: FloatArray) -> tuple[ComplexArray, FloatArray]:
-        """Return the centred transform of at most `order` losses between the ends, and the sum of absolute values."""
-        kept: list[ComplexArray] = [np.ones(len(t), dtype=np.complex128)]
-        for term, one in zip(self.laplaces, shares, strict=True):
-            n, e = term.count, term.epsilon
-            above = one.up * np.exp(1j * ((e - one.mean) * t))
-            below = one.down * np.exp(-1j * ((e + one.mean) * t))
-            ends, between = above + below, 0.5 * (above - below) / (c + 0.5 + 1j * t)
-            top = min(self.order, n)
-            power = np.power(ends, n - top)
-            series = [math.comb(n, top) * between**top * power]
-            for k in range(top - 1, -1, -1):
-                power = power * ends
-                series.append(math.comb(n, k) * between**k * power)
-            series.reverse()
-            kept = [
-                sum((kept[i] * series[k - i] for i in range(k + 1) if i < len(kept) and k - i < len(series)), 0j * t)
-                for k in range(min(self.order, len(kept) + len(series) - 2) + 1)
-            ]
-        total = np.zeros(len(t), dtype=np.complex128)
-        size = np.zeros(len(t))
-        for part in kept:
-            total += part
-            size += np.abs(part)
-        # The factors of a sum over kinds may cancel: what they are made of is at most the sizes of both ends.
-        return total, size + self._sizes(shares, c, t)
-
-    def _sizes(self, shares: Sequence[TiltedLaplace], c: float, t: FloatArray) -> FloatArray:
-        # sum over k of C(N, k) alpha (2 |a + it|)^-k bounds the absolute values of all products.
-        log_ends = sum(term.count * math.log1p(-one.between) for term, one in zip(self.laplaces, shares, strict=True))
-        total = sum(term.count for term in self.laplaces)
-        x = 0.5 / np.hypot(c + 0.5, t)
-        return math.exp(log_ends) * np.asarray(sum(math.comb(total, k) * x**k for k in range(self.order + 1)))
 
 
 class FewLaplaceCurve:
@@ -154,7 +53,7 @@ class FewLaplaceCurve:
         self._c, self._order = c, order
         self._contour = None if isinstance(rest, float) else rest
         self._neglected = math.exp(rest + log_chernoff_factor(c)) if isinstance(rest, float) else 0.0
-        terms = (*deal.laplaces, *deal.outer, *deal.inner)
+        terms: tuple[LaplaceTerm | AtomsTerm, ...] = (*deal.laplaces, *deal.outer, *deal.inner)
         whole = joint(terms, c)
         self._log_moment = whole.log_moment
         self._count = total = sum(term.count for term in deal.laplaces)
@@ -242,7 +141,11 @@ def _slip(terms: Sequence[LaplaceTerm | AtomsTerm]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """Outcomes in order of their losses: how many more upper than lower ends, tilted probability; bounds as a Window's."""
+    """Outcomes in order of their losses.
+
+    sign     upper less lower ends of Laplace losses
+    weight   tilted probability, relatively wrong by `error` at most; all others together have `lost`
+    """
 
     loss: FloatArray
     sign: FloatArray

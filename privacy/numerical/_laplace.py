@@ -9,8 +9,9 @@ uniform numbers on [0, 1]. With y = epsilon / (2 e) + n / 2, J the first integer
     S = sum over k of b_k sum over j of b_(n-k)(j) E_k[exp(-2 e c w) (1 - exp(-2 e w))+],   w = j + X - y,
 
 where b_k are binomial probabilities of the tilted share tanh(a e) / (2 a + tanh(a e)), b_m(j) those of r, and E_k
-weighs X by exp(2 a e X). Every y - j has the same fractional part, so the partial expectations (j < J) need one table for all
-k and j (`_splines`). For j >= J all of X counts, and the sum over j passes from m = n - k to m + 1 by Pascal's rule.
+weighs X by exp(2 a e X). Every y - j has the same fractional part, so the partial expectations (j < J) need one table
+for all k and j (`_splines`). For j >= J all of X counts, and the sum over j passes from m = n - k to m + 1 by Pascal's
+rule. Every summand is positive.
 """
 
 from __future__ import annotations

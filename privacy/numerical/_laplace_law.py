@@ -1,6 +1,7 @@
 """The loss of one Laplace release, tilted: moments to a few roundings, for tiny and for huge epsilon.
 
-e    epsilon of the release: under P the loss is e with probability 1/2, -e with exp(-e) / 2, density exp((l - e) / 2) / 4
+e    epsilon of the release: under P the loss is e with probability 1/2 and -e with exp(-e) / 2, and has the density
+     exp((l - e) / 2) / 4 between
 c    tilt >= 0;  a = c + 1/2
 The tilted law is symmetric up to the factor exp(a l): atoms at +-e, and between them exp(a l) on a uniform law.
 """

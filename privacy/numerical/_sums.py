@@ -14,7 +14,7 @@ from privacy.numerical._terms import Term
 Interval = tuple[float, float]
 
 # How many Laplace losses between their ends are summed, not integrated: few cost nodes, many cost digits.
-_ORDERS = (4, 3, 6)
+_ORDERS = (4, 3, 6, 2)
 _GOOD = 8e-10
 
 

@@ -73,7 +73,9 @@ def moved(sums: FloatArray, gap: FloatArray, c: float) -> FloatArray:
     order = len(sums) - 2
     x = 0.5 * gap
     by = tails(x, c, order + 1)
-    powers = [power * one for power, one in zip(_powers(x, order), [np.exp(-(2 * c + 1) * x)] * (order + 1), strict=True)]
+    powers = [
+        power * one for power, one in zip(_powers(x, order), [np.exp(-(2 * c + 1) * x)] * (order + 1), strict=True)
+    ]
     out = np.empty_like(sums)
     for k in range(-1, order + 1):
         total = by[k + 1] * sums[0] + by[k + 2] * sums[1]
