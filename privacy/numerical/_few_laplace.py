@@ -7,8 +7,8 @@ e_k(s)   elementary symmetric polynomial of degree k of N signs with sum s
 T_k(x)   sum over m > k, m - k odd, of x^m / m!
 
 A loss between the ends -e and e is, up to exp(l / 2), spread evenly with density 1/2 relative to the masses of the
-ends: its part of the law is half the running integral of the difference of the ends. So what exactly k losses between their ends
-contribute to S (see `_explicit`) is a sum over the outcomes with all losses at an end, with w = l - epsilon,
+ends: its part of the law is half the running integral of the difference of the ends. So what exactly k losses between
+their ends contribute to S (see `_explicit`) is a sum over the outcomes with all at an end, with w = l - epsilon,
 
     S_k = alpha E_c[exp(-a w) 2 e_k(s) T_k(w / 2); w > 0],
 
