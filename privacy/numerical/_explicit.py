@@ -33,6 +33,7 @@ class Accuracy:
     slip         absolute error bound of the losses
     log_lost     log of a bound on the tilted probability of what is left out
     top          the largest loss
+    log_floor    log S below which S is not known from below
     """
 
     log_moment: float
@@ -40,6 +41,7 @@ class Accuracy:
     slip: float
     log_lost: float
     top: float
+    log_floor: float = LOG_UNDERFLOW
 
 
 class TiltedSum(Protocol):
@@ -86,8 +88,11 @@ class SummedCurve:
 
     def low(self, epsilon: float) -> float:
         """Return a lower bound on log delta(epsilon)."""
-        at = epsilon + self.slip
-        return self.value(at)[0] - self._doubt(at)
+        law, at = self._law, epsilon + self.slip
+        log_sum = law.log_sum(at)[0]
+        if log_sum < law.accuracy.log_floor:
+            return -math.inf
+        return law.accuracy.log_moment - law.c * at + log_sum - self._doubt(at)
 
     def high(self, epsilon: float) -> float:
         """Return an upper bound on log delta(epsilon)."""

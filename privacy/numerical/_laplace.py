@@ -29,6 +29,8 @@ from privacy.numerical._terms import UNIT, FloatArray, LaplaceTerm, Term
 
 # Beyond so many releases between the atoms the characteristic function has decayed to less than 1e-15: the contour's.
 _MOST_BETWEEN = 96
+# Above, the quadrature needs too many nodes (and `_laplace_top` none).
+_MOST_EPSILON = 110.0
 _MOST_ATOMS = 400_000
 _LOG_LOST = -38.0
 
@@ -52,13 +54,14 @@ class LaplaceSum:
         lost = math.exp(between.log_lost) + (2 * math.exp(_LOG_LOST) if first > 0 or last < n - most else 0.0)
         log_moment, wrong = laplace_moment(e, c)
         mean = n * expit(logit)
-        reach = max(abs(first - mean), abs(last - mean)) + most + 1
+        # Probabilities further out than this are nothing to S, see LOG_UNDERFLOW.
+        far = edges(n - most, logit, -745.0)
+        reach = max(abs(far[0] - mean), abs(far[1] - mean)) + most + 1
         self.accuracy = Accuracy(
             log_moment=n * log_moment,
             error=n * wrong * UNIT
             + between.error
-            # Of probabilities below exp(-700) relative to the rest nothing is asked.
-            + binomial_error(reach, 80.0, 4 * UNIT * logit)
+            + binomial_error(reach, 745.0, 4 * UNIT * logit)
             + relative_error(most, e)
             # The recursion over m, pairwise sums, logarithms of the powers, and e = 1 / scale itself.
             + UNIT * (12 * most + 64 + 8 * most * (2 + abs(math.log(2 * a * e)) + e) + 2 * n * e),
@@ -73,6 +76,8 @@ class LaplaceSum:
         if len(terms) != 1 or not isinstance(terms[0], LaplaceTerm):
             return None
         e, n = terms[0].epsilon, terms[0].count
+        if e > _MOST_EPSILON:
+            return None
         # A finer look at the largest loss than rounding allows has no use.
         c = min(c, 0.01 / (_SLIP * n * e))
         a = c + 0.5

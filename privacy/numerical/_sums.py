@@ -8,6 +8,7 @@ from privacy.numerical._atoms import AtomSum
 from privacy.numerical._explicit import Curve, SummedCurve, epsilon_between, log_delta_between
 from privacy.numerical._few_laplace import few_laplace_curve
 from privacy.numerical._laplace import LaplaceSum
+from privacy.numerical._laplace_top import LaplaceTop
 from privacy.numerical._solve import log_saddle_estimate, saddle, tilt_for
 from privacy.numerical._terms import Term
 
@@ -19,7 +20,7 @@ _GOOD = 8e-10
 
 
 def _sum(terms: Sequence[Term], c: float) -> Curve | None:
-    law = AtomSum.of(terms, c) or LaplaceSum.of(terms, c)
+    law = AtomSum.of(terms, c) or LaplaceTop.of(terms, c) or LaplaceSum.of(terms, c)
     return None if law is None else SummedCurve(law)
 
 

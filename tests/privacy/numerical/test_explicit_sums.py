@@ -419,3 +419,19 @@ def test_the_upper_law_of_the_grid_stays_above_where_the_tilt_is_steep():
         for log_delta in (-30.0, -100.0, -264.8):
             # Epsilon of one release is its top here: 2 log(1 - delta) is below any rounding.
             assert _grid.grid_epsilon([LaplaceTerm(e, 1)], log_delta)[1] >= e * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(("n", "e"), [(1, 90.0), (3, 105.0), (5, 300.0)])
+def test_laplace_of_huge_epsilon_is_the_sum_of_truncated_powers(n, e):
+    for missing in (0.5, 3.0, 20.0, n * e):
+        # The exponentials of the oracle cancel to all but the last of these digits.
+        with mp.workdps(250 + int(n * e)):
+            exact = laplace_delta(e, n, n * e - missing)
+            assert contains(_sums.sum_log_delta([LaplaceTerm(e, n)], n * e - missing), exact)
+
+
+def test_no_epsilon_is_too_large_to_be_certified():
+    for n, e in itertools.product((1, 10, 10**4, 10**9), (60.0, 100.0, 200.0, 1e5)):
+        for delta in (0.3, 1e-5, 1e-200):
+            low, high = _certified._exact_epsilon((LaplaceTerm(e, n),), math.log(delta))
+            assert 0 < low <= high <= low * (1 + RELATIVE)
