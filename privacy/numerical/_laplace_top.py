@@ -48,7 +48,7 @@ class LaplaceTop:
 
     @staticmethod
     def of(terms: Sequence[Term], c: float) -> LaplaceTop | None:
-        """Return the sum, or None if the terms are of another kind, epsilon is too small or too many outcomes matter."""
+        """Return the sum, or None for terms of another kind, a small epsilon, or too many outcomes that matter."""
         if len(terms) != 1 or not isinstance(terms[0], LaplaceTerm):
             return None
         e, n = terms[0].epsilon, terms[0].count
