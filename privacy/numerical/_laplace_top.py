@@ -76,13 +76,14 @@ class LaplaceTop:
         sums = [0.0, 0.0]
         for chance in poisson[:0:-1].tolist():
             sums.append(ratio * (chance + ratio * sums[-2]))
-        odd = np.array(sums[:1:-1])[: last - first + 1]
+        tails = np.array(sums[:1:-1])
+        odd, next_odd = tails[: last - first + 1], tails[1 : last - first + 2]
         value = float(self._below.weight @ odd)
         if not value > 0:
             return -math.inf, math.nan
-        # d/d epsilon of delta: of order k - 1 at the same k, which is Poisson(k) / (2 a) + ... of W_(k - 1).
-        before = poisson[: last - first + 1] + ratio * np.array([*sums[:2:-1], 0.0])[: last - first + 1]
-        slope = 0.5 * (float(self._below.weight @ before) / value - 1)
+        # The same with cosh for sinh, where m - k is even: their difference is 2 exp(-w / 2), the slope's kernel.
+        even = poisson[: last - first + 1] + ratio * next_odd
+        slope = 0.5 * (float(self._below.weight @ even) / value - 1)
         return math.log(2 * value), -max(slope, 1e-300)
 
 

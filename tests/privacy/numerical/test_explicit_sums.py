@@ -432,6 +432,6 @@ def test_laplace_of_huge_epsilon_is_the_sum_of_truncated_powers(n, e):
 
 def test_no_epsilon_is_too_large_to_be_certified():
     for n, e in itertools.product((1, 10, 10**4, 10**9), (60.0, 100.0, 200.0, 1e5)):
-        for delta in (0.3, 1e-5, 1e-200):
+        for delta in (0.5, 1e-5, 1e-200):
             low, high = _certified._exact_epsilon((LaplaceTerm(e, n),), math.log(delta))
             assert 0 < low <= high <= low * (1 + RELATIVE)
