@@ -19,6 +19,7 @@ MIXTURE = [(STEP, 1000), (Laplace(10.0), 100), (Gaussian(10.0), 20), (PureDP(0.0
 MOST_STEPS = 0.025
 MOST_MIXTURE = 0.020
 MOST_CALIBRATION = 0.050
+MOST_LAPLACE = 0.050
 
 
 def price(pairs):
@@ -44,6 +45,14 @@ def test_a_mixture_of_four_families(benchmark):
     assert high - low < 1e-9 * high
     if benchmark.stats is not None:
         assert benchmark.stats.stats.median < MOST_MIXTURE
+
+
+@pytest.mark.parametrize("pairs", [[(Laplace(1.0), 1)], [(Laplace(10.0), 100)], [(Laplace(1.0), 3), (PureDP(0.5), 5)]])
+def test_laplace_releases(benchmark, pairs):
+    low, high = benchmark.pedantic(price, args=(pairs,), rounds=9, warmup_rounds=2)
+    assert high - low < 1e-9 * high
+    if benchmark.stats is not None:
+        assert benchmark.stats.stats.median < MOST_LAPLACE
 
 
 def test_calibration_of_a_sampled_gaussian(benchmark):

@@ -1,77 +1,181 @@
-"""Compositions of losses with two values each: a finite sum over how often each kind took its larger value."""
+"""Compositions of losses with two values each: a sum over how often each kind took its larger value, met in the middle.
+
+The kinds are dealt into two halves. The outcomes of the inner half are listed and sorted by their losses l_J, with, at
+a tilt c and with tilted probabilities b_k,
+
+    B_J = sum over k >= J of b_k exp(-(c + 1) (l_k - l_J)),
+    D_J = sum over k >= J of b_k exp(-c (l_k - l_J)) (1 - exp(-(l_k - l_J)));
+
+for each outcome of the outer half, the rest of the sum beyond a loss x, l_J the first above x and g = l_J - x, is
+exp(-c g) (D_J + (1 - exp(-g)) B_J): positive numbers throughout. Outcomes without weight at this tilt are left out.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from privacy.numerical._binomial import Window, edges, window
+from privacy.numerical._explicit import Accuracy
 from privacy.numerical._terms import UNIT, AtomsTerm, FloatArray, Term
 
-_MOST_ATOMS = 200_000
+# Outcomes of the half that is listed once, and of the half that is gone through for each epsilon.
+_MOST_INNER = 600_000
+_MOST_OUTER = 150_000
+
+# The log of the tilted probability that each side of each kind may leave out.
+_LOG_LOST = -38.0
+
+# Within a block of the sorted half exp(-(c + 1) l) stays far inside the doubles.
+_BLOCK = 500.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Outcomes: losses and tilted probabilities."""
+
+    loss: FloatArray
+    weight: FloatArray
+
+
+def two_valued(terms: Sequence[Term]) -> list[AtomsTerm] | None:
+    """Return the terms if all are losses with two values, else None."""
+    kept = [term for term in terms if isinstance(term, AtomsTerm) and len(term.losses) == 2]
+    return kept if terms and len(kept) == len(terms) else None
 
 
 class AtomSum:
-    """The exact law of a sum of two-valued losses: at most 200,000 atoms."""
+    """The law of a sum of two-valued losses at one tilt; see `_explicit` for how it becomes bounds."""
 
-    def __init__(self, terms: Sequence[AtomsTerm]) -> None:
-        loss, log_mass, error = np.zeros(1), np.zeros(1), 0.0
-        for term in terms:
-            n, k = term.count, np.arange(term.count + 1)
-            ways = _log_factorials(n)
-            chosen = ways[n] - ways - ways[::-1]
-            (low, high), (p_low, p_high) = term.losses, term.probabilities
-            one = chosen + k * math.log(p_high) + (n - k) * math.log(p_low)
-            loss = np.add.outer(loss, n * low + k * (high - low)).ravel()
-            log_mass = np.add.outer(log_mass, one).ravel()
-            # Roundings of the factorials' logs, of the probabilities and of their logs.
-            error += UNIT * (4 * float(ways[n]) + n * (16 + 4 * abs(math.log(p_low))) + 16)
-        order = np.argsort(loss)
-        self._loss, self._log_mass, self.error = loss[order], log_mass[order], error
-        self._slip = 16 * UNIT * (1 + float(np.max(np.abs(loss))))
-
-    @staticmethod
-    def of(terms: Sequence[Term]) -> AtomSum | None:
-        """Return the sum, or None if the terms are of another kind or too many atoms would result."""
-        kept = [term for term in terms if isinstance(term, AtomsTerm) and len(term.losses) == 2]
-        if not terms or len(kept) != len(terms):
-            return None
-        if math.prod(term.count + 1 for term in kept) > _MOST_ATOMS:
-            return None
-        return AtomSum(kept)
-
-    def log_delta(self, epsilon: float) -> tuple[float, float]:
-        """Return bounds on log delta(epsilon)."""
-        return self._value(epsilon + self._slip) - self.error - 1e-13, min(
-            0.0, self._value(epsilon - self._slip) + self.error + 1e-13
+    def __init__(self, terms: Sequence[AtomsTerm], c: float, inner: set[int]) -> None:
+        self.c = c = min(c, most_tilt(terms))
+        windows = [tilted_window(term, c) for term in terms]
+        parts = [term.at(c) for term in terms]
+        self._inner, lost_inner = _combine(terms, windows, [i for i in range(len(terms)) if i in inner])
+        self._outer, lost_outer = _combine(terms, windows, [i for i in range(len(terms)) if i not in inner])
+        self._inner_b, self._inner_d = _suffix_sums(self._inner, c)
+        size = sum(term.count * max(map(abs, term.losses)) * (term.error + 4 * UNIT) for term in terms)
+        lost = sum(math.exp(one.log_lost) for one in windows) + lost_inner + lost_outer
+        self.accuracy = Accuracy(
+            log_moment=math.fsum(part.log_moment for part in parts),
+            error=math.fsum(part.error for part in parts)
+            + sum(one.error for one in windows)
+            # Running sums one way, pairwise ones the other, arguments of exponentials within a block.
+            + UNIT * (len(self._inner.loss) + 4 * len(terms) + 4 * _BLOCK + 64),
+            slip=size + 4 * UNIT * len(terms),
+            log_lost=math.log(lost) + 1e-9 if lost > 0 else -math.inf,
+            top=math.fsum(term.count * term.losses[1] for term in terms),
         )
 
-    def _value(self, epsilon: float) -> float:
-        above = self._loss > epsilon
-        if not above.any():
-            return -math.inf
-        log_mass = self._log_mass[above]
-        peak = float(log_mass.max())
-        total = float(np.sum(np.exp(log_mass - peak) * -np.expm1(epsilon - self._loss[above])))
-        return peak + math.log(total) if total > 0 else -math.inf
+    @staticmethod
+    def of(terms: Sequence[Term], c: float) -> AtomSum | None:
+        """Return the sum, or None if the terms are of another kind or too many outcomes matter."""
+        kept = two_valued(terms)
+        if kept is None:
+            return None
+        inner = _deal(kept, min(c, most_tilt(kept)))
+        return None if inner is None else AtomSum(kept, c, inner)
 
-    def epsilon(self, log_delta: float) -> tuple[float, float]:
-        """Return bounds on the smallest epsilon >= 0 with delta(epsilon) <= exp(log_delta)."""
-        out = []
-        for side in (0, 1):
-            low, high = 0.0, max(0.0, float(self._loss[-1]) + self._slip)
-            if self.log_delta(0.0)[side] <= log_delta:
-                out.append(0.0)
-                continue
-            for _ in range(60):
-                middle = 0.5 * (low + high)
-                if high - low <= 1e-15 + 1e-14 * high:
-                    break
-                low, high = (middle, high) if self.log_delta(middle)[side] > log_delta else (low, middle)
-            out.append((low, high)[side])
-        return out[0], out[1]
+    def log_sum(self, epsilon: float) -> tuple[float, float]:
+        """Return log S(epsilon) and the slope of log delta."""
+        at = epsilon - self._outer.loss
+        first = np.searchsorted(self._inner.loss, at, side="right")
+        # The outer losses increase: those that leave nothing above come first.
+        start = int(np.searchsorted(-first, -len(self._inner.loss), side="right"))
+        first = first[start:]
+        if not len(first):
+            return -math.inf, math.nan
+        gap = self._inner.loss[first] - at[start:]
+        nearest = float(gap.min())
+        weight = self._outer.weight[start:] * np.exp(-self.c * (gap - nearest))
+        b, missing = self._inner_b[first], -np.expm1(-gap)
+        total = float(np.sum(weight * (self._inner_d[first] + missing * b)))
+        if not total > 0:
+            return -math.inf, math.nan
+        return math.log(total) - self.c * nearest, -float(np.sum(weight * (1 - missing) * b)) / total
 
 
-def _log_factorials(n: int) -> FloatArray:
-    return np.fromiter(map(math.lgamma, range(1, n + 2)), dtype=np.float64, count=n + 1)
+def most_tilt(terms: Sequence[AtomsTerm]) -> float:
+    """Return a tilt at which every loss takes its larger value but with probability e^-60: more has no use."""
+    return max((60 + _logit_shift(term)) / (term.losses[1] - term.losses[0]) for term in terms)
+
+
+def _logit_shift(term: AtomsTerm) -> float:
+    low, high = term.probabilities
+    return max(0.0, math.log(low / high)) + math.log(term.count)
+
+
+def _logit(term: AtomsTerm, c: float) -> tuple[float, float]:
+    """Return the tilted log odds of the larger value and a bound on its error."""
+    (low, high), (p_low, p_high) = term.losses, term.probabilities
+    logit = c * (high - low) + math.log(p_high / p_low)
+    return logit, 2 * term.error * (1 + c * (abs(high) + abs(low))) + 4 * UNIT * (1 + abs(logit))
+
+
+def tilted_window(term: AtomsTerm, c: float) -> Window:
+    """Return the tilted probabilities of how often the larger value was taken."""
+    logit, wrong = _logit(term, c)
+    return window(term.count, logit, _LOG_LOST, logit_error=wrong)
+
+
+def _deal(terms: Sequence[AtomsTerm], c: float) -> set[int] | None:
+    """Return which kinds are listed in the inner half, or None if the halves are too large."""
+    sizes = []
+    for term in terms:
+        first, last = edges(term.count, _logit(term, c)[0], _LOG_LOST)
+        sizes.append(last - first + 1)
+    order = sorted(range(len(terms)), key=lambda i: -sizes[i])
+    inner, outer, chosen = 1, 1, set()
+    for i in order:
+        if inner <= outer:
+            inner *= sizes[i]
+            chosen.add(i)
+        else:
+            outer *= sizes[i]
+    # The inner half is gone through once, so it may be the larger one.
+    if outer > inner:
+        inner, outer, chosen = outer, inner, set(range(len(terms))) - chosen
+    return chosen if inner <= _MOST_INNER and outer <= _MOST_OUTER else None
+
+
+def _combine(terms: Sequence[AtomsTerm], windows: Sequence[Window], chosen: Sequence[int]) -> tuple[Listed, float]:
+    """Return the outcomes of the chosen kinds, sorted, and the probability of those without weight."""
+    loss, weight, lost = np.zeros(1), np.ones(1), 0.0
+    for i in chosen:
+        one, (low, high) = windows[i], terms[i].losses
+        k = np.arange(one.first, one.last + 1, dtype=np.float64)
+        loss = np.add.outer(loss, (terms[i].count - k) * low + k * high).ravel()
+        weight = np.multiply.outer(weight, one.weight).ravel()
+        keep = weight > math.exp(_LOG_LOST) / len(weight)
+        lost += float(np.sum(weight[~keep])) * 1.001
+        loss, weight = loss[keep], weight[keep]
+    order = np.argsort(loss, kind="stable")
+    return Listed(loss[order], weight[order]), lost
+
+
+def _suffix_sums(listed: Listed, c: float) -> tuple[FloatArray, FloatArray]:
+    """Return B and D of the module's docstring, of the same shape as the losses."""
+    loss, weight = listed.loss, listed.weight
+    b, d = np.empty_like(loss), np.empty_like(loss)
+    block = np.floor((c + 1) * (loss - loss[0]) / _BLOCK)
+    starts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(loss)]
+    next_b, next_d, next_loss = 0.0, 0.0, math.inf
+    for start, stop in zip(starts[-2::-1], starts[:0:-1], strict=True):
+        part = slice(start, stop)
+        shift = loss[part] - loss[start]
+        step = next_loss - loss[start]
+        carried = next_b * math.exp(-(c + 1) * step) if next_b > 0 else 0.0
+        rising = np.cumsum((weight[part] * np.exp(-(c + 1) * shift))[::-1])[::-1] + carried
+        b[part] = rising * np.exp((c + 1) * shift)
+        # D_J exp(-c l_J) = D_(J+1) exp(-c l_(J+1)) + (1 - exp(-(l_(J+1) - l_J))) exp(-c l_(J+1)) B_(J+1).
+        last = 0.0
+        if next_b > 0:
+            last = math.exp(-c * step) * (next_d - math.expm1(loss[stop - 1] - next_loss) * next_b)
+        fresh = -np.expm1(shift[:-1] - shift[1:]) * np.exp(-c * shift[1:]) * b[start + 1 : stop]
+        falling = np.cumsum(np.concatenate(([last], fresh[::-1])))[::-1]
+        d[part] = falling * np.exp(c * shift)
+        next_b, next_d, next_loss = float(b[start]), float(d[start]), float(loss[start])
+    return b, d

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from privacy.numerical._atoms import AtomSum
 from privacy.numerical._grid import grid_epsilon, grid_log_delta
 from privacy.numerical._moments import chernoff_epsilon, chernoff_log_delta
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
 from privacy.numerical._solve import curve_at, epsilon_at
 from privacy.numerical._split import split_epsilon, split_log_delta
-from privacy.numerical._terms import GaussianTerm, Term
+from privacy.numerical._sums import sum_epsilon, sum_log_delta
+from privacy.numerical._terms import AtomsTerm, GaussianTerm, Term
 from privacy.numerical._translate import Composition
 
 Interval = tuple[float, float]
@@ -21,6 +21,9 @@ _GOOD = 1e-9
 _FEW_ULPS = 2e-15
 # The log of a delta beyond which 1 - delta is asked for.
 _LARGE = math.log(0.6)
+# Releases of one two-valued loss that are summed rather than integrated.
+_MOST_SUMMED = 100_000
+
 
 def log_delta_bounds(made: Composition, epsilon: float) -> tuple[Interval, Interval]:
     """Return bounds on log delta(epsilon) and on log(1 - delta(epsilon)), epsilon >= 0."""
@@ -61,8 +64,8 @@ def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, fl
     single = _single_sampled(terms)
     if single is not None:
         return _sampled_once(single, epsilon)
-    if len(terms) > 1 and (atoms := AtomSum.of(terms)) is not None:
-        low, high = atoms.log_delta(epsilon)
+    if _summable(terms) and (summed := sum_log_delta(terms, epsilon)) is not None:
+        low, high = summed
         return low, high, _one_minus(high) - _FEW_ULPS, min(0.0, _one_minus(low) + _FEW_ULPS)
     parts = split_log_delta(terms, epsilon) if _splits(terms) else None
     if parts is not None and parts.high - parts.low <= _GOOD and parts.value < _LARGE:
@@ -94,6 +97,11 @@ def _log_total_variation(terms: tuple[Term, ...]) -> float:
             return 0.0
         total += term.count * term.sampling_rate * math.erf(math.sqrt(0.125) / term.noise_multiplier) * (1 + 1e-12)
     return _log(total)
+
+
+def _summable(terms: tuple[Term, ...]) -> bool:
+    # One two-valued loss alone lies on a lattice: with many outcomes the line's one period is the shorter way.
+    return len(terms) > 1 or not isinstance(terms[0], AtomsTerm) or terms[0].count <= _MOST_SUMMED
 
 
 def _single_sampled(terms: tuple[Term, ...]) -> SampledGaussianTerm | None:
@@ -171,8 +179,8 @@ def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
         if single.direction == "remove":
             return _sampled_once_epsilon(single, log_delta)
         return _bisect(lambda epsilon: _sampled_once(single, epsilon)[:2], log_delta, single)
-    if len(terms) > 1 and (atoms := AtomSum.of(terms)) is not None:
-        return atoms.epsilon(log_delta)
+    if _summable(terms) and (summed := sum_epsilon(terms, log_delta)) is not None:
+        return summed
     if _log_total_variation(terms) <= log_delta:
         return 0.0, 0.0
     found = split_epsilon(terms, log_delta) if _splits(terms) else epsilon_at(terms, log_delta)

@@ -234,7 +234,8 @@ def _plan(terms: Sequence[Term], *, epsilon: float | None, log_delta: float | No
         loss = max(fixed)[1]
         if loss > 8 * spacing:
             spacing = loss / math.floor(loss / spacing)
-    return _Plan(spacing, size, at - left, c, ends)
+    # A steeper tilt takes the kernel below the doubles within a cell, where nothing would be left of an upper bound.
+    return _Plan(spacing, size, at - left, min(c, 30 / spacing), ends)
 
 
 def _differences(low: FloatArray, high: FloatArray) -> FloatArray:
