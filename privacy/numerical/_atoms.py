@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -55,6 +55,27 @@ class AtomSum:
         peak = float(log_mass.max())
         total = float(np.sum(np.exp(log_mass - peak) * -np.expm1(epsilon - self._loss[above])))
         return peak + math.log(total) if total > 0 else -math.inf
+
+    def curve(self) -> Callable[[float], float]:
+        """Return epsilon -> upper bound on delta, for epsilon >= 0, each at the price of a binary search."""
+        first = int(np.searchsorted(self._loss, -self._slip))
+        loss = self._loss[first:]
+        p = np.exp(self._log_mass[first:])
+        # delta = P(L > epsilon) - exp(epsilon) Q(L > epsilon): sums of positive numbers, from the far end.
+        p_above = np.append(np.cumsum(p[::-1])[::-1], 0.0)
+        q_above = np.append(np.cumsum((p * np.exp(-loss))[::-1])[::-1], 0.0)
+        error = self.error + 1e-13 + 2 * UNIT * (len(loss) + 8)
+
+        def delta(epsilon: float) -> float:
+            at = epsilon - self._slip
+            k = int(np.searchsorted(loss, at, side="right"))
+            if k == len(loss):
+                return 0.0
+            above, log_q = float(p_above[k]), math.log(max(float(q_above[k]), 1e-300))
+            less = math.exp(at + log_q) if q_above[k] > 0 else 0.0
+            return min(1.0, max(above - less, 0.0) + 2 * (error + UNIT * (abs(at) + abs(log_q))) * above)
+
+        return delta
 
     def epsilon(self, log_delta: float) -> tuple[float, float]:
         """Return bounds on the smallest epsilon >= 0 with delta(epsilon) <= exp(log_delta)."""

@@ -13,7 +13,7 @@ Tilting by exp(c L) before the FFT keeps the relative accuracy where it is neede
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +92,15 @@ def grid_log_delta(terms: Sequence[Term], epsilon: float) -> tuple[float, float]
         return -math.inf, 0.0
     upper, lower = (_compose(terms, plan, upper=side) for side in (True, False))
     return lower.log_delta(epsilon, upper=False), min(0.0, upper.log_delta(epsilon, upper=True))
+
+
+def grid_curve(terms: Sequence[Term]) -> Callable[[float], float] | None:
+    """Return epsilon -> an upper bound on log delta, for epsilon >= 0, from one dominating law; None without a grid."""
+    plan = _plan(terms, epsilon=0.0, log_delta=None)
+    if plan is None:
+        return None
+    total = _compose(terms, plan, upper=True)
+    return lambda epsilon: min(0.0, total.log_delta(epsilon, upper=True))
 
 
 def grid_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float]:

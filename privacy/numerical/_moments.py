@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from privacy.numerical._contour import joint, log_chernoff_factor
 from privacy.numerical._terms import Term
 
+# Distance of the logarithms of the points c that a curve keeps.
+_SPACING = 1 / 20
 _GOLDEN = 0.5 * (math.sqrt(5) - 1)
 
 
@@ -40,6 +42,29 @@ def chernoff_log_delta(terms: Sequence[Term], moments: Sequence[MomentTerm], eps
         return _log_moment(terms, moments, c) - c * epsilon + log_chernoff_factor(c)
 
     return min(0.0, _least(bound) + 1e-11)
+
+
+def chernoff_curve(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> Callable[[float], float]:
+    """Return epsilon -> an upper bound on delta: each moment is computed once, at points c that are kept."""
+    known: dict[int, float] = {}
+
+    def bound(place: int, epsilon: float) -> float:
+        c = math.exp(place * _SPACING)
+        if place not in known:
+            known[place] = _log_moment(terms, moments, c) + log_chernoff_factor(c)
+        value = known[place] - c * epsilon
+        return value if math.isfinite(value) else math.inf
+
+    def delta(epsilon: float) -> float:
+        # The bound has one valley in c: coarse steps over it, then ever finer ones.
+        step = 64
+        at = min(range(-5 * step, 9 * step, step), key=lambda place: bound(place, epsilon))
+        while step > 1:
+            step //= 2
+            at = min((at, at - step, at + step), key=lambda place: bound(place, epsilon))
+        return min(1.0, math.exp(min(bound(at, epsilon) + 1e-11, 0.0)))
+
+    return delta
 
 
 def chernoff_epsilon(terms: Sequence[Term], moments: Sequence[MomentTerm], log_delta: float) -> float:
