@@ -99,7 +99,8 @@ class NumericalAccountant(Accountant):
         if key not in self._known:
             found = [log_delta_bounds(made, float(epsilon))[0] for made in self._directions()]
             low = max(low for low, _ in found) if self.is_tight else -math.inf
-            self._known[key] = low, max(high for _, high in found)
+            # At 0 it is the total variation distance, the same in both directions: the better bound holds for both.
+            self._known[key] = low, (max if epsilon > 0 else min)(high for _, high in found)
         return self._known[key]
 
     def log_delta(self, *, epsilon: float) -> float:
@@ -126,5 +127,7 @@ class NumericalAccountant(Accountant):
         """
         if self._trade_off is None:
             curves = [upper_curve(made) for made in self._directions()]
-            self._trade_off = TradeOff(lambda epsilon: max(curve(epsilon) for curve in curves))
+            self._trade_off = TradeOff(
+                lambda epsilon: (max if epsilon > 0 else min)(curve(epsilon) for curve in curves)
+            )
         return self._trade_off.at(false_positive_rate)

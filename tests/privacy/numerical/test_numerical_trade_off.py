@@ -171,10 +171,19 @@ def test_one_line_for_all_epsilons_agrees_with_one_for_each(name):
     curves = [module.upper_curve(direction) for direction in made._directions()]
     for epsilon in (0.0, 0.05, 0.3, 2.0, 20.0):
         low, high = made.delta_interval(epsilon=epsilon)
-        found = max(curve(epsilon) for curve in curves)
-        assert low <= found <= 1.06 * high + 1e-11
+        found = (max if epsilon > 0 else min)(curve(epsilon) for curve in curves)
+        assert low <= found <= 1.06 * high + 1e-10
         if name in {"gaussian", "sampled Gaussian", "one sampled Gaussian", "pure", "mixture"}:
             assert found <= high + 1e-11
+
+
+def test_the_total_variation_is_the_same_in_both_directions():
+    # The line is affordable for the patient who is added; for the one who is removed only the grid is.
+    made = account([(PoissonSampled(Gaussian(0.8), 0.001), 300)])
+    low, high = made.delta_interval(epsilon=0.0)
+    assert 0.013035 < low <= high < 0.013036
+    assert made.trade_off(0.3) <= 0.7 - low * 0.3
+    assert made.trade_off(0.5) >= 0.5 - high - 1e-9
 
 
 @settings(max_examples=25)
