@@ -1,4 +1,8 @@
-"""Releases of which only Renyi divergences are known: one moment bounds delta, nothing bounds it from below."""
+"""Releases of which only Renyi divergences are known: one moment bounds delta, nothing bounds it from below.
+
+K(c) = log E_P[exp(c L)] is c times the Renyi divergence of order 1 + c. The larger of both directions bounds the moment
+of each; moments of independent releases add, also to those of known losses.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +10,54 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from privacy._renyi import divergence
+from privacy.events import Event, SampledWithoutReplacement
+from privacy.neighbours import Neighbours
 from privacy.numerical._contour import joint, log_chernoff_factor
 from privacy.numerical._terms import Term
 
 # Distance of the logarithms of the points c that a curve keeps.
 _SPACING = 1 / 20
+# Orders beyond this are as good as real.
+_LAST_CORNER = 10_000
+# Where the relative entropy is read from a moment.
+_LEAST_C = 1e-7
 _GOLDEN = 0.5 * (math.sqrt(5) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class MomentTerm:
-    """A rho-zCDP release: K(c) <= rho c (1 + c) for c > 0; at most the moment of `dominated_by`, where there is one."""
+    """`count` releases of an event: K(c) <= count c D(1 + c), D its Renyi divergence, the larger of both directions."""
 
-    rho: float
-    dominated_by: Term | None = None
+    event: Event
+    count: int
 
     def log_moment(self, c: float) -> float:
         """Return an upper bound on K(c), c > 0."""
-        bound = self.rho * c * (1 + c)
-        if self.dominated_by is not None:
-            at = self.dominated_by.at(c)
-            bound = min(bound, at.log_moment + at.error)
-        return bound * (1 + 1e-14)
+        # Samples without replacement have a bound under replace_one only; of other events the relation was checked.
+        neighbours: Neighbours = (
+            "replace_one" if isinstance(self.event, SampledWithoutReplacement) else "add_remove_one"
+        )
+        order = divergence(self.event, np.array([c]), neighbours=neighbours, accountant="numerical")
+        return c * float(order[0]) * self.count * (1 + 1e-14)
 
 
 def _log_moment(terms: Sequence[Term], moments: Sequence[MomentTerm], c: float) -> float:
     known = joint(terms, c)
     return known.log_moment + known.error + math.fsum(term.log_moment(c) for term in moments)
+
+
+def _log_distance(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> float:
+    """Return the log of a bound on the total variation distance, which no delta exceeds.
+
+    The relative entropy is at most K(c) / c: Pinsker; Bretagnolle and Huber.
+    """
+    entropy = _log_moment(terms, moments, _LEAST_C) / _LEAST_C
+    if not 0 < entropy < math.inf:
+        return 0.0
+    return 0.5 * math.log(max(min(entropy / 2, -math.expm1(-entropy)), 1e-300)) + 1e-12
 
 
 def chernoff_log_delta(terms: Sequence[Term], moments: Sequence[MomentTerm], epsilon: float) -> float:
@@ -41,12 +66,13 @@ def chernoff_log_delta(terms: Sequence[Term], moments: Sequence[MomentTerm], eps
     def bound(c: float) -> float:
         return _log_moment(terms, moments, c) - c * epsilon + log_chernoff_factor(c)
 
-    return min(0.0, _least(bound) + 1e-11)
+    return min(0.0, _least(bound) + 1e-11, _log_distance(terms, moments))
 
 
 def chernoff_curve(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> Callable[[float], float]:
     """Return epsilon -> an upper bound on delta: each moment is computed once, at points c that are kept."""
     known: dict[int, float] = {}
+    most = _log_distance(terms, moments)
 
     def bound(place: int, epsilon: float) -> float:
         c = math.exp(place * _SPACING)
@@ -62,7 +88,7 @@ def chernoff_curve(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> Call
         while step > 1:
             step //= 2
             at = min((at, at - step, at + step), key=lambda place: bound(place, epsilon))
-        return min(1.0, math.exp(min(bound(at, epsilon) + 1e-11, 0.0)))
+        return min(1.0, math.exp(min(bound(at, epsilon) + 1e-11, most)))
 
     return delta
 
@@ -73,6 +99,8 @@ def chernoff_epsilon(terms: Sequence[Term], moments: Sequence[MomentTerm], log_d
     def bound(c: float) -> float:
         return (_log_moment(terms, moments, c) + log_chernoff_factor(c) - log_delta) / c
 
+    if _log_distance(terms, moments) <= log_delta:
+        return 0.0
     found = _least(bound)
     return max(0.0, found * (1 + 1e-12) + 1e-15)
 
@@ -96,4 +124,6 @@ def _least(bound: Callable[[float], float]) -> float:
             low, x1, f1 = x1, x2, f2
             x2 = low + _GOLDEN * (high - low)
             f2 = bound(math.exp(x2))
-    return min(best, f1, f2)
+    # A bound that is known at integer orders has corners there.
+    corner = math.floor(math.exp(x1))
+    return min(best, f1, f2, *(bound(float(c)) for c in (corner, corner + 1) if 0 < c < _LAST_CORNER))

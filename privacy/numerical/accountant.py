@@ -66,8 +66,9 @@ class NumericalAccountant(Accountant):
     def is_tight(self) -> bool:
         """Whether the law of each loss composed so far is known; otherwise the lower ends of the intervals are 0.
 
-        Not tight are vectors of discrete Gaussians with entries that change by more than 1 and exponential mechanisms
-        (bounded by their Renyi divergences), and sampled Laplace noise (taken as any sampled pure DP).
+        Not tight are zCDP, distributed noise, vectors of discrete Gaussians with entries that change by more than 1,
+        exponential mechanisms and samples without replacement, of which only Renyi divergences are known; and sampled
+        Laplace noise and sampled approximate DP, for which worse pairs stand in.
         """
         return all(is_tight(event) for event in self._tally.counts)
 
