@@ -69,16 +69,22 @@ class _Sum:
             return 0.0  # what lies between epsilon and the window is not counted
         above = self.loss > epsilon
         distance = self.loss[above] - epsilon
-        kernel = np.exp(-self.c * distance) * -np.expm1(-distance)
         scale = self.log_moment - self.c * epsilon
         if upper:
-            # Cells that hold nothing but rounding noise have been set to it: nothing is dropped.
-            inside = float(np.sum((self.tilted[above] + self.noise) * kernel)) * (1 + 1e-11)
-            parts = [math.log(inside) + scale if inside > 0 else -math.inf, self.log_above, _log(self.infinite)]
-            top = max(parts)
-            return top + math.log(sum(math.exp(part - top) for part in parts)) if top > -math.inf else top
+            # Cells that hold nothing but rounding noise have been set to it: nothing is dropped. In logarithms, because
+            # the tilt may be steeper than doubles can hold.
+            with np.errstate(divide="ignore"):
+                logs = np.log(self.tilted[above] + self.noise) - self.c * distance + np.log(-np.expm1(-distance))
+            parts = [_log_sum(logs) + 1e-11 + scale, self.log_above, _log(self.infinite)]
+            return _log_sum(np.array(parts))
+        kernel = np.exp(-self.c * distance) * -np.expm1(-distance)
         inside = float(np.sum((self.tilted[above] - self.noise) * kernel)) * (1 - 1e-11)
         return (math.log(inside) + scale) if inside > 0 else -math.inf
+
+
+def _log_sum(logs: FloatArray) -> float:
+    top = float(logs.max()) if len(logs) else -math.inf
+    return top + math.log(float(np.sum(np.exp(logs - top)))) if math.isfinite(top) else top
 
 
 def _log(x: float) -> float:
