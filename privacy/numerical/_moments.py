@@ -9,21 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from privacy._renyi import divergence
+from privacy._renyi import divergence, laplace
+from privacy._sampled_gaussian import sampled_gaussian_rdp
 from privacy.events import Event, SampledWithoutReplacement
 from privacy.neighbours import Neighbours
-from privacy.numerical._contour import joint, log_chernoff_factor
-from privacy.numerical._terms import Term
+from privacy.numerical._contour import log_chernoff_factor
+from privacy.numerical._sampled_gaussian import SampledGaussianTerm
+from privacy.numerical._terms import UNIT, AtomsTerm, LaplaceTerm, Term
 
 # Distance of the logarithms of the points c that a curve keeps.
 _SPACING = 1 / 20
 # Orders beyond this are as good as real.
 _LAST_CORNER = 10_000
 # Where the relative entropy is read from a moment.
-_LEAST_C = 1e-7
+_SMALL_C = (1e-7, 1e-5, 1e-3, 0.1)
 _GOLDEN = 0.5 * (math.sqrt(5) - 1)
 
 
@@ -45,8 +48,42 @@ class MomentTerm:
 
 
 def _log_moment(terms: Sequence[Term], moments: Sequence[MomentTerm], c: float) -> float:
-    known = joint(terms, c)
-    return known.log_moment + known.error + math.fsum(term.log_moment(c) for term in moments)
+    known = math.fsum(_known_moment(term, c) for term in terms)
+    return known + 4 * UNIT * abs(known) + math.fsum(term.log_moment(c) for term in moments)
+
+
+def _known_moment(term: Term, c: float) -> float:
+    at = term.at(c)
+    value = at.log_moment + at.error
+    if math.isfinite(value):
+        return value
+    # Too far out for the term's own arithmetic: the Renyi accountant's closed forms reach there.
+    match term:
+        case SampledGaussianTerm(noise_multiplier=noise, sampling_rate=rate, cut=math.inf):
+            return c * _sampled_divergence(noise, rate, c) * term.count * (1 + 1e-12)
+        case LaplaceTerm(epsilon=epsilon):
+            return c * float(laplace(epsilon, np.array([c]))[0]) * term.count * (1 + 1e-12)
+        case _:
+            return math.inf
+
+
+@lru_cache(maxsize=4096)
+def _sampled_divergence(noise_multiplier: float, sampling_rate: float, c: float) -> float:
+    order = float(sampled_gaussian_rdp(noise_multiplier, sampling_rate, np.array([c]))[0])
+    return order if not math.isnan(order) else math.inf
+
+
+def _largest_loss(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> float:
+    """Return a bound on the sum of the losses: the epsilon of pure DP."""
+    largest = 0.0
+    for term in terms:
+        if isinstance(term, AtomsTerm):
+            largest += term.count * term.losses[-1]
+        elif isinstance(term, LaplaceTerm):
+            largest += term.count * term.epsilon
+        else:
+            return math.inf
+    return math.inf if moments else largest * (1 + 1e-14)
 
 
 def _log_distance(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> float:
@@ -54,7 +91,8 @@ def _log_distance(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> float
 
     The relative entropy is at most K(c) / c: Pinsker; Bretagnolle and Huber.
     """
-    entropy = _log_moment(terms, moments, _LEAST_C) / _LEAST_C
+    # The smaller c, the less it is above the relative entropy, but for the rounding of K.
+    entropy = min(_log_moment(terms, moments, c) / c for c in _SMALL_C)
     if not 0 < entropy < math.inf:
         return 0.0
     return 0.5 * math.log(max(min(entropy / 2, -math.expm1(-entropy)), 1e-300)) + 1e-12
@@ -101,16 +139,22 @@ def chernoff_epsilon(terms: Sequence[Term], moments: Sequence[MomentTerm], log_d
 
     if _log_distance(terms, moments) <= log_delta:
         return 0.0
-    found = _least(bound)
-    return max(0.0, found * (1 + 1e-12) + 1e-15)
+    found = max(0.0, _least(bound) * (1 + 1e-12) + 1e-15)
+    return min(found, _largest_loss(terms, moments))
 
 
 def _least(bound: Callable[[float], float]) -> float:
     # Any c is valid: a coarse search over its logarithm, then a golden section.
     grid = [math.exp(x) for x in range(-16, 28, 2)]
-    values = [value if math.isfinite(value := bound(c)) else math.inf for c in grid]
-    at = min(range(len(grid)), key=values.__getitem__)
-    low, high = math.log(grid[max(at - 1, 0)]), math.log(grid[min(at + 1, len(grid) - 1)])
+    values: list[float] = []
+    for c in grid:
+        value = bound(c)
+        values.append(value if math.isfinite(value) else math.inf)
+        # There is one valley: what comes after a rise need not be computed.
+        if len(values) > 2 and values[-1] > values[-2] > values[-3]:
+            break
+    at = min(range(len(values)), key=values.__getitem__)
+    low, high = math.log(grid[max(at - 1, 0)]), math.log(grid[min(at + 1, len(values) - 1)])
     best = values[at]
     x1, x2 = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     f1, f2 = bound(math.exp(x1)), bound(math.exp(x2))
