@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
+from privacy.numerical._sampled_laplace import SampledLaplaceTerm
 from privacy.numerical._single import tails
 from privacy.numerical._terms import (
     UNIT,
@@ -165,6 +166,8 @@ def _range(term: Term, log_lost: float) -> tuple[float, float]:
             return (low, high) if direction == "remove" else (-high, -low)
         case LaplaceTerm(epsilon=e):
             return -e, e
+        case SampledLaplaceTerm():
+            return term.ends
         case AtomsTerm(losses=losses):
             return losses[0], losses[-1]
         case DiscreteGaussianTerm(scale=scale):

@@ -14,11 +14,12 @@ from functools import lru_cache
 import numpy as np
 
 from privacy._renyi import divergence, laplace
-from privacy._sampled_gaussian import sampled_gaussian_rdp
+from privacy._sampled_gaussian import sampled_gaussian_rdp, sampled_pure_rdp
 from privacy.events import Event, SampledWithoutReplacement
 from privacy.neighbours import Neighbours
 from privacy.numerical._contour import log_chernoff_factor
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
+from privacy.numerical._sampled_laplace import SampledLaplaceTerm
 from privacy.numerical._terms import UNIT, AtomsTerm, LaplaceTerm, Term
 
 # Distance of the logarithms of the points c that a curve keeps.
@@ -63,6 +64,9 @@ def _known_moment(term: Term, c: float) -> float:
             return c * _sampled_divergence(noise, rate, c) * term.count * (1 + 1e-12)
         case LaplaceTerm(epsilon=epsilon):
             return c * float(laplace(epsilon, np.array([c]))[0]) * term.count * (1 + 1e-12)
+        case SampledLaplaceTerm(epsilon=epsilon, sampling_rate=rate):
+            # As any sampled pure DP.
+            return c * float(sampled_pure_rdp(epsilon, rate, np.array([c]))[0]) * term.count * (1 + 1e-12)
         case _:
             return math.inf
 
@@ -81,6 +85,8 @@ def _largest_loss(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> float
             largest += term.count * term.losses[-1]
         elif isinstance(term, LaplaceTerm):
             largest += term.count * term.epsilon
+        elif isinstance(term, SampledLaplaceTerm):
+            largest += term.count * term.ends[1] * (1 + 1e-12)
         else:
             return math.inf
     return math.inf if moments else largest * (1 + 1e-14)

@@ -38,6 +38,7 @@ from privacy.events import (
 from privacy.neighbours import Neighbours
 from privacy.numerical._moments import MomentTerm
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
+from privacy.numerical._sampled_laplace import MOST_EPSILON, SampledLaplaceTerm
 from privacy.numerical._terms import UNIT, AtomsTerm, DiscreteGaussianTerm, GaussianTerm, LaplaceTerm, Term
 
 Direction = Literal["remove", "add"]
@@ -134,7 +135,9 @@ def _is_tight(event: Event) -> bool:
         case DiscreteGaussian():
             return _on_a_lattice(event)
         case PoissonSampled(event=inner):
-            return not isinstance(inner, ExponentialMechanism | Laplace | ApproximateDP)
+            if isinstance(inner, Laplace):
+                return 1 / inner.noise_multiplier <= MOST_EPSILON
+            return not isinstance(inner, ExponentialMechanism | ApproximateDP)
         case (
             ExponentialMechanism()
             | ZeroConcentratedDP()
@@ -209,7 +212,13 @@ def compose(counts: Mapping[Event, int], direction: Direction) -> Composition:
                 others.append(DiscreteGaussianTerm(scale, count * l2))
             case PoissonSampled(event=inner, sampling_rate=rate):
                 inner_noise = sampled_gaussian(event)
-                if inner_noise is not None and rate < 1:
+                if isinstance(inner, Laplace) and _is_tight(event):
+                    epsilon = 1 / inner.noise_multiplier
+                    if rate < 1:
+                        others.append(SampledLaplaceTerm(epsilon, rate, count, direction))
+                    else:
+                        laplaces[epsilon] = laplaces.get(epsilon, 0) + count
+                elif inner_noise is not None and rate < 1:
                     others.append(SampledGaussianTerm(inner_noise, rate, count, direction))
                 elif inner_noise is not None:
                     normal(inner_noise, count)
@@ -257,7 +266,7 @@ def _merge(terms: list[Term]) -> list[Term]:
     # Equal laws that came from different events become one.
     merged: dict[Term, int] = {}
     for term in terms:
-        if isinstance(term, DiscreteGaussianTerm | SampledGaussianTerm):
+        if isinstance(term, DiscreteGaussianTerm | SampledGaussianTerm | SampledLaplaceTerm):
             key: Term = replace(term, count=1)
             merged[key] = merged.get(key, 0) + term.count
     return [replace(key, count=count) for key, count in merged.items()]  # type: ignore[type-var]

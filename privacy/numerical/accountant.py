@@ -68,7 +68,7 @@ class NumericalAccountant(Accountant):
 
         Not tight are zCDP, distributed noise, vectors of discrete Gaussians with entries that change by more than 1,
         exponential mechanisms and samples without replacement, of which only Renyi divergences are known; and sampled
-        Laplace noise and sampled approximate DP, for which worse pairs stand in.
+        approximate DP and sampled Laplace noise of scale below 1/50, for which worse pairs stand in.
         """
         return all(is_tight(event) for event in self._tally.counts)
 
