@@ -5,6 +5,7 @@ Run: OPENBLAS_NUM_THREADS=1 pytest benchmarks/test_bench_numerical.py --benchmar
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from privacy.calibration import calibrate_noise_multiplier
@@ -20,6 +21,7 @@ MOST_STEPS = 0.025
 MOST_MIXTURE = 0.020
 MOST_CALIBRATION = 0.050
 MOST_LAPLACE = 0.050
+MOST_CURVE = 0.3
 
 
 def price(pairs):
@@ -67,6 +69,19 @@ def test_calibration_of_a_sampled_gaussian(benchmark):
     assert 1.41 < found < 1.42
     if benchmark.stats is not None:
         assert benchmark.stats.stats.median < MOST_CALIBRATION
+
+
+@pytest.mark.parametrize("rates", [8, 1000])
+def test_a_trade_off_curve(benchmark, rates):
+    def curve():
+        accountant = NumericalAccountant(neighbours="add_remove_one")
+        accountant.compose(STEP, count=1000)
+        return accountant.trade_off(np.linspace(0, 1, rates))
+
+    found = benchmark.pedantic(curve, rounds=5, warmup_rounds=1)
+    assert 0.9 < found[0] <= 1
+    if benchmark.stats is not None:
+        assert benchmark.stats.stats.median < MOST_CURVE
 
 
 @pytest.mark.parametrize("steps", EXACT)

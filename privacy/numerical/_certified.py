@@ -61,13 +61,13 @@ def _finite_log_delta(made: Composition, epsilon: float) -> tuple[float, float, 
 
 
 def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, float, float, float]:
-    single = _single_sampled(terms)
+    single = single_sampled(terms)
     if single is not None:
         return _sampled_once(single, epsilon)
-    if _summable(terms) and (summed := sum_log_delta(terms, epsilon)) is not None:
+    if summable(terms) and (summed := sum_log_delta(terms, epsilon)) is not None:
         low, high = summed
         return low, high, _one_minus(high) - _FEW_ULPS, min(0.0, _one_minus(low) + _FEW_ULPS)
-    parts = split_log_delta(terms, epsilon) if _splits(terms) else None
+    parts = split_log_delta(terms, epsilon) if splits(terms) else None
     if parts is not None and parts.high - parts.low <= _GOOD and parts.value < _LARGE:
         return parts.low, parts.high, _one_minus(parts.high) - _FEW_ULPS, min(0.0, _one_minus(parts.low) + _FEW_ULPS)
     found = curve_at(terms, epsilon)
@@ -84,7 +84,7 @@ def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, fl
     return low, high, kept_low, kept_high
 
 
-def _splits(terms: tuple[Term, ...]) -> bool:
+def splits(terms: tuple[Term, ...]) -> bool:
     """Whether sampled Gaussians are among the terms, in the direction in which losses have long tails."""
     return any(isinstance(term, SampledGaussianTerm) and term.direction == "remove" for term in terms)
 
@@ -99,12 +99,12 @@ def _log_total_variation(terms: tuple[Term, ...]) -> float:
     return _log(total)
 
 
-def _summable(terms: tuple[Term, ...]) -> bool:
+def summable(terms: tuple[Term, ...]) -> bool:
     # One two-valued loss alone lies on a lattice: with many outcomes the line's one period is the shorter way.
     return len(terms) > 1 or not isinstance(terms[0], AtomsTerm) or terms[0].count <= _MOST_SUMMED
 
 
-def _single_sampled(terms: tuple[Term, ...]) -> SampledGaussianTerm | None:
+def single_sampled(terms: tuple[Term, ...]) -> SampledGaussianTerm | None:
     if len(terms) == 1 and isinstance(terms[0], SampledGaussianTerm) and terms[0].count == 1:
         return terms[0]
     return None
@@ -174,16 +174,16 @@ def _finite_epsilon(made: Composition, log_delta: float) -> Interval:
 
 
 def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
-    single = _single_sampled(terms)
+    single = single_sampled(terms)
     if single is not None:
         if single.direction == "remove":
             return _sampled_once_epsilon(single, log_delta)
         return _bisect(lambda epsilon: _sampled_once(single, epsilon)[:2], log_delta, single)
-    if _summable(terms) and (summed := sum_epsilon(terms, log_delta)) is not None:
+    if summable(terms) and (summed := sum_epsilon(terms, log_delta)) is not None:
         return summed
     if _log_total_variation(terms) <= log_delta:
         return 0.0, 0.0
-    found = split_epsilon(terms, log_delta) if _splits(terms) else epsilon_at(terms, log_delta)
+    found = split_epsilon(terms, log_delta) if splits(terms) else epsilon_at(terms, log_delta)
     if found is not None and found[1] - found[0] <= _GOOD * found[1] + 1e-12:
         return found
     low, high = grid_epsilon(terms, log_delta)

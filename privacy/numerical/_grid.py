@@ -13,12 +13,13 @@ Tilting by exp(c L) before the FFT keeps the relative accuracy where it is neede
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
+from privacy.numerical._sampled_laplace import SampledLaplaceTerm
 from privacy.numerical._single import tails
 from privacy.numerical._terms import (
     UNIT,
@@ -69,16 +70,22 @@ class _Sum:
             return 0.0  # what lies between epsilon and the window is not counted
         above = self.loss > epsilon
         distance = self.loss[above] - epsilon
-        kernel = np.exp(-self.c * distance) * -np.expm1(-distance)
         scale = self.log_moment - self.c * epsilon
         if upper:
-            # Cells that hold nothing but rounding noise have been set to it: nothing is dropped.
-            inside = float(np.sum((self.tilted[above] + self.noise) * kernel)) * (1 + 1e-11)
-            parts = [math.log(inside) + scale if inside > 0 else -math.inf, self.log_above, _log(self.infinite)]
-            top = max(parts)
-            return top + math.log(sum(math.exp(part - top) for part in parts)) if top > -math.inf else top
+            # Cells that hold nothing but rounding noise have been set to it: nothing is dropped. In logarithms, because
+            # the tilt may be steeper than doubles can hold.
+            with np.errstate(divide="ignore"):
+                logs = np.log(self.tilted[above] + self.noise) - self.c * distance + np.log(-np.expm1(-distance))
+            parts = [_log_sum(logs) + 1e-11 + scale, self.log_above, _log(self.infinite)]
+            return _log_sum(np.array(parts))
+        kernel = np.exp(-self.c * distance) * -np.expm1(-distance)
         inside = float(np.sum((self.tilted[above] - self.noise) * kernel)) * (1 - 1e-11)
         return (math.log(inside) + scale) if inside > 0 else -math.inf
+
+
+def _log_sum(logs: FloatArray) -> float:
+    top = float(logs.max()) if len(logs) else -math.inf
+    return top + math.log(float(np.sum(np.exp(logs - top)))) if math.isfinite(top) else top
 
 
 def _log(x: float) -> float:
@@ -92,6 +99,15 @@ def grid_log_delta(terms: Sequence[Term], epsilon: float) -> tuple[float, float]
         return -math.inf, 0.0
     upper, lower = (_compose(terms, plan, upper=side) for side in (True, False))
     return lower.log_delta(epsilon, upper=False), min(0.0, upper.log_delta(epsilon, upper=True))
+
+
+def grid_curve(terms: Sequence[Term]) -> Callable[[float], float] | None:
+    """Return epsilon -> an upper bound on log delta, for epsilon >= 0, from one dominating law; None without a grid."""
+    plan = _plan(terms, epsilon=0.0, log_delta=None)
+    if plan is None:
+        return None
+    total = _compose(terms, plan, upper=True)
+    return lambda epsilon: min(0.0, total.log_delta(epsilon, upper=True))
 
 
 def grid_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float]:
@@ -150,6 +166,8 @@ def _range(term: Term, log_lost: float) -> tuple[float, float]:
             return (low, high) if direction == "remove" else (-high, -low)
         case LaplaceTerm(epsilon=e):
             return -e, e
+        case SampledLaplaceTerm():
+            return term.ends
         case AtomsTerm(losses=losses):
             return losses[0], losses[-1]
         case DiscreteGaussianTerm(scale=scale):

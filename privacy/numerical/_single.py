@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
+from privacy.numerical._sampled_laplace import SampledLaplaceTerm
 from privacy.numerical._terms import AtomsTerm, DiscreteGaussianTerm, FloatArray, GaussianTerm, LaplaceTerm, Term
 
 _ROOT_HALF = math.sqrt(0.5)
@@ -32,6 +33,8 @@ def tails(term: Term, losses: FloatArray) -> Tails:
             return _sampled(term, losses)
         case LaplaceTerm(epsilon=e):
             return _laplace(e, losses)
+        case SampledLaplaceTerm():
+            return _sampled_laplace(term, losses)
         case AtomsTerm(losses=values, probabilities=p):
             return _atoms(np.array(values), np.array(p), losses)
         case DiscreteGaussianTerm(scale=scale):
@@ -67,6 +70,20 @@ def _laplace(e: float, losses: FloatArray) -> Tails:
     p_low = np.where(losses >= e, 1.0, np.where(losses < -e, 0.0, 0.5 * np.exp(0.5 * (inside - e))))
     q_high = np.where(losses >= e, 0.0, np.where(losses < -e, 1.0, 0.5 * np.exp(-0.5 * (inside + e))))
     return p_low, 1 - p_low, 1 - q_high, q_high
+
+
+def _sampled_laplace(term: SampledLaplaceTerm, losses: FloatArray) -> Tails:
+    q, e = term.sampling_rate, term.epsilon
+    remove = term.direction == "remove"
+    # D(l) = exp(ratio); below log(1 - q) there is nothing.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        inner = np.expm1(losses if remove else -losses) / q
+        l = np.log1p(np.where(inner > -1, inner, -1))
+    own_low, own_high, low, high = _laplace(e, np.clip(l, -2 * e, 2 * e))
+    mixed_low, mixed_high = (1 - q) * low + q * own_low, (1 - q) * high + q * own_high
+    if remove:
+        return mixed_low, mixed_high, low, high
+    return high, low, mixed_high, mixed_low
 
 
 def _atoms(values: FloatArray, p: FloatArray, losses: FloatArray) -> Tails:

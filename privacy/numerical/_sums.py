@@ -19,7 +19,8 @@ _ORDERS = (4, 3, 6, 2)
 _GOOD = 8e-10
 
 
-def _sum(terms: Sequence[Term], c: float) -> Curve | None:
+def summed(terms: Sequence[Term], c: float) -> Curve | None:
+    """Return the curve of losses that can be summed outright, at this tilt; or None."""
     law = AtomSum.of(terms, c) or LaplaceTop.of(terms, c) or LaplaceSum.of(terms, c)
     return None if law is None else SummedCurve(law)
 
@@ -29,7 +30,7 @@ def sum_log_delta(terms: Sequence[Term], epsilon: float) -> Interval | None:
     at = saddle(terms, epsilon)
     if at is None:
         return None
-    curve = _sum(terms, at.c)
+    curve = summed(terms, at.c)
     if curve is not None:
         return log_delta_between(curve, epsilon)
     best: Interval | None = None
@@ -51,7 +52,7 @@ def sum_epsilon(terms: Sequence[Term], log_delta: float) -> Interval | None:
         return None
     guess = at.mean - 1 / at.c - 1 / (1 + at.c)
     guess += (log_saddle_estimate(at, guess) - log_delta) / at.c
-    curve = _sum(terms, at.c)
+    curve = summed(terms, at.c)
     if curve is not None:
         return epsilon_between(curve, log_delta, guess)
     best: Interval | None = None

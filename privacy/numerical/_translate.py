@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
+from privacy._renyi import divergence, failure_of, pure_part
 from privacy.accountant import leaves
 from privacy.errors import UnsupportedEvent
 from privacy.events import (
@@ -35,6 +38,7 @@ from privacy.events import (
 from privacy.neighbours import Neighbours
 from privacy.numerical._moments import MomentTerm
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
+from privacy.numerical._sampled_laplace import MOST_EPSILON, SampledLaplaceTerm
 from privacy.numerical._terms import UNIT, AtomsTerm, DiscreteGaussianTerm, GaussianTerm, LaplaceTerm, Term
 
 Direction = Literal["remove", "add"]
@@ -46,6 +50,8 @@ _MOST_MEAN = 1e12
 _LEAST_MEAN = 1e-28
 _NAME = "the numerical accountant"
 
+_SAMPLED_PURE = Laplace | DiscreteLaplace | PureDP | PermuteAndFlip | ExponentialMechanism
+
 
 @dataclass(frozen=True, slots=True)
 class Composition:
@@ -53,7 +59,7 @@ class Composition:
 
     terms          losses with known laws
     moments        releases of which only Renyi divergences are known
-    bounded_range  a second valid description of the exponential mechanisms among the terms: (others, moments) or None
+    instead        a second valid description: (others, moments) instead of the exponential mechanisms among the terms
     log_finite     log of the probability that no release has an infinite loss (approximate DP)
     """
 
@@ -79,16 +85,11 @@ def _check_leaf(event: Event, neighbours: Neighbours) -> None:
         case PoissonSampled() if neighbours != "add_remove_one":
             reason = "Poisson sampling holds under add_remove_one only"
         case PoissonSampled(event=inner):
-            if sampled_gaussian(event) is None and not isinstance(
-                inner, Laplace | DiscreteLaplace | PureDP | PermuteAndFlip | ExponentialMechanism
-            ):
-                reason = "of sampled releases it knows Gaussians and pure DP"
+            if sampled_gaussian(event) is None and not isinstance(inner, _SAMPLED_PURE | ApproximateDP):
+                reason = "of sampled releases it knows Gaussians, pure and approximate DP"
         case SampledWithoutReplacement():
-            reason = "sampling without replacement has no composition with known losses here; use the RDP accountant"
-        case ZeroConcentratedDP() | DistributedDiscreteGaussian() | DistributedSkellam():
-            reason = (
-                "only its Renyi divergences are known, not a pair that dominates it; use the RDP or zCDP accountant"
-            )
+            # Names the part that has no bound.
+            divergence(event, np.ones(1), neighbours=neighbours, accountant=_NAME)
         case (
             Gaussian()
             | DiscreteGaussian()
@@ -99,6 +100,9 @@ def _check_leaf(event: Event, neighbours: Neighbours) -> None:
             | PermuteAndFlip()
             | ExponentialMechanism()
             | ApproximateDP()
+            | ZeroConcentratedDP()
+            | DistributedDiscreteGaussian()
+            | DistributedSkellam()
         ):
             pass
         case _:
@@ -123,14 +127,32 @@ def sampled_gaussian(event: PoissonSampled) -> float | None:
 
 def is_tight(event: Event) -> bool:
     """Return whether the pair of each part is attained, so that the answer is exact and not only an upper bound."""
-    for leaf, _ in leaves(event):
-        if isinstance(leaf, DiscreteGaussian) and leaf.linf_sensitivity > 1 and leaf.l2_sensitivity_squared > 1:
+    return all(_is_tight(leaf) for leaf, _ in leaves(event))
+
+
+def _is_tight(event: Event) -> bool:
+    match event:
+        case DiscreteGaussian():
+            return _on_a_lattice(event)
+        case PoissonSampled(event=inner):
+            if isinstance(inner, Laplace):
+                return 1 / inner.noise_multiplier <= MOST_EPSILON
+            return not isinstance(inner, ExponentialMechanism | ApproximateDP)
+        case (
+            ExponentialMechanism()
+            | ZeroConcentratedDP()
+            | DistributedDiscreteGaussian()
+            | DistributedSkellam()
+            | SampledWithoutReplacement()
+        ):
             return False
-        if isinstance(leaf, ExponentialMechanism):
-            return False
-        if isinstance(leaf, PoissonSampled) and isinstance(leaf.event, ExponentialMechanism | Laplace):
-            return False
-    return True
+        case _:
+            return True
+
+
+def _on_a_lattice(event: DiscreteGaussian) -> bool:
+    # Integers of modulus <= 1: as many coordinates of sensitivity 1 as the squared length.
+    return event.linf_sensitivity == 1 or event.l2_sensitivity_squared == 1
 
 
 def is_sampled(event: Event) -> bool:
@@ -145,13 +167,16 @@ def compose(counts: Mapping[Event, int], direction: Direction) -> Composition:
     laplaces: dict[float, int] = {}
     others: list[Term] = []
     moments: list[MomentTerm] = []
-    selections: dict[float, int] = {}
+    either: list[tuple[float, MomentTerm]] = []
     log_finite: list[float] = []
+
+    def failing(event: Event, count: int) -> None:
+        log_finite.append(count * math.log1p(-failure_of(event)))
 
     def pure(epsilon: float, count: int, rate: float = 1.0) -> None:
         if epsilon > _MOST_EPSILON:
             log_finite.append(-math.inf)
-        else:
+        elif epsilon > 0:
             atoms[epsilon, rate] = atoms.get((epsilon, rate), 0) + count
 
     def normal(noise_multiplier: float, count: int) -> None:
@@ -172,28 +197,44 @@ def compose(counts: Mapping[Event, int], direction: Direction) -> Composition:
                     laplaces[1 / s] = laplaces.get(1 / s, 0) + count
             case DiscreteLaplace(noise_multiplier=s):
                 pure(1 / s, count)
-            case ExponentialMechanism(epsilon=epsilon):
-                selections[epsilon] = selections.get(epsilon, 0) + count
+            case ExponentialMechanism() | SampledWithoutReplacement(event=ExponentialMechanism()):
+                either.append((pure_part(event), MomentTerm(event, count)))
             case RandomizedResponse(epsilon=epsilon) | PureDP(epsilon=epsilon) | PermuteAndFlip(epsilon=epsilon):
                 pure(epsilon, count)
-            case ApproximateDP(epsilon=epsilon, delta=delta):
-                log_finite.append(count * math.log1p(-delta))
-                if epsilon > 0:
-                    pure(epsilon, count)
-            case DiscreteGaussian(scale=scale, l2_sensitivity_squared=l2, linf_sensitivity=linf):
-                if linf == 1 or l2 == 1:
-                    # Integers of modulus <= 1: as many coordinates of sensitivity 1 as the squared length.
-                    others.append(DiscreteGaussianTerm(scale, count * l2))
-                else:
-                    moments.append(MomentTerm(0.5 * l2 / scale / scale * count))
+            case ApproximateDP(epsilon=epsilon):
+                failing(event, count)
+                pure(epsilon, count)
+            case PoissonSampled(event=ApproximateDP(epsilon=epsilon), sampling_rate=rate):
+                # What fails is sampled, too: of probability delta, only delta * rate has an infinite loss.
+                failing(event, count)
+                pure(epsilon, count, rate)
+            case DiscreteGaussian(scale=scale, l2_sensitivity_squared=l2) if _on_a_lattice(event):
+                others.append(DiscreteGaussianTerm(scale, count * l2))
             case PoissonSampled(event=inner, sampling_rate=rate):
                 inner_noise = sampled_gaussian(event)
-                if inner_noise is not None and rate < 1:
+                if isinstance(inner, Laplace) and _is_tight(event):
+                    epsilon = 1 / inner.noise_multiplier
+                    if rate < 1:
+                        others.append(SampledLaplaceTerm(epsilon, rate, count, direction))
+                    else:
+                        laplaces[epsilon] = laplaces.get(epsilon, 0) + count
+                elif inner_noise is not None and rate < 1:
                     others.append(SampledGaussianTerm(inner_noise, rate, count, direction))
                 elif inner_noise is not None:
                     normal(inner_noise, count)
                 else:
                     pure(_pure_epsilon(inner), count, rate)
+            case SampledWithoutReplacement() if math.isfinite(pure_part(event)):
+                failing(event, count)
+                pure(pure_part(event), count)
+            case (
+                DiscreteGaussian()
+                | ZeroConcentratedDP()
+                | DistributedDiscreteGaussian()
+                | DistributedSkellam()
+                | SampledWithoutReplacement()
+            ):
+                moments.append(MomentTerm(event, count))
             case _:
                 raise UnsupportedEvent(event, accountant=_NAME, reason="this kind of event is unknown here")
     terms: list[Term] = [*_merge(others)]
@@ -202,16 +243,11 @@ def compose(counts: Mapping[Event, int], direction: Direction) -> Composition:
     terms.extend(LaplaceTerm(epsilon, count) for epsilon, count in laplaces.items())
     plain = [_two_point(epsilon, rate, count, direction) for (epsilon, rate), count in atoms.items()]
     instead = None
-    if selections:
-        bounded = tuple(
-            MomentTerm(epsilon * epsilon / 8 * count, _two_point(epsilon, 1.0, count, direction))
-            for epsilon, count in selections.items()
-        )
-        instead = ((*terms, *plain), bounded)
-        merged = dict(atoms)
-        for epsilon, count in selections.items():
-            merged[epsilon, 1.0] = merged.get((epsilon, 1.0), 0) + count
-        plain = [_two_point(epsilon, rate, count, direction) for (epsilon, rate), count in merged.items()]
+    if either:
+        instead = ((*terms, *plain), tuple(moment for _, moment in either))
+        for epsilon, moment in either:
+            pure(epsilon, moment.count)
+        plain = [_two_point(epsilon, rate, count, direction) for (epsilon, rate), count in atoms.items()]
     finite = -math.inf if -math.inf in log_finite else math.fsum(log_finite)
     return Composition((*terms, *plain), tuple(moments), instead, finite)
 
@@ -230,7 +266,7 @@ def _merge(terms: list[Term]) -> list[Term]:
     # Equal laws that came from different events become one.
     merged: dict[Term, int] = {}
     for term in terms:
-        if isinstance(term, DiscreteGaussianTerm | SampledGaussianTerm):
+        if isinstance(term, DiscreteGaussianTerm | SampledGaussianTerm | SampledLaplaceTerm):
             key: Term = replace(term, count=1)
             merged[key] = merged.get(key, 0) + term.count
     return [replace(key, count=count) for key, count in merged.items()]  # type: ignore[type-var]

@@ -12,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from privacy._checks import check_non_negative, check_probability
+from privacy._trade_off import TradeOff
 from privacy.accountant import Accountant, Tally
 from privacy.errors import UnsupportedEvent
 from privacy.events import Event
 from privacy.neighbours import Neighbours
 from privacy.numerical._certified import epsilon_bounds, log_delta_bounds, meets
+from privacy.numerical._curve import upper_curve
 from privacy.numerical._translate import Composition, check_supported, compose, is_sampled, is_tight
-
-# The number of slopes at which a trade-off curve is touched.
-_SLOPES = 48
 
 
 class NumericalAccountant(Accountant):
@@ -45,6 +44,7 @@ class NumericalAccountant(Accountant):
         self._tally = Tally()
         self._made: tuple[Composition, ...] | None = None
         self._known: dict[tuple[str, float], tuple[float, float]] = {}
+        self._trade_off: TradeOff | None = None
 
     def supports(self, event: Event) -> bool:
         """Return whether `compose` would accept the event."""
@@ -60,13 +60,15 @@ class NumericalAccountant(Accountant):
         self._tally.add(event, count)
         self._made = None
         self._known = {}
+        self._trade_off = None
 
     @property
     def is_tight(self) -> bool:
         """Whether the law of each loss composed so far is known; otherwise the lower ends of the intervals are 0.
 
-        Not tight are vectors of discrete Gaussians with entries that change by more than 1 and exponential mechanisms
-        (bounded by their Renyi divergences), and sampled Laplace noise (taken as any sampled pure DP).
+        Not tight are zCDP, distributed noise, vectors of discrete Gaussians with entries that change by more than 1,
+        exponential mechanisms and samples without replacement, of which only Renyi divergences are known; and sampled
+        approximate DP and sampled Laplace noise of scale below 1/50, for which worse pairs stand in.
         """
         return all(is_tight(event) for event in self._tally.counts)
 
@@ -103,7 +105,8 @@ class NumericalAccountant(Accountant):
         if key not in self._known:
             found = [log_delta_bounds(made, float(epsilon))[0] for made in self._directions()]
             low = max(low for low, _ in found) if self.is_tight else -math.inf
-            self._known[key] = low, max(high for _, high in found)
+            # At 0 it is the total variation distance, the same in both directions: the better bound holds for both.
+            self._known[key] = low, (max if epsilon > 0 else min)(high for _, high in found)
         return self._known[key]
 
     def log_delta(self, *, epsilon: float) -> float:
@@ -125,18 +128,12 @@ class NumericalAccountant(Accountant):
     def trade_off(self, false_positive_rate: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return a lower bound on the attacker's false negative rate at each false positive rate, same shape.
 
-        Tangents of the trade-off curve: every (epsilon, delta) of the accountant's curve gives one, and its mirror
-        image another (Dong, Roth, Su 2022, arXiv:1905.02383, Proposition 2.5). Any tangent is valid; many make the
-        bound tight.
+        Tangents of the trade-off curve, at the slopes that matter for the rates (see `privacy._trade_off`). The curve
+        is that of both directions together: convex and its own mirror image.
         """
-        x = np.asarray(false_positive_rate, dtype=np.float64)
-        if not np.all((x >= 0) & (x <= 1)):
-            raise ValueError("false_positive_rate must lie in [0, 1]")
-        bound = np.zeros_like(x)
-        top = max(self.epsilon(delta=1e-12), 1e-9)
-        slopes = [0.0] if math.isinf(top) else [0.0, *np.linspace(0, top, _SLOPES)[1:]]
-        for epsilon in slopes:
-            kept = 1 - self.delta(epsilon=float(epsilon))
-            bound = np.maximum(bound, kept - math.exp(min(epsilon, 700.0)) * x if epsilon < 700 else 0.0)
-            bound = np.maximum(bound, math.exp(-epsilon) * (kept - x))
-        return np.asarray(np.maximum(bound - 1e-14, 0.0))
+        if self._trade_off is None:
+            curves = [upper_curve(made) for made in self._directions()]
+            self._trade_off = TradeOff(
+                lambda epsilon: (max if epsilon > 0 else min)(curve(epsilon) for curve in curves)
+            )
+        return self._trade_off.at(false_positive_rate)

@@ -194,6 +194,18 @@ def test_pure_dp_is_the_binomial_sum(epsilon):
     check(account(Repeated(PureDP(0.1), 100)).delta_interval(epsilon=epsilon), exact, absolute=0)
 
 
+@pytest.mark.parametrize(("step", "count", "delta"), [(0.005583696371926955, 3, 1.2e-11), (0.3, 2, 1e-200)])
+def test_epsilon_just_below_the_largest_loss_is_the_closed_form(step, count, delta):
+    # The best tilt is beyond all bounds there, and steeper than doubles can hold.
+    top = 1 / (1 + mpmath.exp(-mpf(step)))
+    exact = count * mpf(step) + mpmath.log1p(-mpf(delta) / top**count)
+    low, high = account(Repeated(PureDP(step), count)).epsilon_interval(delta=delta)
+    assert low <= exact * (1 + 1e-15)
+    assert exact <= high <= exact * (1 + 1e-6)
+    # Negative control: half a loss less, and the bound is too low.
+    assert high - 0.5 * step < exact
+
+
 @pytest.mark.parametrize(
     ("step", "count", "exact"),
     [(0.1, 100, "0.1256883902406364251365028"), (0.01, 10_000, "0.1269242683818759943009533")],

@@ -13,7 +13,7 @@ from privacy.errors import UnsupportedEvent
 from privacy.events import (
     Composed,
     DiscreteGaussian,
-    DistributedDiscreteGaussian,
+    DistributedSkellam,
     Gaussian,
     Laplace,
     NonPrivate,
@@ -169,7 +169,7 @@ def test_the_grid_the_parts_and_one_moment_agree_with_the_line(terms, log_delta)
     line = _solve.epsilon_at(terms, log_delta)
     grid = _grid.grid_epsilon(terms, log_delta)
     moment = (0.0, _moments.chernoff_epsilon(terms, (), log_delta))
-    parts = _split.split_epsilon(tuple(terms), log_delta) if _certified._splits(tuple(terms)) else None
+    parts = _split.split_epsilon(tuple(terms), log_delta) if _certified.splits(tuple(terms)) else None
     assert line is not None
     assert line[1] - line[0] <= SLACK * line[1]
     for low, high in (grid, moment, *([parts] if parts is not None else [])):
@@ -193,11 +193,11 @@ def test_what_cannot_be_priced_is_named_and_changes_nothing():
     before = accountant.epsilon(delta=1e-6)
     for event in (
         NonPrivate("a table"),
-        ZeroConcentratedDP(0.1),
-        DistributedDiscreteGaussian(10.0, 2, 5, 5, 5),
         RandomizedResponse(0.5),
         SampledWithoutReplacement(Gaussian(1.0), 10, 100),
         PoissonSampled(DiscreteGaussian(noise_multiplier=2.0), 0.1),
+        PoissonSampled(ZeroConcentratedDP(0.1), 0.1),
+        PoissonSampled(NonPrivate("a table"), 0.1),
     ):
         assert not accountant.supports(event)
         with pytest.raises(UnsupportedEvent) as caught:
@@ -207,6 +207,8 @@ def test_what_cannot_be_priced_is_named_and_changes_nothing():
     replace = NumericalAccountant(neighbours="replace_one")
     assert not replace.supports(PoissonSampled(Gaussian(1.0), 0.1))
     assert replace.supports(RandomizedResponse(0.5))
+    assert replace.supports(SampledWithoutReplacement(Gaussian(1.0), 10, 100))
+    assert not replace.supports(SampledWithoutReplacement(DistributedSkellam(9.0, 1, 1, 1, 1), 10, 100))
 
 
 def test_nothing_released_costs_nothing():
