@@ -88,9 +88,9 @@ class Plan:
         largest = max(float(losses[-1]), 1e-300)
         spread = 0.0
         for term in sampled:
-            u = np.linspace(-5.0, 5.0, 41)
+            u = np.linspace(-5.0, 5.0 + 1 / term.noise_multiplier, 200)
             loss = term.law.logs(u)[0]
-            weight = np.exp(-0.5 * u * u)
+            weight = np.exp(-0.5 * u * u + loss)
             spread += term.count * float(weight @ (loss * loss)) / float(weight.sum())
         scale = min(largest, math.sqrt(spread)) if spread > 0 else largest
         return 1e-2 / max(math.sqrt(spread), largest), 3e3 / max(scale, 1e-300)

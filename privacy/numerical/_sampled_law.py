@@ -203,7 +203,8 @@ def _grid(law: SampledLaw, window: Window, low: float, high: float, step: float)
         error,
         normal + window.log(u),
         normal + window.log_envelope(u),
-        2 * u * u + 10 + window.error(u),
+        # Two roundings of u^2 / 2 and two of every partial sum of the logarithm.
+        u * u + 6 + window.error(u),
     )
     for array in (u, log_ratio, sigmoid, error, found.base, found.envelope, found.weight_error):
         array.flags.writeable = False
@@ -308,9 +309,7 @@ def _polar(share: FloatArray, angle: FloatArray) -> tuple[FloatArray, FloatArray
 
 
 @lru_cache(maxsize=64)
-def _stage(
-    law: SampledLaw, window: Window, low: float, high: float, step: float, heights: tuple[float, ...]
-) -> _Stage:
+def _stage(law: SampledLaw, window: Window, low: float, high: float, step: float, heights: tuple[float, ...]) -> _Stage:
     return _Stage(law, window, low, high, step, heights)
 
 
@@ -474,7 +473,10 @@ class Moment:
             log_weight,
             grid.sigmoid[part],
             grid.ratio_error[part],
-            grid.weight_error[part] + 2 * np.abs(exponent) + abs(self.alpha) * grid.ratio_error[part],
+            grid.weight_error[part]
+            + 1.5 * np.abs(exponent)
+            + abs(self.alpha) * grid.ratio_error[part]
+            + 0.5 * (top - log_weight),
             top + math.log(float(np.exp(log_weight - top).sum())),
             float(np.logaddexp(wrong, self._log_outside)),
         )
@@ -557,7 +559,7 @@ def characteristic(rule: Rule, centre: float, t: FloatArray) -> tuple[ComplexArr
     if len(t) > 1:
         small = _turn(np.outer(np.arange(min(_BLOCK, len(t))) * float(t[1] - t[0]), x))
         value = value + (small @ weight)[None, :] + coarse @ (small * weight).T
-    rounding = rule.weight_error + 120 + 0.25 * len(x)
+    rounding = rule.weight_error + 24 + 0.25 * len(x)
     reach = float(weight @ (np.abs(x) * rounding + rule.loss_error + 2 * np.abs(rule.loss) + abs(centre)))
     return value.ravel()[: len(t)], UNIT * np.abs(t) * reach + 2 * math.exp(min(rule.log_wrong, 300.0))
 

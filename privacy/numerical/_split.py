@@ -35,7 +35,11 @@ _NEAR = 8.0
 
 # A part is split if its line costs more than this many sines, unless it cannot be.
 _COST = 300_000.0
-_MOST_PARTS = 8
+_MOST_PARTS = 12
+_MOST_HITS = 24
+# After so many parts, over several epsilons, what is known has to do; and an interval that is narrow enough.
+_MOST_MADE = 40
+_CLOSE = 6e-10
 # How deep a valley of the tilted density has to be, as a log, to divide rare outcomes from common ones.
 _VALLEY = 5.0
 # A floor is put where the loss, in units of 1 / c, changes this much per unit of the noise.
@@ -49,11 +53,13 @@ Edges = tuple[Edge, ...]
 class Curve:
     """The privacy curve as a sum of contours, and what was left out, which only the upper bounds count.
 
-    c   tilt of the largest part: about the slope of -log delta
+    estimate   about log delta at the epsilon it was made for
+    c          tilt of the largest part: about the slope of -log delta
     """
 
     contours: tuple[Contour, ...]
     log_left_out: float
+    estimate: float
     c: float
 
     def evaluate(self, epsilon: float) -> tuple[Bounds, float]:
@@ -100,19 +106,24 @@ class Splitter:
         self.sampled = [term for term in terms if isinstance(term, SampledGaussianTerm)]
         self.others = [term for term in terms if not isinstance(term, SampledGaussianTerm)]
         self._plans: dict[Edges, Plan] = {}
+        # Parts looked at so far, over all epsilons.
+        self.made = 0
         self.leader = max(range(len(self.sampled)), key=lambda i: self.sampled[i].count * self.sampled[i].sampling_rate)
 
     def top(self, log_target: float) -> Edges:
         """Return edges that drop less than matters."""
         share = math.log(len(self.sampled))
-        return tuple(
-            _edge(term.law, log_target + _DROPPED - share - math.log(term.count)) for term in self.sampled
-        )
+        return tuple(_edge(term.law, log_target + _DROPPED - share - math.log(term.count)) for term in self.sampled)
 
     def part(self, floor: Edges | None, ceiling: Edges, exactly: int | None = None) -> list[Term]:
         """Return the terms of the part between edges; without a floor, all that lies below the ceiling."""
         below = tuple(replace(term, edge=edge) for term, edge in zip(self.sampled, ceiling, strict=True))
         return [*self.others, *below] if floor is None else [*self.others, SampledPart(below, floor, exactly)]
+
+    def _most_loss(self, ceiling: Edges) -> float:
+        """Return a bound on the sum of losses below the ceiling."""
+        ends = zip(self.sampled, ceiling, strict=True)
+        return (1 + 1e-12) * math.fsum(t.count * float(t.law.logs(np.array([e.end]))[0][0]) for t, e in ends)
 
     def log_dropped(self, edges: Edges) -> float:
         """Return the log of a bound on what the edges drop."""
@@ -189,7 +200,7 @@ class Splitter:
         low = floor[self.leader].middle if floor is not None else 1.0
         drop = 0.5 * (law.log_dropped_at(low) + law.log_dropped_at(high))
         at = law.edge_for(drop).middle
-        room = 6 * ceiling[self.leader].width
+        room = 2.5 * ceiling[self.leader].width
         return self._edges_at(at, ceiling) if low + room < at < high - room else None
 
     def _by_hits(self, part: _Part, at: Joint, epsilon: float, log_target: float) -> tuple[list[_Part], float] | None:
@@ -197,7 +208,7 @@ class Splitter:
         assert part.floor is not None
         (term,), (floor,), (ceiling,) = self.sampled, part.floor, part.ceiling
         known = []
-        for c in at.c * np.geomspace(0.5, 1.15, 9):
+        for c in at.c * np.geomspace(0.3, 3.0, 15):
             below = moment(term.law, Window(floor), float(c), term.count)
             beyond = moment(term.law, Window(ceiling, floor), float(c), 1)
             if below.rule is not None and beyond.rule is not None:
@@ -209,7 +220,7 @@ class Splitter:
         if not known:
             return None
         parts = []
-        for k in range(1, 8):
+        for k in range(1, _MOST_HITS):
             # The single terms of the sum steer; what is beyond them is bounded.
             c = min(known, key=lambda one: one[1] + k * math.log(max(term.count * one[2], 1e-300)))[0]
             parts.append(_Part(part.floor, part.ceiling, c, k))
@@ -235,6 +246,9 @@ class Splitter:
         while todo:
             part = todo.pop()
             made += 1
+            self.made += 1
+            if part.floor is None and not self.others and self._most_loss(part.ceiling) < epsilon:
+                continue
             terms = self.part(part.floor, part.ceiling, part.exactly)
             at = least(terms, epsilon, part.c, log_enough=log_target + _SKIPPED)
             if at is None:
@@ -257,10 +271,12 @@ class Splitter:
                 if contour is None:
                     contour = build(terms, at, epsilon, log_target=log_target, most_cost=4 * _COST)
             if contour is None:
-                return None
+                left_out.append(bound)
+                steepest = max(steepest, (bound, at.c))
+                continue
             contours.append(contour)
             steepest = max(steepest, (value, at.c))
-        return Curve(tuple(contours), _log_sum(left_out), steepest[1])
+        return Curve(tuple(contours), _log_sum(left_out), *steepest)
 
 
 def split_log_delta(terms: Sequence[Term], epsilon: float) -> Bounds | None:
@@ -305,12 +321,12 @@ def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float
             upper = min(upper, epsilon)
         if bounds.low > log_delta:
             lower = max(lower, epsilon)
-        value = max(bounds.value, curve.log_left_out)
+        value = bounds.value if math.isfinite(bounds.value) else curve.estimate
         found = newton(curve, epsilon, log_delta) if abs(value - log_delta) < _NEAR else None
         if found is not None and found > 0:
             low, high = enclose(curve, found, log_delta)
             lower, upper = max(lower, low), min(upper, high)
-            if upper - lower <= 2e-10 * upper + 2e-13:
+            if upper - lower <= _CLOSE * upper + 2e-13 or splitter.made > _MOST_MADE:
                 return lower, upper
         else:
             # In the logarithm of epsilon heavy tails are straighter.
@@ -318,7 +334,7 @@ def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float
         found = min(max(found, 0.2 * epsilon), 5 * epsilon)
         if not lower < found < upper:
             found = 0.5 * (lower + upper) if upper < math.inf else 2 * lower
-        if abs(found - epsilon) <= 1e-13 * epsilon:
+        if abs(found - epsilon) <= 1e-13 * epsilon or splitter.made > _MOST_MADE:
             break
         epsilon = found
     return lower, upper
