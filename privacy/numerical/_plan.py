@@ -133,7 +133,11 @@ class Plan:
         """Return an estimate of log delta(epsilon): the thin parts' bounds, summed."""
         bounds = self._least(self._thin, epsilon)[0]
         top = float(bounds.max())
-        return top + math.log(float(np.exp(bounds - top).sum())) - 1.5 if math.isfinite(top) else top
+        if not math.isfinite(top):
+            return top
+        found = min(0.0, top + math.log(float(np.exp(bounds - top).sum())))
+        # A bound of this kind is about so much above delta.
+        return found - min(1.5, -0.3 * found)
 
     def epsilon(self, log_delta: float) -> float:
         """Return about the epsilon of this delta."""

@@ -202,14 +202,15 @@ class SampledPart:
             growth = np.zeros(len(t))
             log_ratio = np.zeros(len(t), dtype=np.complex128)
             doubt = np.zeros(len(t))
-            for (n, below, beyond), one, each in zip(moments, ones, odds, strict=True):
+            for (n, below, beyond), one, a, each in zip(moments, ones, upper, odds, strict=True):
                 value, wrong = _deviations(below, one.mean, t)
                 logs, errors = powered(value, wrong, n)
                 total += logs
                 growth += errors
-                value_above, wrong_above = _deviations(beyond, one.mean, t)
+                value_above, wrong_above = _deviations(beyond, a.mean, t)
+                wrong_above = wrong_above + 4 * UNIT * t * (abs(a.mean) + abs(one.mean))
                 size = np.maximum(np.abs(1 + value), 1e-290)
-                part = each * (1 + value_above) / (1 + value)
+                part = each * (1 + value_above) * np.exp(1j * t * (a.mean - one.mean)) / (1 + value)
                 log_ratio += n * _log1p(part)
                 unsure = each * (wrong_above + 1e-15) / size + np.abs(part) * (wrong / size + 4e-15)
                 doubt += n * np.log1p(unsure / np.maximum(np.abs(1 + part), 1e-290))

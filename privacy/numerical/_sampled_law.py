@@ -560,8 +560,12 @@ def characteristic(rule: Rule, centre: float, t: FloatArray) -> tuple[ComplexArr
         small = _turn(np.outer(np.arange(min(_BLOCK, len(t))) * float(t[1] - t[0]), x))
         value = value + (small @ weight)[None, :] + coarse @ (small * weight).T
     rounding = rule.weight_error + 24 + 0.25 * len(x)
-    reach = float(weight @ (np.abs(x) * rounding + rule.loss_error + 2 * np.abs(rule.loss) + abs(centre)))
-    return value.ravel()[: len(t)], UNIT * np.abs(t) * reach + 2 * math.exp(min(rule.log_wrong, 300.0))
+    # |exp(i x t) - 1| <= min(|x t|, 2); the products of the two factors are at most twice as large.
+    reach = float(weight @ (np.abs(x) * rounding))
+    most = 4 * float(weight @ rounding)
+    slip = float(weight @ (rule.loss_error + 2 * np.abs(rule.loss) + abs(centre)))
+    wrong = UNIT * (np.minimum(2 * np.abs(t) * reach, most) + np.abs(t) * slip)
+    return value.ravel()[: len(t)], wrong + 2 * math.exp(min(rule.log_wrong, 300.0))
 
 
 def _turn(angle: FloatArray) -> ComplexArray:
