@@ -56,6 +56,7 @@ class Plan:
         self._terms: list[tuple[int, FloatArray, FloatArray]] = []
         for i, term in enumerate(sampled):
             own = self.levels if i == leader else np.minimum(term.law.outcomes(losses), ceilings[i])
+            own = np.append(own[:-1], ceilings[i])
             self._terms.append((term.count, *self._moments(term, own)))
         self._known = np.zeros(count)
         if others:
@@ -69,7 +70,8 @@ class Plan:
         """Return log moments of the parts from the level before `begin` up to each level from there on."""
         if begin == 0:
             with np.errstate(invalid="ignore"):
-                return np.asarray(self._known[:, None] + sum(n * below for n, below, _ in self._terms))
+                whole = self._known[:, None] + sum(n * below for n, below, _ in self._terms)
+            return np.where(np.isnan(whole), math.inf, whole)
         grown = np.zeros((len(self.c), len(self.levels) - begin))
         base = self._known.copy()
         for n, below, added in self._terms:

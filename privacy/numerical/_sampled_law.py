@@ -123,7 +123,11 @@ class SampledLaw:
         """Return the outcomes at which log D takes these positive values."""
         s, q = self.noise_multiplier, self.sampling_rate
         with np.errstate(over="ignore"):
-            w = np.where(losses > 500, losses - math.log(q), np.log1p(np.expm1(np.minimum(losses, 500.0)) / q))
+            w = np.where(
+                losses > 500,
+                losses - math.log(q),
+                np.log1p(np.maximum(np.expm1(np.minimum(losses, 500.0)) / q, 1e-12 - 1)),
+            )
         return np.asarray(s * w + 0.5 / s)
 
     def edge_for(self, log_probability: float) -> Edge:

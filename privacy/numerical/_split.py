@@ -36,6 +36,7 @@ _NEAR = 8.0
 # A part is split if its line costs more than this many sines, unless it cannot be.
 _COST = 300_000.0
 _MOST_PARTS = 12
+_LEAST_ROOM = 0.1
 _MOST_HITS = 24
 # After so many parts, over several epsilons, what is known has to do; and an interval that is narrow enough.
 _MOST_MADE = 40
@@ -96,6 +97,10 @@ def _edge(law: SampledLaw, log_probability: float) -> Edge:
     return law.edge_for(log_probability)
 
 
+def _far_loss(term: SampledGaussianTerm) -> float:
+    return float(term.law.logs(np.array([8 + 1 / term.noise_multiplier]))[0][0])
+
+
 class Splitter:
     """Takes a composition apart. `terms` hold at least one sampled Gaussian, all in the direction "remove".
 
@@ -108,7 +113,8 @@ class Splitter:
         self._plans: dict[Edges, Plan] = {}
         # Parts looked at so far, over all epsilons.
         self.made = 0
-        self.leader = max(range(len(self.sampled)), key=lambda i: self.sampled[i].count * self.sampled[i].sampling_rate)
+        # The one with the largest losses: the others have outcomes at most of its losses.
+        self.leader = max(range(len(self.sampled)), key=lambda i: _far_loss(self.sampled[i]))
 
     def top(self, log_target: float) -> Edges:
         """Return edges that drop less than matters."""
@@ -130,13 +136,14 @@ class Splitter:
         return _log_sum([replace(t, edge=edge).log_dropped for t, edge in zip(self.sampled, edges, strict=True)])
 
     def _edges_at(self, u: float, ceiling: Edges) -> Edges:
-        """Return edges where the leader has one at u, and every other term one at the same loss."""
+        """Return edges where the leader has one at u, and every other term one at the same loss, below the ceiling."""
         lead = self.sampled[self.leader]
         loss = lead.law.logs(np.array([u]))[0]
         found = []
-        for i, term in enumerate(self.sampled):
-            at = u if i == self.leader else min(float(term.law.outcomes(loss)[0]), ceiling[i].middle - 0.1)
-            found.append(term.law.edge_at(at))
+        for i, (term, most) in enumerate(zip(self.sampled, ceiling, strict=True)):
+            at = u if i == self.leader else float(term.law.outcomes(loss)[0])
+            edge = term.law.edge_at(min(at, most.middle - _LEAST_ROOM))
+            found.append(Edge(edge.middle, min(edge.width, most.width)))
         return tuple(found)
 
     def plan(self, top: Edges) -> Plan:
