@@ -189,9 +189,9 @@ def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
         found = method(terms, log_delta)
         if found is not None:
             low, high = max(low, found[0]), min(high, found[1])
-        if high - low <= _GOOD * high + 1e-12:
+        if high < math.inf and high - low <= _GOOD * high + 1e-12:
             return low, high
-    if high - low > _FINER_THAN_GRID * high:
+    if not high - low <= _FINER_THAN_GRID * high < math.inf:
         coarse = grid_epsilon(terms, log_delta)
         low, high = max(low, coarse[0]), min(high, coarse[1])
     if high > 1.05 * low:

@@ -77,7 +77,9 @@ class Plan:
         for n, below, added in self._terms:
             floor = below[:, begin - 1]
             base = base + n * floor
-            share = np.logaddexp.accumulate(added[:, begin:], axis=1) - floor[:, None]
+            with np.errstate(invalid="ignore"):
+                share = np.logaddexp.accumulate(added[:, begin:], axis=1) - floor[:, None]
+            share = np.where(np.isnan(share), -math.inf, share)
             # log(1 + exp(share)), n times.
             grown = grown + n * np.logaddexp(0.0, share)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
