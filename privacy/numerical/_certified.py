@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from privacy.numerical._contour import build
 from privacy.numerical._grid import grid_epsilon, grid_log_delta
 from privacy.numerical._moments import chernoff_epsilon, chernoff_log_delta
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
-from privacy.numerical._solve import curve_at, epsilon_at, least
-from privacy.numerical._split import split_epsilon, split_log_delta
+from privacy.numerical._solve import curve_at, epsilon_at
+from privacy.numerical._split import split_epsilon, split_log_delta, upper_log_delta
 from privacy.numerical._sums import sum_epsilon, sum_log_delta
 from privacy.numerical._terms import AtomsTerm, GaussianTerm, Term
 from privacy.numerical._translate import Composition
@@ -206,13 +205,8 @@ def meets(made: Composition, epsilon: float, log_delta: float) -> bool:
     if made.log_finite == 0 and not made.moments and made.instead is None and epsilon > 0:
         if epsilon >= _most_loss(made.terms):
             return True
-        at = least(made.terms, epsilon, (3 - log_delta) / epsilon, log_enough=log_delta - 1e-9)
-        if at is not None:
-            if at.log_moment + at.error - at.c * epsilon * (1 - 1e-15) + 1e-12 <= log_delta:
-                return True
-            contour = build(made.terms, at, epsilon, log_target=log_delta)
-            if contour is not None and contour.evaluate(epsilon)[0].high <= log_delta:
-                return True
+        if upper_log_delta(made.terms, epsilon, log_delta) <= log_delta:
+            return True
     return log_delta_bounds(made, epsilon)[0][1] <= log_delta
 
 

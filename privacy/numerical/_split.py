@@ -35,6 +35,7 @@ _NEAR = 8.0
 
 # A part is split if its line costs more than this many sines, unless it cannot be.
 _COST = 300_000.0
+_MOST_COST = 2_000_000.0
 _MOST_PARTS = 12
 _LEAST_ROOM = 0.1
 _MOST_HITS = 24
@@ -231,7 +232,11 @@ class Splitter:
             # The single terms of the sum steer; what is beyond them is bounded.
             c = min(known, key=lambda one: one[1] + k * math.log(max(term.count * one[2], 1e-300)))[0]
             parts.append(_Part(part.floor, part.ceiling, c, k))
-            left = min(start + log_beyond(term.count, odds, k) for _, start, odds in known)
+            left = (
+                min(start + log_beyond(term.count, odds, k) for _, start, odds in known)
+                if k < term.count
+                else -math.inf
+            )
             if left < log_target + _SKIPPED:
                 return parts, left
         return None
@@ -266,7 +271,7 @@ class Splitter:
                 steepest = max(steepest, (bound, at.c))
                 continue
             more = made < _MOST_PARTS
-            contour = build(terms, at, epsilon, log_target=log_target, most_cost=_COST if more else 4 * _COST)
+            contour = build(terms, at, epsilon, log_target=log_target, most_cost=_COST if more else _MOST_COST)
             value = -math.inf if contour is None else contour.evaluate(epsilon)[0].value
             cancelled = contour is not None and bound - max(value, log_target) > _CANCELLED
             if more and (contour is None or cancelled):
@@ -276,7 +281,7 @@ class Splitter:
                     left_out.append(found[1])
                     continue
                 if contour is None:
-                    contour = build(terms, at, epsilon, log_target=log_target, most_cost=4 * _COST)
+                    contour = build(terms, at, epsilon, log_target=log_target, most_cost=_MOST_COST)
             if contour is None:
                 left_out.append(bound)
                 steepest = max(steepest, (bound, at.c))
@@ -284,6 +289,31 @@ class Splitter:
             contours.append(contour)
             steepest = max(steepest, (value, at.c))
         return Curve(tuple(contours), _log_sum(left_out), *steepest)
+
+
+def upper_log_delta(terms: Sequence[Term], epsilon: float, log_target: float) -> float:
+    """Return an upper bound on log delta(epsilon), tight if it is about exp(log_target), for the direction "add".
+
+    Far below the largest loss outcomes decide nothing, and only make the line long: they are dropped.
+    """
+    made: list[Term] = []
+    dropped = []
+    for term in terms:
+        if isinstance(term, SampledGaussianTerm):
+            edge = term.law.edge_for(log_target + _DROPPED - math.log(term.count))
+            made.append(replace(term, edge=edge))
+            dropped.append(replace(term, edge=edge).log_dropped)
+        else:
+            made.append(term)
+    at = least(made, epsilon, (3 - log_target) / epsilon, log_enough=log_target - 1e-9)
+    if at is None:
+        return 0.0
+    bound = at.log_moment + at.error - at.c * epsilon * (1 - 1e-15) + 1e-12
+    if bound > log_target - 1e-9:
+        contour = build(made, at, epsilon, log_target=log_target)
+        if contour is not None:
+            bound = min(bound, contour.evaluate(epsilon)[0].high)
+    return min(0.0, _log_sum([bound, *dropped]) + 1e-15 * (1 + abs(bound)))
 
 
 def split_log_delta(terms: Sequence[Term], epsilon: float) -> Bounds | None:
@@ -314,7 +344,7 @@ def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float
     plan = splitter.plan(splitter.top(log_delta))
     lower, upper = 0.0, math.inf
     epsilon = plan.epsilon(log_delta)
-    if plan.log_delta(0.0) < log_delta + 4:
+    if plan.log_delta(0.0) < log_delta + 1.5:
         curve = splitter.curve(0.0, log_delta)
         if curve is not None and curve.evaluate(0.0)[0].high <= log_delta:
             return 0.0, 0.0
