@@ -166,12 +166,17 @@ class Splitter:
         depth = np.minimum(left, right) - height
         best = int(np.argmax(depth))
         if depth[best] > _VALLEY:
-            # A little beyond the zero of D, where paths are free to rise, if that is still deep enough.
-            free = np.flatnonzero((share > 1 - 1e-3) & (depth > 0.6 * depth[best]) & (u >= u[best]))
-            at = float(u[free[0]]) if len(free) else float(u[best])
+            # A little beyond the zero of D, where paths are free to rise, if the large outcomes still lie above.
+            peak = int(np.argmax(np.where(u > u[best], height, -np.inf)))
+            free = max(best, int(np.searchsorted(share, 1 - 1e-3)))
+            at = float(u[free if free < peak - 3 else best])
         else:
             turned = c * share / s
             reached = int(np.searchsorted(turned, min(_TURN, 0.6 * c / s)))
+            # Beyond the zero of D, too, if the large outcomes still lie above.
+            free = int(np.searchsorted(share, 1 - 1e-3))
+            if reached < free < int(np.argmax(np.where(share > _LINEAR, height, -np.inf))) - 3:
+                reached = free
             if not 0 < reached < len(u):
                 return None
             at = float(u[reached])
@@ -258,7 +263,6 @@ class Splitter:
         while todo:
             part = todo.pop()
             made += 1
-            self.made += 1
             if part.floor is None and not self.others and self._most_loss(part.ceiling) < epsilon:
                 continue
             terms = self.part(part.floor, part.ceiling, part.exactly)
@@ -271,6 +275,7 @@ class Splitter:
                 steepest = max(steepest, (bound, at.c))
                 continue
             more = made < _MOST_PARTS
+            self.made += 1
             contour = build(terms, at, epsilon, log_target=log_target, most_cost=_COST if more else _MOST_COST)
             value = -math.inf if contour is None else contour.evaluate(epsilon)[0].value
             cancelled = contour is not None and bound - max(value, log_target) > _CANCELLED
@@ -369,8 +374,10 @@ def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float
             # In the logarithm of epsilon heavy tails are straighter.
             found = epsilon * math.exp(max(-1.5, min(1.5, (value - log_delta) / (start * epsilon))))
         found = min(max(found, 0.2 * epsilon), 5 * epsilon)
-        if not lower < found < upper:
-            found = 0.5 * (lower + upper) if upper < math.inf else 2 * lower
+        if found >= upper:
+            found = 0.5 * (epsilon + upper)
+        elif found <= lower:
+            found = 0.5 * (epsilon + lower)
         if abs(found - epsilon) <= 1e-13 * epsilon or splitter.made > _MOST_MADE:
             break
         epsilon = found
