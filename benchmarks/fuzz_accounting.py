@@ -186,54 +186,65 @@ def split(rng: np.random.Generator, parts: Parts) -> Parts:
     return tuple(pieces[i] for i in rng.permutation(len(pieces)))
 
 
-def examine(rng: np.random.Generator, case: Case, found: Findings) -> None:
-    """Put every question to one composition."""
+def examine(rng: np.random.Generator, case: Case, found: Findings, questions: int) -> None:
+    """Put so many of the questions to one composition, in a random order."""
     made = case.account()
     low, high = interval = found.timed(case, lambda: made.epsilon_interval(delta=case.delta))
     found.check(0 <= low <= high, "lower <= upper of epsilon", case, interval=interval)
     found.counts["certified"] += high - low <= CERTIFIED * high + 1e-12 if math.isfinite(high) else low == high
     found.counts["tight"] += made.is_tight
 
-    renyi = case.account(RdpAccountant)
-    theirs = renyi.epsilon(delta=case.delta)
-    found.check(high <= theirs * (1 + LOOSE) + 1e-9, "epsilon is at most RDP's", case, interval=interval, rdp=theirs)
+    def below_rdp() -> None:
+        theirs = case.account(RdpAccountant).epsilon(delta=case.delta)
+        found.check(
+            high <= theirs * (1 + LOOSE) + 1e-9, "epsilon is at most RDP's", case, interval=interval, rdp=theirs
+        )
 
-    again = found.timed(case, lambda: case.account(parts=split(rng, case.parts)).epsilon_interval(delta=case.delta))
-    found.check(again[0] <= high and low <= again[1], "another order", case, interval=interval, again=again)
-    found.counts["same in another order"] += (
-        again[1] <= high * (1 + CERTIFIED) + 1e-12 and high <= again[1] * (1 + CERTIFIED) + 1e-12
-    )
+    def in_another_order() -> None:
+        again = found.timed(case, lambda: case.account(parts=split(rng, case.parts)).epsilon_interval(delta=case.delta))
+        found.check(again[0] <= high and low <= again[1], "another order", case, interval=interval, again=again)
+        found.counts["asked in another order"] += 1
+        found.counts["same in another order"] += (
+            again[1] <= high * (1 + CERTIFIED) + 1e-12 and high <= again[1] * (1 + CERTIFIED) + 1e-12
+        )
 
-    what, weaker = weakened(rng, case)
-    other = found.timed(weaker, lambda: weaker.account().epsilon_interval(delta=weaker.delta))
-    found.check(other[0] <= high, f"monotone in {what}", case, interval=interval, weaker=weaker, other=other)
+    def monotone() -> None:
+        what, weaker = weakened(rng, case)
+        other = found.timed(weaker, lambda: weaker.account().epsilon_interval(delta=weaker.delta))
+        found.check(other[0] <= high, f"monotone in {what}", case, interval=interval, weaker=weaker, other=other)
 
-    for end, at in (("upper", high), ("lower", low)):
-        if not 0 < at < math.inf:
-            continue
-        back = found.timed(case, lambda at=at: made.log_delta_interval(epsilon=at))
-        log_delta = math.log(case.delta)
-        slack = 1e-12 * (1 + abs(log_delta))
-        holds = back[0] <= log_delta + slack if end == "upper" else log_delta - slack <= back[1]
-        found.check(holds, f"delta at the {end} epsilon", case, interval=interval, log_delta=back)
+    def inverse() -> None:
+        for end, at in (("upper", high), ("lower", low)):
+            if not 0 < at < math.inf:
+                continue
+            back = found.timed(case, lambda at=at: made.log_delta_interval(epsilon=at))
+            log_delta = math.log(case.delta)
+            slack = 1e-12 * (1 + abs(log_delta))
+            holds = back[0] <= log_delta + slack if end == "upper" else log_delta - slack <= back[1]
+            found.check(holds, f"delta at the {end} epsilon", case, interval=interval, log_delta=back)
 
-    deltas = found.timed(case, lambda: made.delta_interval(epsilon=case.epsilon))
-    found.check(0 <= deltas[0] <= deltas[1] <= 1, "lower <= upper of delta", case, deltas=deltas)
-    theirs = renyi.delta(epsilon=case.epsilon)
-    found.check(deltas[1] <= theirs * (1 + 1e-3) + 1e-12, "delta is at most RDP's", case, deltas=deltas, rdp=theirs)
-    more = replace(case, epsilon=1.1 * case.epsilon)
-    after = found.timed(more, lambda: made.delta_interval(epsilon=more.epsilon))
-    found.check(after[0] <= deltas[1], "monotone in epsilon", case, deltas=deltas, after=after)
+    def falling() -> None:
+        deltas = found.timed(case, lambda: made.delta_interval(epsilon=case.epsilon))
+        found.check(0 <= deltas[0] <= deltas[1] <= 1, "lower <= upper of delta", case, deltas=deltas)
+        theirs = case.account(RdpAccountant).delta(epsilon=case.epsilon)
+        found.check(deltas[1] <= theirs * (1 + 1e-3) + 1e-12, "delta is at most RDP's", case, deltas=deltas, rdp=theirs)
+        more = replace(case, epsilon=1.1 * case.epsilon)
+        after = found.timed(more, lambda: made.delta_interval(epsilon=more.epsilon))
+        found.check(after[0] <= deltas[1], "monotone in epsilon", case, deltas=deltas, after=after)
+
+    asked = (below_rdp, in_another_order, monotone, inverse, falling)
+    for i in rng.permutation(len(asked))[:questions]:
+        asked[i]()
 
 
-def properties(rng: np.random.Generator, count: int) -> Findings:
+def properties(rng: np.random.Generator, count: int, questions: int = 5) -> Findings:
     """Monotone, free of order, inverse to each other, below RDP: for compositions of all families."""
     found = Findings()
     for _ in range(count):
         case = random_case(rng)
         found.counts["compositions"] += 1
         try:
-            examine(rng, case, found)
+            examine(rng, case, found, questions)
         except Exception as error:  # noqa: BLE001 - whatever is raised is a finding
             found.check(False, f"no exception: {type(error).__name__}: {error}", case)
     return found
@@ -392,10 +403,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--count", type=int, help="how many compositions")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--questions", type=int, default=5, help="properties: how many of the five each is asked")
     options = parser.parse_args(arguments)
     run, usual = COMMANDS[options.command]
     start = time.perf_counter()
-    found = run(np.random.default_rng(options.seed), options.count or usual)
+    more = {"questions": options.questions} if run is properties else {}
+    found = run(np.random.default_rng(options.seed), options.count or usual, **more)
     summary = {"command": options.command, "seed": options.seed} | found.summary()
     summary["seconds"] = round(time.perf_counter() - start, 1)
     json.dump(summary, sys.stdout, indent=2)

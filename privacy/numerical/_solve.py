@@ -88,7 +88,9 @@ def least(terms: Sequence[Term], epsilon: float, start: float, *, log_enough: fl
         return None
     # Where the bound is flat, a larger tilt costs a few digits and saves many nodes.
     step = 0.7
-    while value > log_enough and ask(x + step) < value + _FLAT:
+    for _ in range(10):
+        if value < log_enough or not ask(x + step) < value + _FLAT:
+            break
         at = known[x + step][1]
         step += 0.7 if ask(x + step) > value + 0.3 * _FLAT else 1.4
     return at

@@ -40,7 +40,7 @@ _MOST_PARTS = 12
 _LEAST_ROOM = 0.1
 _MOST_HITS = 24
 # After so many parts, over several epsilons, what is known has to do; and an interval that is narrow enough.
-_MOST_MADE = 40
+_MOST_MADE = 30
 _CLOSE = 6e-10
 # How deep a valley of the tilted density has to be, as a log, to divide rare outcomes from common ones.
 _VALLEY = 5.0
@@ -57,12 +57,14 @@ class Curve:
 
     estimate   about log delta at the epsilon it was made for
     c          tilt of the largest part: about the slope of -log delta
+    whole      whether every part that matters has its line
     """
 
     contours: tuple[Contour, ...]
     log_left_out: float
     estimate: float
     c: float
+    whole: bool = True
 
     def evaluate(self, epsilon: float) -> tuple[Bounds, float]:
         """Return bounds on log delta(epsilon) and the slope of the logarithm."""
@@ -259,7 +261,7 @@ class Splitter:
             edges = top if ceiling == cuts[-1][1] else self._edges_at(ceiling, top)
             todo.append(_Part(below, edges, c))
             below = edges
-        made = 0
+        made, whole = 0, True
         while todo:
             part = todo.pop()
             made += 1
@@ -288,12 +290,13 @@ class Splitter:
                 if contour is None:
                     contour = build(terms, at, epsilon, log_target=log_target, most_cost=_MOST_COST)
             if contour is None:
+                whole = False
                 left_out.append(bound)
                 steepest = max(steepest, (bound, at.c))
                 continue
             contours.append(contour)
             steepest = max(steepest, (value, at.c))
-        return Curve(tuple(contours), _log_sum(left_out), *steepest)
+        return Curve(tuple(contours), _log_sum(left_out), *steepest, whole)
 
 
 def upper_log_delta(terms: Sequence[Term], epsilon: float, log_target: float) -> float:
@@ -353,11 +356,16 @@ def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float
         curve = splitter.curve(0.0, log_delta)
         if curve is not None and curve.evaluate(0.0)[0].high <= log_delta:
             return 0.0, 0.0
+    unfinished = 0
     for _ in range(10):
         curve = splitter.curve(epsilon, log_delta)
         if curve is None:
             return None
         start = curve.c
+        unfinished += not curve.whole
+        # Beside losses on a lattice lines may not end, however the rest is divided.
+        if unfinished > (0 if splitter.others else 2):
+            break
         bounds = curve.evaluate(epsilon)[0]
         if bounds.high <= log_delta:
             upper = min(upper, epsilon)
