@@ -212,7 +212,9 @@ class SampledPart:
                 size = np.maximum(np.abs(1 + value), 1e-290)
                 part = each * (1 + value_above) * np.exp(1j * t * (a.mean - one.mean)) / (1 + value)
                 log_ratio += n * _log1p(part)
-                unsure = each * (wrong_above + 1e-15) / size + np.abs(part) * (wrong / size + 4e-15)
+                unsure = each * (wrong_above + 1e-15) / size + np.abs(part) * (
+                    wrong / size + 4e-15 + a.error + one.error
+                )
                 doubt += n * np.log1p(unsure / np.maximum(np.abs(1 + part), 1e-290))
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 kept = _expm1(log_ratio)
@@ -239,13 +241,13 @@ class SampledPart:
         n, below, beyond = moments
         if k > n:
             return not_evaluable()
-        ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) if k > 4 else log_choose(n, k)
+        ways = log_choose(n, k)
         log_moment = ways + k * above.log_moment + (n - k) * one.log_moment
         error = (
             k * (above.error + 4 * UNIT)
             + (n - k) * one.error
             + 8 * UNIT * (abs(ways) + abs(log_moment))
-            + (1e-15 * math.lgamma(n + 1) if k > 4 else 0.0)
+            + 2 * UNIT * k * (math.log(n) + 2)
         )
 
         def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:

@@ -91,7 +91,7 @@ class SampledLaw:
         with np.errstate(over="ignore"):
             far = (1 - q) / q * np.exp(-np.maximum(w, 30.0))
         log_ratio = np.where(large, w + math.log(q) + np.log1p(far), np.log1p(excess))
-        sigmoid = np.where(large, 1 / (1 + far), (excess + q) / (1 + excess))
+        sigmoid = np.where(large, 1 / (1 + far), q * np.exp(np.minimum(w, 30.0)) / (1 + excess))
         error = (
             3 * (np.abs(u / s) + shift) * sigmoid
             + np.where(large, 2 + abs(math.log(q)), 4 * np.abs(excess) / (1 + excess))
@@ -146,7 +146,7 @@ class SampledLaw:
     def edge_at(self, u: float) -> Edge:
         """Return an edge at u."""
         log_ratio, sigmoid, _ = self.logs(np.array([u]))
-        growth = float(sigmoid[0]) / (self.noise_multiplier * max(abs(float(log_ratio[0])), 1e-300))
+        growth = max(float(sigmoid[0]) / (self.noise_multiplier * max(abs(float(log_ratio[0])), 1e-300)), 1e-3)
         return Edge(u, min(0.5, 3 / max(u, 1.0), max(0.02, 0.09 / growth)))
 
 
@@ -294,9 +294,9 @@ class _Paths:
             modulus, argument = _polar(np.array([[at]]), y / s)
             # The least modulus and the largest argument up to each rung.
             modulus = np.minimum.accumulate(modulus, axis=1)[:, 1:]
-            argument = np.maximum.accumulate(argument, axis=1)[:, 1:]
+            argument = np.maximum.accumulate(np.abs(argument), axis=1)[:, 1:]
             step = np.maximum(np.diff(y, axis=1), 1e-300)
-            gain = 0.5 * (1 + 1 / width**2) * y[:, 1:] ** 2 + np.log(2 * step)
+            gain = 0.5 * (1 + 1 / width**2) * y[:, 1:] ** 2 + np.log(4 * step)
             self.ways.append((gain, modulus, argument, y[:, :-1]))
 
 
@@ -356,7 +356,7 @@ class Moment:
         cells = cells + (1 + narrow + abs(self.alpha) * stage.share_slope) * (stage.cell**2 / 8) + stage.log_cell
         outer = cells[(stage.place[:-1] < self._range[0]) | (stage.place[1:] > self._range[1])]
         rest = _log_sum_rows(outer[None, :])[0] if len(outer) else -math.inf
-        self._log_outside = float(np.logaddexp(rest, self._beyond())) + math.log(2.0)
+        self._log_outside = float(np.logaddexp(rest, self._beyond())) + math.log(4.0)
         self.rule = self.rule_for(0.0)
 
     def _ends(self) -> tuple[float, float]:
@@ -417,7 +417,7 @@ class Moment:
         height = self._height + paths.gain
         curved = (abs(alpha) + frequency) * paths.curved
         if frequency > 0:
-            height = height + frequency * paths.argument
+            height = height + frequency * np.abs(paths.argument)
         # For alpha >= 0 |D(u + i h)| <= D(u).
         if alpha < 0:
             height = height + alpha * paths.modulus
@@ -457,6 +457,8 @@ class Moment:
             return None
         step = _short(step) if step != stage.grid.step else step
         grid = stage.grid if step == stage.grid.step else _grid(self.law, self.window, stage.low, stage.high, step)
+        if frequency == 0:
+            self._plain = grid
         return self._kept_rule(grid, wrong)
 
     def rule_for(self, frequency: float) -> Rule | None:
@@ -520,8 +522,8 @@ class Moment:
         return stage.base_wrong
 
     def log_weights_at(self, alpha: float) -> tuple[_Grid, FloatArray]:
-        """Return the first grid and the logs of its weights at another exponent."""
-        grid = self._stage.grid
+        """Return the grid of the rule for frequency 0, and the logs of its weights at another exponent."""
+        grid = self._plain
         return grid, grid.base + alpha * grid.log_ratio + math.log(grid.step)
 
 

@@ -55,13 +55,16 @@ Edges = tuple[Edge, ...]
 class Curve:
     """The privacy curve as a sum of contours, and what was left out, which only the upper bounds count.
 
+    log_dropped   log of what the last edges drop
+    left_out      (a, c) of parts without a line: at most exp(a - c epsilon) each
     estimate   about log delta at the epsilon it was made for
     c          tilt of the largest part: about the slope of -log delta
     whole      whether every part that matters has its line
     """
 
     contours: tuple[Contour, ...]
-    log_left_out: float
+    log_dropped: float
+    left_out: tuple[tuple[float, float], ...]
     estimate: float
     c: float
     whole: bool = True
@@ -71,7 +74,9 @@ class Curve:
         found = [contour.evaluate(epsilon) for contour in self.contours]
         low = _log_sum([bounds.low for bounds, _ in found])
         value = _log_sum([bounds.value for bounds, _ in found])
-        high = _log_sum([*(bounds.high for bounds, _ in found), self.log_left_out])
+        # 1e-14: roundings of a and of c epsilon.
+        left_out = [a - c * epsilon + 1e-14 * (1 + abs(a) + c * epsilon) for a, c in self.left_out]
+        high = _log_sum([*(bounds.high for bounds, _ in found), self.log_dropped, *left_out])
         if value == -math.inf:
             return Bounds(low, value, high + 1e-15 * abs(high)), -1.0
         slope = math.fsum(one * math.exp(bounds.value - value) for bounds, one in found if bounds.value > -math.inf)
@@ -138,15 +143,20 @@ class Splitter:
         """Return the log of a bound on what the edges drop."""
         return _log_sum([replace(t, edge=edge).log_dropped for t, edge in zip(self.sampled, edges, strict=True)])
 
-    def _edges_at(self, u: float, ceiling: Edges) -> Edges:
-        """Return edges where the leader has one at u, and every other term one at the same loss, below the ceiling."""
+    def _edges_at(self, u: float, ceiling: Edges, floor: Edges | None = None) -> Edges | None:
+        """Return edges where the leader has one at u, and every other term one at the same loss.
+
+        None if they would not lie below the ceiling, or not above the floor.
+        """
         lead = self.sampled[self.leader]
         loss = lead.law.logs(np.array([u]))[0]
         found = []
         for i, (term, most) in enumerate(zip(self.sampled, ceiling, strict=True)):
             at = u if i == self.leader else float(term.law.outcomes(loss)[0])
-            edge = term.law.edge_at(min(at, most.middle - _LEAST_ROOM))
-            found.append(Edge(edge.middle, min(edge.width, most.width)))
+            edge = term.law.edge_at(min(at, most.middle - _LEAST_ROOM)).between(floor[i] if floor else None, most)
+            if edge is None:
+                return None
+            found.append(edge)
         return tuple(found)
 
     def plan(self, top: Edges) -> Plan:
@@ -184,12 +194,12 @@ class Splitter:
             at = float(u[reached])
         if not low + 0.3 < at < high - 0.3:
             return None
-        return self._edges_at(at, ceiling)
+        return self._edges_at(at, ceiling, floor)
 
     def _divide(
         self, part: _Part, at: Joint, epsilon: float, log_target: float, *, cancelled: bool
-    ) -> tuple[list[_Part], float] | None:
-        """Return smaller parts, and the log of a bound on what they leave out; or None if there is no way.
+    ) -> tuple[list[_Part], list[tuple[float, float]]] | None:
+        """Return smaller parts, and bounds on what they leave out, as in `Curve`; or None if there is no way.
 
         cancelled   whether the part's line is affordable, but cancels too many digits
         """
@@ -206,7 +216,7 @@ class Splitter:
             middle = self._half(part.floor, part.ceiling)
         if middle is None:
             return None
-        return [_Part(part.floor, middle, at.c), _Part(middle, part.ceiling, at.c)], -math.inf
+        return [_Part(part.floor, middle, at.c), _Part(middle, part.ceiling, at.c)], []
 
     def _half(self, floor: Edges | None, ceiling: Edges) -> Edges | None:
         """Return edges half way between two, counted in the logarithm of what is dropped; None without room."""
@@ -216,9 +226,11 @@ class Splitter:
         drop = 0.5 * (law.log_dropped_at(low) + law.log_dropped_at(high))
         at = law.edge_for(drop).middle
         room = 2.5 * ceiling[self.leader].width
-        return self._edges_at(at, ceiling) if low + room < at < high - room else None
+        return self._edges_at(at, ceiling, floor) if low + room < at < high - room else None
 
-    def _by_hits(self, part: _Part, at: Joint, epsilon: float, log_target: float) -> tuple[list[_Part], float] | None:
+    def _by_hits(
+        self, part: _Part, at: Joint, epsilon: float, log_target: float
+    ) -> tuple[list[_Part], list[tuple[float, float]]] | None:
         """Divide a part by how many outcomes are beyond its floor: each number has a tilt of its own."""
         assert part.floor is not None
         (term,), (floor,), (ceiling,) = self.sampled, part.floor, part.ceiling
@@ -231,36 +243,39 @@ class Splitter:
                 others = joint(self.others, float(c))
                 log_below = term.count * (one.log_moment + one.error) + others.log_moment + others.error
                 odds = math.exp(min(other.log_moment + other.error - one.log_moment + one.error, 300.0)) * (1 + 1e-9)
-                known.append((float(c), log_below - c * epsilon + log_chernoff_factor(float(c)), odds))
+                known.append((float(c), log_below + log_chernoff_factor(float(c)), odds))
         if not known:
             return None
         parts = []
         for k in range(1, _MOST_HITS):
             # The single terms of the sum steer; what is beyond them is bounded.
-            c = min(known, key=lambda one: one[1] + k * math.log(max(term.count * one[2], 1e-300)))[0]
+            c = min(known, key=lambda one: one[1] - one[0] * epsilon + k * math.log(max(term.count * one[2], 1e-300)))[
+                0
+            ]
             parts.append(_Part(part.floor, part.ceiling, c, k))
-            left = (
-                min(start + log_beyond(term.count, odds, k) for _, start, odds in known)
-                if k < term.count
-                else -math.inf
-            )
-            if left < log_target + _SKIPPED:
-                return parts, left
+            if k == term.count:
+                return parts, []
+            rest = [(start + log_beyond(term.count, odds, k), c) for c, start, odds in known]
+            limit, c = min(rest, key=lambda one: one[0] - one[1] * epsilon)
+            if limit - c * epsilon < log_target + _SKIPPED:
+                return parts, [(limit, c)]
         return None
 
     def curve(self, epsilon: float, log_target: float) -> Curve | None:
         """Return the curve, made for this epsilon and a delta of about this size, or None if it is not affordable."""
         top = self.top(log_target)
-        left_out = [self.log_dropped(top)]
+        left_out: list[tuple[float, float]] = []
         contours: list[Contour] = []
         steepest = (-math.inf, 1.0)
         todo: list[_Part] = []
-        below: Edges | None = None
         cuts = self.plan(top).cuts(epsilon, log_target + _SKIPPED, _CANCELLED)
-        for _, ceiling, c in cuts:
-            edges = top if ceiling == cuts[-1][1] else self._edges_at(ceiling, top)
-            todo.append(_Part(below, edges, c))
-            below = edges
+        # From the top down, so that every edge can be made to fit below the next.
+        ceiling = top
+        for floor, _, c in reversed(cuts):
+            edges = None if floor is None else self._edges_at(floor, ceiling)
+            todo.insert(0, _Part(edges, ceiling, c))
+            if edges is not None:
+                ceiling = edges
         made, whole = 0, True
         while todo:
             part = todo.pop()
@@ -270,10 +285,13 @@ class Splitter:
             terms = self.part(part.floor, part.ceiling, part.exactly)
             at = least(terms, epsilon, part.c, log_enough=log_target + _SKIPPED)
             if at is None:
-                return None
-            bound = at.log_moment + at.error - at.c * epsilon * (1 - 1e-15) + log_chernoff_factor(at.c) + 1e-12
+                whole = False
+                left_out.append((0.0, 0.0))
+                continue
+            limit = at.log_moment + at.error + log_chernoff_factor(at.c) + 1e-12
+            bound = limit - at.c * epsilon
             if bound < log_target + _SKIPPED:
-                left_out.append(bound)
+                left_out.append((limit, at.c))
                 steepest = max(steepest, (bound, at.c))
                 continue
             more = made < _MOST_PARTS
@@ -285,18 +303,18 @@ class Splitter:
                 found = self._divide(part, at, epsilon, log_target, cancelled=cancelled)
                 if found is not None:
                     todo += found[0]
-                    left_out.append(found[1])
+                    left_out += found[1]
                     continue
                 if contour is None:
                     contour = build(terms, at, epsilon, log_target=log_target, most_cost=_MOST_COST)
             if contour is None:
                 whole = False
-                left_out.append(bound)
+                left_out.append((limit, at.c))
                 steepest = max(steepest, (bound, at.c))
                 continue
             contours.append(contour)
             steepest = max(steepest, (value, at.c))
-        return Curve(tuple(contours), _log_sum(left_out), *steepest, whole)
+        return Curve(tuple(contours), self.log_dropped(top), tuple(left_out), *steepest, whole)
 
 
 def upper_log_delta(terms: Sequence[Term], epsilon: float, log_target: float) -> float:
@@ -367,9 +385,10 @@ def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float
         if unfinished > (0 if splitter.others else 2):
             break
         bounds = curve.evaluate(epsilon)[0]
-        if bounds.high <= log_delta:
+        doubt = 4e-16 * (1 + abs(log_delta))
+        if bounds.high <= log_delta - doubt:
             upper = min(upper, epsilon)
-        if bounds.low > log_delta:
+        if bounds.low >= log_delta + doubt:
             lower = max(lower, epsilon)
         value = bounds.value if math.isfinite(bounds.value) else curve.estimate
         found = newton(curve, epsilon, log_delta) if abs(value - log_delta) < _NEAR else None

@@ -36,6 +36,21 @@ class Edge:
         """Beyond this nothing is kept."""
         return self.middle + _REACH * self.width
 
+    def between(self, floor: Edge | None, ceiling: Edge) -> Edge | None:
+        """Return this edge with the nearest width at which it keeps at most what the ceiling keeps, and at least what
+        the floor does, but for less than exp(-128); None if there is none.
+        """
+        # Edges of unlike widths cross: beyond 16 widths of either nobody sees it.
+        least, most = 0.0, math.inf
+        for other, apart in ((ceiling, ceiling.middle - self.middle), (floor, self.middle - (floor or self).middle)):
+            if other is not None:
+                if apart <= 0:
+                    return None
+                room = 0.99 * apart / _REACH
+                least, most = max(least, other.width - room), min(most, other.width + room)
+        width = min(max(self.width, least), most)
+        return Edge(self.middle, width) if least <= width and width > 0 else None
+
     def log(self, u: FloatArray) -> FloatArray:
         """Return log E."""
         out = _log_half_erfc((u - self.middle) * (1 / (self.width * math.sqrt(2))))
