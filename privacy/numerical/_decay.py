@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-# The largest |sin x / x| beyond the first zero, rounded up, and a point before which sin x / x still exceeds it.
+# The largest |sin x / x| beyond the first zero, rounded up.
 _SIDE_LOBE = 0.21724
-_TURN = 2.45
 
 # Room for the rounding of masses and widths: what is claimed is this much less.
 _ROOM = 1 - 1e-9
@@ -25,14 +24,10 @@ _ROOM = 1 - 1e-9
 
 def sinc_envelope(x: FloatArray) -> FloatArray:
     """Return sup over y >= x of |sin y / y|, rounded up, for x >= 0."""
-    inner = np.maximum(x, 1e-9)
-    return np.asarray(
-        np.where(
-            x < _TURN,
-            np.maximum(np.sin(np.minimum(inner, _TURN)) / np.minimum(inner, _TURN), _SIDE_LOBE),
-            np.minimum(_SIDE_LOBE, 1 / np.maximum(x, 1.0)),
-        )
-    )
+    # sin x / x falls up to its first zero.
+    inner = np.clip(x, 1e-9, math.pi)
+    falling = np.minimum(np.sin(inner) / inner * (1 + 1e-15), 1.0)
+    return np.where(x < math.pi, np.maximum(falling, _SIDE_LOBE), np.minimum(_SIDE_LOBE, 1 / np.maximum(x, 1.0)))
 
 
 def layers_of_density(edges: FloatArray, log_density: FloatArray) -> Callable[[float], float]:
