@@ -177,7 +177,8 @@ class Contour:
         slope = float((weight * log_slope).real.sum()) / total if total > 0 else -at.c
         log_scale = scale + log_factor
         tail = math.exp(min(self.log_tail + log_kernel_bound - log_factor, 700.0))
-        slip = math.expm1(min(at.error + 8 * UNIT * (1 + abs(at.log_moment) + abs(at.c * epsilon) + abs(log_factor)), 1.0))
+        rounding = 8 * UNIT * (1 + abs(at.log_moment) + abs(at.c * epsilon) + abs(log_factor))
+        slip = math.expm1(min(at.error + rounding, 1.0))
         if not (slip < 1 and total > 0 and math.isfinite(total) and math.isfinite(wrong)):
             return Bounds(-math.inf, -math.inf, math.inf), slope
         high = (total + wrong + tail) * (1 + 1.01 * slip)

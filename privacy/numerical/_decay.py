@@ -30,12 +30,16 @@ def sinc_envelope(x: FloatArray) -> FloatArray:
     return np.where(x < math.pi, np.maximum(falling, _SIDE_LOBE), np.minimum(_SIDE_LOBE, 1 / np.maximum(x, 1.0)))
 
 
-def layers_of_density(edges: FloatArray, log_density: FloatArray) -> Callable[[float], float]:
+def layers_of_density(
+    edges: FloatArray, log_density: FloatArray, error: FloatArray | None = None
+) -> Callable[[float], float]:
     """Return t -> log of a bound on |characteristic function| beyond t, from a step function below the density.
 
     edges         increasing, shape (k + 1,)
     log_density   shape (k,), at most the log of the density anywhere in the cell
+    error         absolute error bounds of the edges, shape (k + 1,); None: a few roundings of their distances
     """
+    unsure = np.zeros(len(edges)) if error is None else error
     height = np.exp(log_density)
     width = np.diff(edges)
     # Two humps at most: the parts on either side of the lowest point between the highest point and each end.
@@ -43,7 +47,7 @@ def layers_of_density(edges: FloatArray, log_density: FloatArray) -> Callable[[f
     masses: list[FloatArray] = []
     widths: list[FloatArray] = []
     for low, high in _humps(height, width, peak):
-        _cut(edges[low : high + 1], height[low:high], masses, widths)
+        _cut(edges[low : high + 1], unsure[low : high + 1], height[low:high], masses, widths)
     mass, span = np.concatenate(masses), np.concatenate(widths)
     keep = mass > 0
     mass, half = mass[keep] * _ROOM, 0.5 * span[keep] * _ROOM
@@ -83,7 +87,9 @@ def _valley(falling: FloatArray) -> int:
     return max(1, int(np.argmin(falling[: top + 1])))
 
 
-def _cut(edges: FloatArray, height: FloatArray, masses: list[FloatArray], widths: list[FloatArray]) -> None:
+def _cut(
+    edges: FloatArray, unsure: FloatArray, height: FloatArray, masses: list[FloatArray], widths: list[FloatArray]
+) -> None:
     # The largest unimodal function below the steps: running minima outwards from the peak. Then its layers.
     peak = int(np.argmax(height))
     below = height.copy()
@@ -92,6 +98,6 @@ def _cut(edges: FloatArray, height: FloatArray, masses: list[FloatArray], widths
     levels = np.unique(below)
     left = np.searchsorted(below[: peak + 1], levels, side="left")
     right = peak + np.searchsorted(-below[peak:], -levels, side="right")
-    span = edges[right] - edges[left]
+    span = np.maximum(edges[right] - edges[left] - unsure[right] - unsure[left], 0.0)
     masses.append(np.diff(levels, prepend=0.0) * span)
     widths.append(span)

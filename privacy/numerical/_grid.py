@@ -41,7 +41,7 @@ _MOST_SCALE = 2e4
 _LOG_LOST = -14.0
 _TAIL_ERROR = 1e-11
 
-# Masses below this may have lost digits, or all of them, to underflow; and what all of them in a law are below together.
+# Masses below this may have lost digits, or all of them, to underflow; and a bound on all that a law may have lost so.
 _LEAST_MASS = 1e-290
 _HIDDEN = 1e-300
 

@@ -103,7 +103,7 @@ def _atoms(values: FloatArray, p: FloatArray, q: FloatArray, losses: FloatArray)
 
 
 def _running(x: FloatArray) -> FloatArray:
-    """Return the sums of the first 0, 1, ... of these numbers: within blocks and of blocks, so that few roundings add."""
+    """Return the sums of the first 0, 1, ... numbers: within blocks and of blocks, so that few roundings add up."""
     width = math.isqrt(len(x)) + 1
     blocks = np.pad(x, (0, -len(x) % width)).reshape(-1, width)
     within = np.cumsum(blocks, axis=1)
