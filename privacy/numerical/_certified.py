@@ -89,7 +89,9 @@ def _finite_log_delta(made: Composition, epsilon: float) -> tuple[float, float, 
         low, high, *kept_pair = _exact_log_delta(terms, epsilon)
         kept = (kept_pair[0], kept_pair[1])
     if made.instead is not None:
+        # Two valid upper bounds; of the exact value for bounded range nothing more is known.
         high = min(high, chernoff_log_delta(made.instead[0], (*made.moments, *made.instead[1]), epsilon))
+        low, kept = -math.inf, (kept[0], 0.0)
     kept_low, kept_high = _kept(low, high)
     return low, high, max(kept[0], kept_low), min(kept[1], kept_high)
 
@@ -225,7 +227,7 @@ def _finite_epsilon(made: Composition, log_delta: float) -> Interval:
     else:
         low, high = _exact_epsilon(terms, log_delta)
     if made.instead is not None:
-        # Two valid upper bounds; of the exact value for bounded range nothing more is known.
+        # As in `_finite_log_delta`.
         high = min(high, chernoff_epsilon(made.instead[0], (*made.moments, *made.instead[1]), log_delta))
         low = 0.0
     return low, high

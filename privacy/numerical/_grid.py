@@ -341,6 +341,8 @@ def _compose(terms: Sequence[Term], plan: _Plan, *, upper: bool) -> _Sum:
     c, size, spacing = plan.c, plan.size, plan.spacing
     spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
     log_moment, offset, shift, log_finite = 0.0, 0, 0.0, 0.0
+    # Of the tilted masses, in logarithms: each is known as well as the exponents from which it comes.
+    rounding = 4 * UNIT * c * size * spacing
     heights, sensitivity = np.zeros(size // 2 + 1), np.zeros(size // 2 + 1)
     others = {c * f: 0.0 for f in (1.3, 1.8, 3.0, 6.0)} | {c * f: 0.0 for f in (0.4, 0.7)}
     if not all(law.mass.any() for law in laws):
@@ -361,6 +363,8 @@ def _compose(terms: Sequence[Term], plan: _Plan, *, upper: bool) -> _Sum:
             sensitivity += law.count * 64 * UNIT / (np.abs(value) + 64 * UNIT)
             spectrum += law.count * np.log(np.where(value == 0, 1e-300, value))
         log_moment += law.count * (peak + math.log(whole))
+        sizes = np.abs(log_mass[law.mass > 0]) + c * loss[law.mass > 0]
+        rounding += law.count * 4 * UNIT * (float(sizes.max()) + abs(peak) + len(loss))
         for a in others:
             e = log_mass + a * loss
             top = float(e.max())
@@ -379,11 +383,14 @@ def _compose(terms: Sequence[Term], plan: _Plan, *, upper: bool) -> _Sum:
     gain = float(np.mean(np.exp(np.minimum(heights, 0.0)) * (sensitivity + 1e-13)))
     error = 2 * gain + 64 * UNIT * float(np.max(np.abs(density)))
     end = float(window[-1]) + spacing
-    moment_at = {a: value + a * base for a, value in others.items()}
+    moment_at = {
+        a: value + a * base + 1e-13 * (abs(value) + abs(a * base) + abs(a * end)) + rounding * max(1.0, a / c)
+        for a, value in others.items()
+    }
     moment = log_moment + c * base
+    slip = 1e-12 * (1 + abs(log_moment) + abs(c * base)) + rounding
     if upper:
         above = min(moment - c * end, *(moment_at[a] - a * end for a in moment_at))
-        slip = 1e-12 * (1 + abs(moment))
         return _Sum(
             window,
             np.maximum(density, 0.0),
@@ -400,5 +407,4 @@ def _compose(terms: Sequence[Term], plan: _Plan, *, upper: bool) -> _Sum:
         if sign < 0:
             choices.append(c * edge - moment)
         wrapped += math.exp(min(0.0, *choices)) * 4
-    slip = 1e-12 * (1 + abs(moment))
     return _Sum(window, density, moment - slip, c, error + wrapped, -math.inf, 0.0)

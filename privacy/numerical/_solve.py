@@ -23,9 +23,7 @@ def _barrier(c: float) -> tuple[float, float]:
     return -1 / c - 1 / (1 + c), 1 / c**2 + 1 / (1 + c) ** 2
 
 
-def saddle(
-    terms: Sequence[Term], epsilon: float, start: float = 1.0, *, log_enough: float = -math.inf
-) -> Joint | None:
+def saddle(terms: Sequence[Term], epsilon: float, start: float = 1.0, *, log_enough: float = -math.inf) -> Joint | None:
     """Return the composition tilted close to the minimum over c > 0 of K(c) - c epsilon - log(c (1 + c)).
 
     The search ends early where one moment already shows that delta is below exp(log_enough).
@@ -277,6 +275,7 @@ def _retry(terms: Sequence[Term], contour: Contour, log_delta: float) -> tuple[f
 
 def tilt_for(terms: Sequence[Term], log_delta: float) -> Joint | None:
     """Return the composition tilted where the saddle-point estimate of delta is the wanted one."""
+
     # As c grows, the saddle-point estimate of delta at its own epsilon falls: find the c of the wanted delta.
     def slope(at: Joint) -> float:
         if not math.isfinite(at.log_moment):
