@@ -40,7 +40,7 @@ def log_delta_bounds(made: Composition, epsilon: float) -> tuple[Interval, Inter
         # Bounds that contradict each other prove nothing: that would be a defect, and is not passed on.
         low, high, kept_low, kept_high = -math.inf, 0.0, -math.inf, 0.0
     if made.log_finite == 0 and not made.lost:
-        return (low, high), (kept_low, kept_high)
+        return (low, min(high, 0.0)), (kept_low, min(kept_high, 0.0))
     # With probability exp(log_finite) all losses are finite: 1 - delta = exp(log_finite) (1 - delta_finite).
     log_lost = math.log(made.lost) if made.lost is not None else math.log(-math.expm1(made.log_finite))
     slack = _FEW_ULPS * (1 + abs(made.log_finite) + abs(log_lost))
@@ -58,7 +58,7 @@ def log_delta_bounds(made: Composition, epsilon: float) -> tuple[Interval, Inter
 
 def _rounding(log_value: float) -> float:
     """Return what sums with this logarithm may be off; 0 for -inf, which is not rounded."""
-    return _FEW_ULPS * abs(log_value) if math.isfinite(log_value) else 0.0
+    return 4 * UNIT * abs(log_value) if math.isfinite(log_value) else 0.0
 
 
 def _log_add(first: float, second: float) -> float:
@@ -169,7 +169,7 @@ def _sampled_once(term: SampledGaussianTerm, epsilon: float) -> tuple[float, flo
     at = math.log1p(excess / share) if excess / share < math.inf else epsilon - math.log(q)
     # Relative rounding of the share, and what it and other roundings do to the new epsilon and to the value.
     wrong = doubt / share
-    nudge = 8 * UNIT * at + 2 * wrong * min(1.0, at)
+    nudge = 4 * UNIT * at + 2 * wrong * min(1.0, at)
     lower, higher = curve_at(gaussian, at + nudge), curve_at(gaussian, max(0.0, at - nudge))
     low = lower[0].low if lower is not None else -math.inf
     high = higher[0].high if higher is not None else 0.0

@@ -311,9 +311,8 @@ def _two_point(epsilon: float, rate: float, count: int, direction: Direction) ->
     Where e^-eps is nothing in doubles, the smaller value is given the probability e^-660 at a loss of -660: that adds
     less than count e^-660 to delta, relative to delta.
     """
-    tiny = math.exp(-min(epsilon, _MOST_FINITE))
-    high = 1 / (1 + tiny)
-    low = tiny * high
+    high = 1 / (1 + math.exp(-epsilon))
+    low = math.exp(-min(epsilon, _MOST_FINITE)) * high
     if rate == 1:
         return AtomsTerm((-min(epsilon, _MOST_FINITE), epsilon), (low, high), count)
     # remove: P = (1 - r) Q + r P0 against Q; add: P = Q0 = mirror image of the base against (1 - r) P + r Q.
@@ -322,6 +321,8 @@ def _two_point(epsilon: float, rate: float, count: int, direction: Direction) ->
     # Where the sum within the logarithm is not in doubles, its rounding counts relative to its summands.
     error = 8 * UNIT * (max(1.0, (epsilon - math.log(rate)) / up) if epsilon > _MOST_FINITE else 1.0)
     if direction == "remove":
+        # Neither probability is small but with the rate.
+        low = math.exp(-epsilon) * high
         return AtomsTerm((down, up), (rest * high + rate * low, rest * low + rate * high), count, error)
     return AtomsTerm((-min(up, _MOST_FINITE), -down), (low, high), count, error)
 

@@ -355,6 +355,19 @@ def test_losses_beyond_the_exponents_of_doubles_are_the_closed_form(events, exac
     assert high - low < 1e-9 * high
 
 
+@pytest.mark.parametrize("rate", [1e-315, 1e-200, 0.3, 1 - 1e-12])
+def test_a_sampled_loss_beyond_the_exponents_of_doubles_is_the_closed_form(rate):
+    with mp.workdps(800):
+        law = two_point(800.0, rate, "remove")
+        exact = mpmath.log(delta_of(law, 0, mpf(1)))
+    low, high = account(PoissonSampled(PureDP(800.0), rate)).log_delta_interval(epsilon=1.0)
+    assert low <= exact <= high
+    low, high = account(PoissonSampled(PureDP(800.0), rate), Gaussian(5.0)).log_delta_interval(epsilon=1.0)
+    with mp.workdps(800):
+        exact = mpmath.log(delta_of(law, mpf("0.02"), mpf(1)))
+    assert low <= exact <= high
+
+
 # -- the decay of the transform -----------------------------------------------------------------------------------
 
 
