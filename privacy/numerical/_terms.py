@@ -167,9 +167,9 @@ class AtomsTerm:
         peak = float(exponent.max())
         weight = p * np.exp(exponent - peak)
         total = float(weight.sum())
-        if peak < _LARGE and abs(float(p.sum()) - 1) < 1e-9:
+        terms = p * np.expm1(exponent) if peak < _LARGE else p
+        if peak < _LARGE and abs(float(p.sum()) - 1) < 1e-9 and float(terms.sum()) > -0.5:
             # The probabilities sum to 1, so only the deviation from 1 is computed.
-            terms = p * np.expm1(exponent)
             moment = math.log1p(float(terms.sum()))
             size = float(np.sum(np.abs(terms) + p * np.abs(exponent) * np.exp(np.minimum(exponent, _LARGE))))
             error = (self.error + 8 * UNIT) * size / math.exp(moment) + UNIT * abs(moment)
