@@ -317,7 +317,7 @@ def _lower_law(term: Term, spacing: float, ends: tuple[float, float]) -> _Law:
     # The loss of a cell is never below its lower end, which is all that is known where Q's mass is below the doubles.
     half = 0.5 * spacing * (1 + 1e-12)
     with np.errstate(divide="ignore", invalid="ignore"):
-        gap = np.where(q > _LEAST_MASS, np.minimum(grid - (np.log(p) - np.log(q)) + 1e-13, half), half)
+        gap = np.where(q > _LEAST_MASS, np.minimum(grid - (np.log(p) - np.log(q)) + 1e-12, half), half)
     gap = np.where(p > 0, gap, 0.0)
     # The common shift serves all cells but the thin ones, which move down by as many whole steps as they need.
     order = np.argsort(gap)
