@@ -10,7 +10,7 @@ from privacy.numerical._grid import grid_epsilon, grid_log_delta
 from privacy.numerical._moments import chernoff_epsilon, chernoff_log_delta, largest_loss
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
 from privacy.numerical._solve import curve_at, doubt_of, epsilon_at
-from privacy.numerical._split import split_epsilon, split_log_delta
+from privacy.numerical._split import split_epsilon, split_log_delta, upper_log_delta
 from privacy.numerical._sums import sum_epsilon, sum_log_delta
 from privacy.numerical._terms import UNIT, AtomsTerm, GaussianTerm, Term
 from privacy.numerical._translate import Composition
@@ -19,6 +19,8 @@ Interval = tuple[float, float]
 
 # A contour's answer is kept if it is at least this good; else the grid is asked as well.
 _GOOD = 1e-9
+# The grid is asked where nothing finer is known: relative to epsilon, or for log delta.
+_FINER_THAN_GRID = 1e-6
 _FEW_ULPS = 2e-15
 _LEAST_DELTA = 5e-324
 # The log of a delta beyond which 1 - delta is asked for.
@@ -107,17 +109,15 @@ def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, fl
     parts = split_log_delta(terms, epsilon) if splits(terms) else None
     if parts is not None and parts.high - parts.low <= _GOOD and parts.value < _LARGE:
         return parts.low, parts.high, *_kept(parts.low, parts.high)
+    low, high, kept_low, kept_high = -math.inf, 0.0, -math.inf, 0.0
     found = curve_at(terms, epsilon)
-    if found is not None and found[0].high - found[0].low <= _GOOD:
-        return found[0].low, found[0].high, found[1].low, found[1].high
-    low, high = grid_log_delta(terms, epsilon)
-    high = min(high, chernoff_log_delta(terms, (), epsilon))
-    kept_low, kept_high = -math.inf, 0.0
+    if found is not None:
+        low, high, kept_low, kept_high = found[0].low, found[0].high, found[1].low, found[1].high
     if parts is not None:
         low, high = max(low, parts.low), min(high, parts.high)
-    if found is not None:
-        low, high = max(low, found[0].low), min(high, found[0].high)
-        kept_low, kept_high = found[1].low, found[1].high
+    if high - low > _FINER_THAN_GRID:
+        coarse = grid_log_delta(terms, epsilon)
+        low, high = max(low, coarse[0]), min(high, coarse[1], chernoff_log_delta(terms, (), epsilon))
     return low, high, kept_low, kept_high
 
 
@@ -243,25 +243,32 @@ def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
         return summed
     if _log_total_variation(terms) <= log_delta - doubt_of(log_delta):
         return 0.0, 0.0
-    found = split_epsilon(terms, log_delta) if splits(terms) else epsilon_at(terms, log_delta)
-    if found is not None and found[1] - found[0] <= _GOOD * found[1] + 1e-12:
-        return found
-    low, high = grid_epsilon(terms, log_delta)
-    if found is not None:
-        low, high = max(low, found[0]), min(high, found[1])
+    low, high = 0.0, math.inf
+    for method in (split_epsilon, epsilon_at) if splits(terms) else (epsilon_at,):
+        found = method(terms, log_delta)
+        if found is not None:
+            low, high = max(low, found[0]), min(high, found[1])
+        if high < math.inf and high - low <= _GOOD * high + 1e-12:
+            return low, high
+    if not high - low <= _FINER_THAN_GRID * high < math.inf:
+        coarse = grid_epsilon(terms, log_delta)
+        low, high = max(low, coarse[0]), min(high, coarse[1])
     if high > 1.05 * low:
         high = min(high, chernoff_epsilon(terms, (), log_delta))
     return low, high
 
 
 def meets(made: Composition, epsilon: float, delta: float) -> bool:
-    """Return whether delta(epsilon) is certainly at most delta: one moment first, then all there is."""
+    """Return whether delta(epsilon) is certainly at most delta: one moment first, a line, then all there is."""
+    if epsilon == math.inf:
+        return True
     log_delta = math.log(delta)
     log_delta -= doubt_of(log_delta)
-    if made.log_finite == 0 and not made.lost and not made.moments and made.instead is None:
+    known = made.log_finite == 0 and not made.lost and not made.moments and made.instead is None
+    if known and epsilon > 0:
         if epsilon >= _most_loss(made.terms):
             return True
-        if chernoff_log_delta(made.terms, (), epsilon) <= log_delta:
+        if upper_log_delta(made.terms, epsilon, log_delta) <= log_delta:
             return True
     return log_delta_bounds(replace(made, below=None), epsilon)[0][1] <= log_delta
 

@@ -56,6 +56,7 @@ class Plan:
         self._terms: list[tuple[int, FloatArray, FloatArray]] = []
         for i, term in enumerate(sampled):
             own = self.levels if i == leader else np.minimum(term.law.outcomes(losses), ceilings[i])
+            own = np.append(own[:-1], ceilings[i])
             self._terms.append((term.count, *self._moments(term, own)))
         self._known = np.zeros(count)
         if others:
@@ -69,13 +70,16 @@ class Plan:
         """Return log moments of the parts from the level before `begin` up to each level from there on."""
         if begin == 0:
             with np.errstate(invalid="ignore"):
-                return np.asarray(self._known[:, None] + sum(n * below for n, below, _ in self._terms))
+                whole = self._known[:, None] + sum(n * below for n, below, _ in self._terms)
+            return np.where(np.isnan(whole), math.inf, whole)
         grown = np.zeros((len(self.c), len(self.levels) - begin))
         base = self._known.copy()
         for n, below, added in self._terms:
             floor = below[:, begin - 1]
             base = base + n * floor
-            share = np.logaddexp.accumulate(added[:, begin:], axis=1) - floor[:, None]
+            with np.errstate(invalid="ignore"):
+                share = np.logaddexp.accumulate(added[:, begin:], axis=1) - floor[:, None]
+            share = np.where(np.isnan(share), -math.inf, share)
             # log(1 + exp(share)), n times.
             grown = grown + n * np.logaddexp(0.0, share)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
@@ -88,9 +92,9 @@ class Plan:
         largest = max(float(losses[-1]), 1e-300)
         spread = 0.0
         for term in sampled:
-            u = np.linspace(-5.0, 5.0, 41)
+            u = np.linspace(-5.0, 5.0 + 1 / term.noise_multiplier, 200)
             loss = term.law.logs(u)[0]
-            weight = np.exp(-0.5 * u * u)
+            weight = np.exp(-0.5 * u * u + loss)
             spread += term.count * float(weight @ (loss * loss)) / float(weight.sum())
         scale = min(largest, math.sqrt(spread)) if spread > 0 else largest
         return 1e-2 / max(math.sqrt(spread), largest), 3e3 / max(scale, 1e-300)
@@ -133,7 +137,11 @@ class Plan:
         """Return an estimate of log delta(epsilon): the thin parts' bounds, summed."""
         bounds = self._least(self._thin, epsilon)[0]
         top = float(bounds.max())
-        return top + math.log(float(np.exp(bounds - top).sum())) - 1.5 if math.isfinite(top) else top
+        if not math.isfinite(top):
+            return top
+        found = min(0.0, top + math.log(float(np.exp(bounds - top).sum())))
+        # A bound of this kind is about so much above delta.
+        return found - min(1.5, -0.3 * found)
 
     def epsilon(self, log_delta: float) -> float:
         """Return about the epsilon of this delta."""

@@ -68,7 +68,8 @@ def tilted(moment: Moment, edge: Edge | None) -> _At:
         parts = under_p * np.expm1(c * loss)
         lost = math.exp(law.log_dropped(edge))
         value = math.log1p(float(parts.sum()) - lost)
-        rounding = grid.weight_error + 2 * np.abs(grid.log_ratio) + 40
+        # Those of the weight, of expm1, of the product, and of a pairwise sum.
+        rounding = grid.weight_error + 1.5 * np.abs(grid.log_ratio) + 0.25 * math.log2(len(loss) + 1) + 12
         wrong = float(
             np.sum(
                 np.abs(parts) * rounding
@@ -201,14 +202,15 @@ class SampledPart:
             growth = np.zeros(len(t))
             log_ratio = np.zeros(len(t), dtype=np.complex128)
             doubt = np.zeros(len(t))
-            for (n, below, beyond), one, each in zip(moments, ones, odds, strict=True):
+            for (n, below, beyond), one, a, each in zip(moments, ones, upper, odds, strict=True):
                 value, wrong = _deviations(below, one.mean, t)
                 logs, errors = powered(value, wrong, n)
                 total += logs
                 growth += errors
-                value_above, wrong_above = _deviations(beyond, one.mean, t)
+                value_above, wrong_above = _deviations(beyond, a.mean, t)
+                wrong_above = wrong_above + 4 * UNIT * t * (abs(a.mean) + abs(one.mean))
                 size = np.maximum(np.abs(1 + value), 1e-290)
-                part = each * (1 + value_above) / (1 + value)
+                part = each * (1 + value_above) * np.exp(1j * t * (a.mean - one.mean)) / (1 + value)
                 log_ratio += n * _log1p(part)
                 unsure = each * (wrong_above + 1e-15) / size + np.abs(part) * (wrong / size + 4e-15)
                 doubt += n * np.log1p(unsure / np.maximum(np.abs(1 + part), 1e-290))
@@ -232,7 +234,6 @@ class SampledPart:
 
         return Tilted(log_below + log_grown, error, mean, variance, nodes, log_decay)
 
-
     def _at_exactly(self, k: int, moments: tuple[int, Moment, Moment], one: _At, above: _At) -> Tilted:
         """Return the part with k outcomes beyond the floor: binomial(n, k) T^k M^(n - k)."""
         n, below, beyond = moments
@@ -240,8 +241,11 @@ class SampledPart:
             return not_evaluable()
         ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) if k > 4 else log_choose(n, k)
         log_moment = ways + k * above.log_moment + (n - k) * one.log_moment
-        error = k * (above.error + 4 * UNIT) + (n - k) * one.error + 8 * UNIT * (abs(ways) + abs(log_moment)) + (
-            1e-15 * math.lgamma(n + 1) if k > 4 else 0.0
+        error = (
+            k * (above.error + 4 * UNIT)
+            + (n - k) * one.error
+            + 8 * UNIT * (abs(ways) + abs(log_moment))
+            + (1e-15 * math.lgamma(n + 1) if k > 4 else 0.0)
         )
 
         def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:
@@ -279,7 +283,8 @@ def log_beyond(count: int, odds: float, k: int) -> float:
 def _log1p(z: ComplexArray) -> ComplexArray:
     """Return log(1 + z), accurate relative to z near 0."""
     return np.asarray(
-        0.5 * np.log1p(np.maximum(z.real * (2 + z.real) + z.imag * z.imag, -1 + 1e-300)) + 1j * np.arctan2(z.imag, 1 + z.real)
+        0.5 * np.log1p(np.maximum(z.real * (2 + z.real) + z.imag * z.imag, -1 + 1e-300))
+        + 1j * np.arctan2(z.imag, 1 + z.real)
     )
 
 

@@ -123,7 +123,11 @@ class SampledLaw:
         """Return the outcomes at which log D takes these positive values."""
         s, q = self.noise_multiplier, self.sampling_rate
         with np.errstate(over="ignore"):
-            w = np.where(losses > 500, losses - math.log(q), np.log1p(np.expm1(np.minimum(losses, 500.0)) / q))
+            w = np.where(
+                losses > 500,
+                losses - math.log(q),
+                np.log1p(np.maximum(np.expm1(np.minimum(losses, 500.0)) / q, 1e-12 - 1)),
+            )
         return np.asarray(s * w + 0.5 / s)
 
     def edge_for(self, log_probability: float) -> Edge:
@@ -203,7 +207,8 @@ def _grid(law: SampledLaw, window: Window, low: float, high: float, step: float)
         error,
         normal + window.log(u),
         normal + window.log_envelope(u),
-        2 * u * u + 10 + window.error(u),
+        # Two roundings of u^2 / 2 and two of every partial sum of the logarithm.
+        u * u + 6 + window.error(u),
     )
     for array in (u, log_ratio, sigmoid, error, found.base, found.envelope, found.weight_error):
         array.flags.writeable = False
@@ -308,9 +313,7 @@ def _polar(share: FloatArray, angle: FloatArray) -> tuple[FloatArray, FloatArray
 
 
 @lru_cache(maxsize=64)
-def _stage(
-    law: SampledLaw, window: Window, low: float, high: float, step: float, heights: tuple[float, ...]
-) -> _Stage:
+def _stage(law: SampledLaw, window: Window, low: float, high: float, step: float, heights: tuple[float, ...]) -> _Stage:
     return _Stage(law, window, low, high, step, heights)
 
 
@@ -474,7 +477,10 @@ class Moment:
             log_weight,
             grid.sigmoid[part],
             grid.ratio_error[part],
-            grid.weight_error[part] + 2 * np.abs(exponent) + abs(self.alpha) * grid.ratio_error[part],
+            grid.weight_error[part]
+            + 1.5 * np.abs(exponent)
+            + abs(self.alpha) * grid.ratio_error[part]
+            + 0.5 * (top - log_weight),
             top + math.log(float(np.exp(log_weight - top).sum())),
             float(np.logaddexp(wrong, self._log_outside)),
         )
@@ -557,9 +563,13 @@ def characteristic(rule: Rule, centre: float, t: FloatArray) -> tuple[ComplexArr
     if len(t) > 1:
         small = _turn(np.outer(np.arange(min(_BLOCK, len(t))) * float(t[1] - t[0]), x))
         value = value + (small @ weight)[None, :] + coarse @ (small * weight).T
-    rounding = rule.weight_error + 120 + 0.25 * len(x)
-    reach = float(weight @ (np.abs(x) * rounding + rule.loss_error + 2 * np.abs(rule.loss) + abs(centre)))
-    return value.ravel()[: len(t)], UNIT * np.abs(t) * reach + 2 * math.exp(min(rule.log_wrong, 300.0))
+    rounding = rule.weight_error + 24 + 0.25 * len(x)
+    # |exp(i x t) - 1| <= min(|x t|, 2); the products of the two factors are at most twice as large.
+    reach = float(weight @ (np.abs(x) * rounding))
+    most = 4 * float(weight @ rounding)
+    slip = float(weight @ (rule.loss_error + 2 * np.abs(rule.loss) + abs(centre)))
+    wrong = UNIT * (np.minimum(2 * np.abs(t) * reach, most) + np.abs(t) * slip)
+    return value.ravel()[: len(t)], wrong + 2 * math.exp(min(rule.log_wrong, 300.0))
 
 
 def _turn(angle: FloatArray) -> ComplexArray:

@@ -35,7 +35,13 @@ _NEAR = 8.0
 
 # A part is split if its line costs more than this many sines, unless it cannot be.
 _COST = 300_000.0
-_MOST_PARTS = 8
+_MOST_COST = 2_000_000.0
+_MOST_PARTS = 12
+_LEAST_ROOM = 0.1
+_MOST_HITS = 24
+# After so many parts, over several epsilons, what is known has to do; and an interval that is narrow enough.
+_MOST_MADE = 40
+_CLOSE = 6e-10
 # How deep a valley of the tilted density has to be, as a log, to divide rare outcomes from common ones.
 _VALLEY = 5.0
 # A floor is put where the loss, in units of 1 / c, changes this much per unit of the noise.
@@ -49,11 +55,13 @@ Edges = tuple[Edge, ...]
 class Curve:
     """The privacy curve as a sum of contours, and what was left out, which only the upper bounds count.
 
-    c   tilt of the largest part: about the slope of -log delta
+    estimate   about log delta at the epsilon it was made for
+    c          tilt of the largest part: about the slope of -log delta
     """
 
     contours: tuple[Contour, ...]
     log_left_out: float
+    estimate: float
     c: float
 
     def evaluate(self, epsilon: float) -> tuple[Bounds, float]:
@@ -90,6 +98,10 @@ def _edge(law: SampledLaw, log_probability: float) -> Edge:
     return law.edge_for(log_probability)
 
 
+def _far_loss(term: SampledGaussianTerm) -> float:
+    return float(term.law.logs(np.array([8 + 1 / term.noise_multiplier]))[0][0])
+
+
 class Splitter:
     """Takes a composition apart. `terms` hold at least one sampled Gaussian, all in the direction "remove".
 
@@ -100,32 +112,39 @@ class Splitter:
         self.sampled = [term for term in terms if isinstance(term, SampledGaussianTerm)]
         self.others = [term for term in terms if not isinstance(term, SampledGaussianTerm)]
         self._plans: dict[Edges, Plan] = {}
-        self.leader = max(range(len(self.sampled)), key=lambda i: self.sampled[i].count * self.sampled[i].sampling_rate)
+        # Parts looked at so far, over all epsilons.
+        self.made = 0
+        # The one with the largest losses: the others have outcomes at most of its losses.
+        self.leader = max(range(len(self.sampled)), key=lambda i: _far_loss(self.sampled[i]))
 
     def top(self, log_target: float) -> Edges:
         """Return edges that drop less than matters."""
         share = math.log(len(self.sampled))
-        return tuple(
-            _edge(term.law, log_target + _DROPPED - share - math.log(term.count)) for term in self.sampled
-        )
+        return tuple(_edge(term.law, log_target + _DROPPED - share - math.log(term.count)) for term in self.sampled)
 
     def part(self, floor: Edges | None, ceiling: Edges, exactly: int | None = None) -> list[Term]:
         """Return the terms of the part between edges; without a floor, all that lies below the ceiling."""
         below = tuple(replace(term, edge=edge) for term, edge in zip(self.sampled, ceiling, strict=True))
         return [*self.others, *below] if floor is None else [*self.others, SampledPart(below, floor, exactly)]
 
+    def _most_loss(self, ceiling: Edges) -> float:
+        """Return a bound on the sum of losses below the ceiling."""
+        ends = zip(self.sampled, ceiling, strict=True)
+        return (1 + 1e-12) * math.fsum(t.count * float(t.law.logs(np.array([e.end]))[0][0]) for t, e in ends)
+
     def log_dropped(self, edges: Edges) -> float:
         """Return the log of a bound on what the edges drop."""
         return _log_sum([replace(t, edge=edge).log_dropped for t, edge in zip(self.sampled, edges, strict=True)])
 
     def _edges_at(self, u: float, ceiling: Edges) -> Edges:
-        """Return edges where the leader has one at u, and every other term one at the same loss."""
+        """Return edges where the leader has one at u, and every other term one at the same loss, below the ceiling."""
         lead = self.sampled[self.leader]
         loss = lead.law.logs(np.array([u]))[0]
         found = []
-        for i, term in enumerate(self.sampled):
-            at = u if i == self.leader else min(float(term.law.outcomes(loss)[0]), ceiling[i].middle - 0.1)
-            found.append(term.law.edge_at(at))
+        for i, (term, most) in enumerate(zip(self.sampled, ceiling, strict=True)):
+            at = u if i == self.leader else float(term.law.outcomes(loss)[0])
+            edge = term.law.edge_at(min(at, most.middle - _LEAST_ROOM))
+            found.append(Edge(edge.middle, min(edge.width, most.width)))
         return tuple(found)
 
     def plan(self, top: Edges) -> Plan:
@@ -147,12 +166,17 @@ class Splitter:
         depth = np.minimum(left, right) - height
         best = int(np.argmax(depth))
         if depth[best] > _VALLEY:
-            # A little beyond the zero of D, where paths are free to rise, if that is still deep enough.
-            free = np.flatnonzero((share > 1 - 1e-3) & (depth > 0.6 * depth[best]) & (u >= u[best]))
-            at = float(u[free[0]]) if len(free) else float(u[best])
+            # A little beyond the zero of D, where paths are free to rise, if the large outcomes still lie above.
+            peak = int(np.argmax(np.where(u > u[best], height, -np.inf)))
+            free = max(best, int(np.searchsorted(share, 1 - 1e-3)))
+            at = float(u[free if free < peak - 3 else best])
         else:
             turned = c * share / s
             reached = int(np.searchsorted(turned, min(_TURN, 0.6 * c / s)))
+            # Beyond the zero of D, too, if the large outcomes still lie above.
+            free = int(np.searchsorted(share, 1 - 1e-3))
+            if reached < free < int(np.argmax(np.where(share > _LINEAR, height, -np.inf))) - 3:
+                reached = free
             if not 0 < reached < len(u):
                 return None
             at = float(u[reached])
@@ -189,7 +213,7 @@ class Splitter:
         low = floor[self.leader].middle if floor is not None else 1.0
         drop = 0.5 * (law.log_dropped_at(low) + law.log_dropped_at(high))
         at = law.edge_for(drop).middle
-        room = 6 * ceiling[self.leader].width
+        room = 2.5 * ceiling[self.leader].width
         return self._edges_at(at, ceiling) if low + room < at < high - room else None
 
     def _by_hits(self, part: _Part, at: Joint, epsilon: float, log_target: float) -> tuple[list[_Part], float] | None:
@@ -197,7 +221,7 @@ class Splitter:
         assert part.floor is not None
         (term,), (floor,), (ceiling,) = self.sampled, part.floor, part.ceiling
         known = []
-        for c in at.c * np.geomspace(0.5, 1.15, 9):
+        for c in at.c * np.geomspace(0.3, 3.0, 15):
             below = moment(term.law, Window(floor), float(c), term.count)
             beyond = moment(term.law, Window(ceiling, floor), float(c), 1)
             if below.rule is not None and beyond.rule is not None:
@@ -209,11 +233,15 @@ class Splitter:
         if not known:
             return None
         parts = []
-        for k in range(1, 8):
+        for k in range(1, _MOST_HITS):
             # The single terms of the sum steer; what is beyond them is bounded.
             c = min(known, key=lambda one: one[1] + k * math.log(max(term.count * one[2], 1e-300)))[0]
             parts.append(_Part(part.floor, part.ceiling, c, k))
-            left = min(start + log_beyond(term.count, odds, k) for _, start, odds in known)
+            left = (
+                min(start + log_beyond(term.count, odds, k) for _, start, odds in known)
+                if k < term.count
+                else -math.inf
+            )
             if left < log_target + _SKIPPED:
                 return parts, left
         return None
@@ -235,6 +263,8 @@ class Splitter:
         while todo:
             part = todo.pop()
             made += 1
+            if part.floor is None and not self.others and self._most_loss(part.ceiling) < epsilon:
+                continue
             terms = self.part(part.floor, part.ceiling, part.exactly)
             at = least(terms, epsilon, part.c, log_enough=log_target + _SKIPPED)
             if at is None:
@@ -245,7 +275,8 @@ class Splitter:
                 steepest = max(steepest, (bound, at.c))
                 continue
             more = made < _MOST_PARTS
-            contour = build(terms, at, epsilon, log_target=log_target, most_cost=_COST if more else 4 * _COST)
+            self.made += 1
+            contour = build(terms, at, epsilon, log_target=log_target, most_cost=_COST if more else _MOST_COST)
             value = -math.inf if contour is None else contour.evaluate(epsilon)[0].value
             cancelled = contour is not None and bound - max(value, log_target) > _CANCELLED
             if more and (contour is None or cancelled):
@@ -255,12 +286,39 @@ class Splitter:
                     left_out.append(found[1])
                     continue
                 if contour is None:
-                    contour = build(terms, at, epsilon, log_target=log_target, most_cost=4 * _COST)
+                    contour = build(terms, at, epsilon, log_target=log_target, most_cost=_MOST_COST)
             if contour is None:
-                return None
+                left_out.append(bound)
+                steepest = max(steepest, (bound, at.c))
+                continue
             contours.append(contour)
             steepest = max(steepest, (value, at.c))
-        return Curve(tuple(contours), _log_sum(left_out), steepest[1])
+        return Curve(tuple(contours), _log_sum(left_out), *steepest)
+
+
+def upper_log_delta(terms: Sequence[Term], epsilon: float, log_target: float) -> float:
+    """Return an upper bound on log delta(epsilon), tight if it is about exp(log_target), for the direction "add".
+
+    Far below the largest loss outcomes decide nothing, and only make the line long: they are dropped.
+    """
+    made: list[Term] = []
+    dropped = []
+    for term in terms:
+        if isinstance(term, SampledGaussianTerm):
+            edge = term.law.edge_for(log_target + _DROPPED - math.log(term.count))
+            made.append(replace(term, edge=edge))
+            dropped.append(replace(term, edge=edge).log_dropped)
+        else:
+            made.append(term)
+    at = least(made, epsilon, (3 - log_target) / epsilon, log_enough=log_target - 1e-9)
+    if at is None:
+        return 0.0
+    bound = at.log_moment + at.error - at.c * epsilon * (1 - 1e-15) + 1e-12
+    if bound > log_target - 1e-9:
+        contour = build(made, at, epsilon, log_target=log_target)
+        if contour is not None:
+            bound = min(bound, contour.evaluate(epsilon)[0].high)
+    return min(0.0, _log_sum([bound, *dropped]) + 1e-15 * (1 + abs(bound)))
 
 
 def split_log_delta(terms: Sequence[Term], epsilon: float) -> Bounds | None:
@@ -291,7 +349,7 @@ def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float
     plan = splitter.plan(splitter.top(log_delta))
     lower, upper = 0.0, math.inf
     epsilon = plan.epsilon(log_delta)
-    if plan.log_delta(0.0) < log_delta + 4:
+    if plan.log_delta(0.0) < log_delta + 1.5:
         curve = splitter.curve(0.0, log_delta)
         if curve is not None and curve.evaluate(0.0)[0].high <= log_delta:
             return 0.0, 0.0
@@ -305,20 +363,22 @@ def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float
             upper = min(upper, epsilon)
         if bounds.low > log_delta:
             lower = max(lower, epsilon)
-        value = max(bounds.value, curve.log_left_out)
+        value = bounds.value if math.isfinite(bounds.value) else curve.estimate
         found = newton(curve, epsilon, log_delta) if abs(value - log_delta) < _NEAR else None
         if found is not None and found > 0:
             low, high = enclose(curve, found, log_delta)
             lower, upper = max(lower, low), min(upper, high)
-            if upper - lower <= 2e-10 * upper + 2e-13:
+            if upper - lower <= _CLOSE * upper + 2e-13 or splitter.made > _MOST_MADE:
                 return lower, upper
         else:
             # In the logarithm of epsilon heavy tails are straighter.
             found = epsilon * math.exp(max(-1.5, min(1.5, (value - log_delta) / (start * epsilon))))
         found = min(max(found, 0.2 * epsilon), 5 * epsilon)
-        if not lower < found < upper:
-            found = 0.5 * (lower + upper) if upper < math.inf else 2 * lower
-        if abs(found - epsilon) <= 1e-13 * epsilon:
+        if found >= upper:
+            found = 0.5 * (epsilon + upper)
+        elif found <= lower:
+            found = 0.5 * (epsilon + lower)
+        if abs(found - epsilon) <= 1e-13 * epsilon or splitter.made > _MOST_MADE:
             break
         epsilon = found
     return lower, upper

@@ -20,8 +20,8 @@ from privacy.numerical._terms import FloatArray
 _REACH = 16.0
 
 # A path may pass so many widths above the middle of an edge, and rises so much per unit to either side.
-_LIFT = 4.0
-_RISE = 0.7
+_LIFT = 3.0
+_RISE = 0.5
 
 
 @dataclass(frozen=True, slots=True)

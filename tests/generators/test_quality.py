@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lifelines import KaplanMeierFitter
 
 from generators import Domain, DomainMismatch, compare_marginals, encode, kaplan_meier, workload_error
 from privacy import Schema
@@ -21,6 +20,9 @@ def test_kaplan_meier_equals_lifelines(patients):
     time = np.array([t for t, _ in patients], dtype=float)
     event = np.array([e for _, e in patients])
     grid = np.arange(0, 15, 0.5)
+    # Imported here: seconds that every worker would wait for before its first test.
+    from lifelines import KaplanMeierFitter
+
     oracle = KaplanMeierFitter().fit(time, event).survival_function_at_times(grid).to_numpy()
     assert np.allclose(kaplan_meier(time, event, grid), oracle, atol=1e-12)
 

@@ -528,7 +528,7 @@ def test_blocks_are_declared_once_and_touched_by_name():
         None,
         PureFilter,
     ],
-    ids=str,
+    ids=["zcdp", "rdp", "odometer", "none", "class"],
 )
 def test_what_is_no_filter_cannot_enforce_a_budget(value):
     with pytest.raises(TypeError, match="a filter is needed"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
+from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -37,6 +39,8 @@ from privacy._sampled_gaussian import sampled_gaussian_rdp, sampled_pure_rdp
 # A bound may be this much above the exact value, relative, and never below it.
 TIGHT = 2e-12
 TOO_SMALL = 0.7
+# Of the 40 in which the oracle sums.
+VECTOR_DIGITS = 25
 ORDERS = np.array([1 + 1e-6, 1.001, 1.1, 1.5, 2.0, 2.5, 3.0, 7.3, 20.0, 64.0])
 
 
@@ -85,21 +89,27 @@ def test_the_oracle_of_the_other_direction_gives_its_published_value():
     assert float(sampled_gaussian_oracle(2, 0.1, 1.5, "add")) == pytest.approx(1.995191233686e-3, rel=1e-12)
 
 
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "sampled_gaussian_rdp.json").read_text())["vectors"]
+
+
 def test_sampled_gaussian_is_just_above_40_digits_at_random_real_orders_rates_and_noises():
-    generator = np.random.default_rng(20260)
-    checked = 0
-    for _ in range(60):
-        rate = 10 ** generator.uniform(-8, -0.0005)
-        noise = 10 ** generator.uniform(-1.3, 4)
-        a = 10 ** generator.uniform(-5, 2.5)
-        if (1 + a) / noise > 60:  # more terms than a test should sum in 40 digits
-            continue
-        got = float(sampled_gaussian_rdp(noise, rate, np.array([a]))[0])
-        assert_just_above(got, sampled_gaussian_oracle(noise, rate, 1 + mpmath.mpf(a)))
-        # Negative control: the price of 30 % less noise is another number.
-        assert got < sampled_gaussian_oracle(TOO_SMALL * noise, rate, 1 + mpmath.mpf(a))
-        checked += 1
-    assert checked > 30
+    with mpmath.workdps(40):
+        for case in VECTORS:
+            a = np.array([case["order_less_one"]])
+            got = float(sampled_gaussian_rdp(case["noise_multiplier"], case["rate"], a)[0])
+            assert_just_above(got, mpmath.mpf(case["rdp"]))
+            # Negative control: the price of 30 % less noise is another number.
+            assert got < mpmath.mpf(case["rdp_of_less_noise"])
+    assert len(VECTORS) > 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", VECTORS, ids=[f"case{i}" for i in range(len(VECTORS))])
+def test_the_vectors_are_those_of_the_oracle(case):
+    order = 1 + mpmath.mpf(case["order_less_one"])
+    for name, factor in (("rdp", 1), ("rdp_of_less_noise", TOO_SMALL)):
+        exact = sampled_gaussian_oracle(factor * case["noise_multiplier"], case["rate"], order)
+        assert mpmath.nstr(exact, VECTOR_DIGITS) == case[name]
 
 
 @pytest.mark.parametrize("noise_multiplier", [0.3, 1.0, 5.0])

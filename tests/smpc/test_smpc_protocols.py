@@ -255,9 +255,10 @@ def test_a_million_buckets_of_five_sites_take_seconds_and_less_than_200_mb():
         return await s.open(await count_more_than(s, indicators, 1))
 
     inputs = [[p[i] for p in packages] for i in range(3)]
-    began = time.perf_counter()
+    # All parties compute in this process and nobody waits: its own time, whatever else the machine does.
+    began = time.process_time()
     run = run_local(protocol, inputs)
-    assert time.perf_counter() - began < most_seconds
+    assert time.process_time() - began < most_seconds
     assert int(run.results[2]) == expected
     tracemalloc.start()
     run_local(protocol, inputs)

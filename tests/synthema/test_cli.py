@@ -1,5 +1,6 @@
-"""The command line as a user meets it: in a process of its own, on files."""
+"""The command line as a user meets it, on files: each command in a process of its own, its other cases in this one."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -9,7 +10,9 @@ import sys
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from synthema.cli.app import app
 from synthema.demo import demo_frames
 
 SCHEMA = """
@@ -47,8 +50,17 @@ file = "milan.csv"
 
 
 def synthema(*args, cwd=None):
+    """Run the command in a process of its own."""
     command = [sys.executable, "-m", "synthema", *map(str, args)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def synthema_here(*args, cwd="."):
+    """Run the command in this process, which saves its start; what would end it with a traceback is raised."""
+    command = list(map(str, args))
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(app, command, catch_exceptions=False)
+    return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -88,7 +100,7 @@ def test_the_demos_ledgers_verify_and_can_be_shown(demo_folder):
     assert all(item["ok"] for item in json.loads(done.stdout))
     shown = json.loads(synthema("ledger", "show", files[0], "--json").stdout)
     assert {account["name"] for account in shown["accounts"]} == {"private", "exact"}
-    assert "epsilon" in synthema("ledger", "show", files[0]).stdout
+    assert "epsilon" in synthema_here("ledger", "show", files[0]).stdout
 
 
 def test_every_changed_digit_of_an_entry_or_cap_fails_verification(demo_folder, tmp_path):
@@ -129,7 +141,7 @@ def rewrite(connection, seq, body):
 
 
 def test_a_study_on_csv_files_runs_and_speaks_json(study_folder):
-    done = synthema("simulate", "study.toml", "--out", "out", "--json", cwd=study_folder)
+    done = synthema_here("simulate", "study.toml", "--out", "out", "--json", cwd=study_folder)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["costs"]["budget"]["epsilon"] == 1.0
@@ -171,7 +183,7 @@ def test_bad_input_gets_one_clear_line_and_an_exit_code(study_folder, file, old,
     assert old in text
     path.write_text(text.replace(old, new, 1))
     before = {p.name: p.read_bytes() for p in study_folder.iterdir() if p.is_file()}
-    done = synthema("simulate", "study.toml", "--out", "out", cwd=study_folder)
+    done = synthema_here("simulate", "study.toml", "--out", "out", cwd=study_folder)
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -189,7 +201,7 @@ def test_errors_are_json_too_when_asked(study_folder):
 
 
 def test_a_good_table_passes_the_check(study_folder):
-    done = synthema("check", "vienna.csv", "--schema", "schema.toml", cwd=study_folder)
+    done = synthema_here("check", "vienna.csv", "--schema", "schema.toml", cwd=study_folder)
     assert (done.returncode, done.stdout) == (0, "vienna.csv fits the schema\n")
 
 
@@ -197,15 +209,15 @@ def test_a_demo_that_asks_too_much_is_refused_with_what_would_fit(tmp_path):
     done = synthema("demo", "--out", tmp_path / "demo", "--epsilon", 50)
     assert done.returncode == 3
     assert "would fit" in done.stderr
-    done = synthema("demo", "--out", tmp_path / "demo", "--epsilon", "nan")
+    done = synthema_here("demo", "--out", tmp_path / "demo", "--epsilon", "nan")
     assert done.returncode == 2
 
 
 def test_verify_says_that_a_file_is_no_ledger(tmp_path):
     (tmp_path / "x.db").write_text("not a database")
-    done = synthema("ledger", "verify", tmp_path / "x.db")
+    done = synthema_here("ledger", "verify", tmp_path / "x.db")
     assert done.returncode == 5
-    done = synthema("ledger", "verify", tmp_path / "nowhere.db")
+    done = synthema_here("ledger", "verify", tmp_path / "nowhere.db")
     assert done.returncode == 5
     assert not (tmp_path / "nowhere.db").exists()
 
@@ -229,7 +241,7 @@ def test_a_reservation_left_behind_can_be_voided_but_a_charge_cannot(tmp_path):
         ledger.reserve("private", DiscreteGaussian(noise_multiplier=50.0), key="left-behind", purpose="a count")
         with ledger.spend("private", DiscreteGaussian(noise_multiplier=50.0), key="charged", purpose="a count"):
             pass
-    assert "reserved and not started: left-behind" in synthema("ledger", "show", file).stdout
+    assert "reserved and not started: left-behind" in synthema_here("ledger", "show", file).stdout
     assert synthema("ledger", "void", file, "left-behind").returncode == 0
-    assert synthema("ledger", "void", file, "charged").returncode == 4
-    assert json.loads(synthema("ledger", "show", file, "--json").stdout)["pending"] == []
+    assert synthema_here("ledger", "void", file, "charged").returncode == 4
+    assert json.loads(synthema_here("ledger", "show", file, "--json").stdout)["pending"] == []

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
-from lifelines import KaplanMeierFitter
 from scipy.stats import spearmanr
 
 from privacy import ZcdpAccountant, epsilon_to_rho
@@ -29,6 +27,9 @@ def pooled(demo_tables):
 
 
 def test_the_logistic_model_equals_statsmodels_on_the_pooled_rows(demo_outcome, pooled):
+    # Imported here: seconds that every worker would wait for before its first test.
+    import statsmodels.api as sm
+
     died = (pooled["event"] == "1") & (pooled["time"] <= 365)
     known = died | (pooled["time"] >= 365)
     x = pooled.loc[known, ["age", "sex", "wbc", "tpi"]].assign(sex=lambda frame: frame["sex"] == "M").astype(float)
@@ -64,6 +65,8 @@ def test_opened_survival_counts_equal_the_pooled_ones_and_small_cells_stay_close
 
 
 def test_the_released_curve_brackets_the_pooled_grid_curve_and_follows_lifelines(demo_outcome, pooled):
+    from lifelines import KaplanMeierFitter
+
     for curve in demo_outcome.released.survival:
         sex = curve.group[-1]
         deaths, at_risk = pooled_counts(pooled, sex)

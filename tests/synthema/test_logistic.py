@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 
 from privacy import InsecureSeededRng, Schema
 from smpc import FIELD61, run_local, share
@@ -46,6 +45,9 @@ def test_the_fit_equals_statsmodels_in_the_columns_own_units():
     columns, died = patients(400, seed=5)
     model = fit(columns, died)
     raw = np.column_stack([columns["age"], columns["arm"] == "B", columns["arm"] == "C", columns["wbc"]]).astype(float)
+    # Imported here: seconds that every worker would wait for before its first test.
+    import statsmodels.api as sm
+
     expected = sm.Logit(died.astype(float), sm.add_constant(raw)).fit(disp=0, tol=1e-12)
     assert [c.term for c in model.coefficients] == ["intercept", "age", "arm = B", "arm = C", "wbc"]
     np.testing.assert_allclose([c.estimate for c in model.coefficients], expected.params, rtol=1e-8)

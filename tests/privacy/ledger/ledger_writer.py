@@ -1,11 +1,13 @@
 """Writers in processes of their own, for tests that race or kill them. Prints what was acknowledged, as JSON.
 
 python ledger_writer.py race PATH WRITERS RHO          every writer spends until refused
-python ledger_writer.py crash PATH ROUNDS WRITERS SEED   writers spend until they are killed with signal 9
+python ledger_writer.py crash PATH ROUNDS WRITERS SEED   writers spend until they are killed with signal 9, each a
+                                                         random time after it said a random number of lines
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -16,6 +18,7 @@ import time
 from privacy import BudgetExceeded, ZeroConcentratedDP
 from privacy.ledger import open_ledger
 
+MOST_LINES_AWAITED = 6
 LONGEST_LIFE_SECONDS = 0.12
 
 
@@ -35,10 +38,18 @@ def fork(work):
     return pid, read
 
 
-def lines_of(pipe):
+def lines_of(pipe, start=b""):
     with os.fdopen(pipe, "rb") as stream:
         # A line that was cut off was not said.
-        return [line[:-1].decode() for line in stream if line.endswith(b"\n")]
+        return [line[:-1].decode() for line in io.BytesIO(start + stream.read()) if line.endswith(b"\n")]
+
+
+def await_lines(pipe, number):
+    """Return what is said up to some line, so that a slow machine gives each writer as much to lose as a fast one."""
+    said = b""
+    while said.count(b"\n") < number and (piece := os.read(pipe, 4096)):
+        said += piece
+    return said
 
 
 def race(path, writers, rho):
@@ -79,12 +90,14 @@ def crash(path, rounds, writers, seed):
     said = []
     for number in range(rounds):
         children = [fork(work(f"{number}-{name}")) for name in range(writers)]
-        for pid, _ in children:
+        starts = []
+        for pid, pipe in children:
+            starts.append(await_lines(pipe, rng.randint(0, MOST_LINES_AWAITED)))
             time.sleep(rng.uniform(0, LONGEST_LIFE_SECONDS))
             os.kill(pid, signal.SIGKILL)
-        for pid, pipe in children:
+        for (pid, pipe), start in zip(children, starts, strict=True):
             os.waitpid(pid, 0)
-            said += lines_of(pipe)
+            said += lines_of(pipe, start)
     return {"said": said}
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from lifelines import KaplanMeierFitter
 
 from anonymise import assess_risk
 from privacy import Schema, SchemaError
@@ -105,6 +104,9 @@ def test_a_table_of_other_patients_is_noticed(frame, synthetic, schema):
 
 
 def test_survival_on_the_grid_is_lifelines_kaplan_meier(frame, fidelity):
+    # Imported here: seconds that every worker would wait for before its first test.
+    from lifelines import KaplanMeierFitter
+
     fitted = KaplanMeierFitter().fit(frame["time"], frame["event"] == "1")
     known = [step for step in fidelity.site_curve.steps if step.survival_low is not None]
     expected = [float(fitted.predict(step.end_day)) for step in known]
