@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from threading import Lock
 
@@ -31,7 +31,14 @@ from privacy._renyi import divergence, failure_of, pure_part
 from privacy._units import FAILURE, LOSS, decimal, float_down, float_up, round_down, round_up
 from privacy.accountant import leaves
 from privacy.errors import PrivacyError, UnsupportedEvent
-from privacy.events import DiscreteLaplace, Event, Laplace
+from privacy.events import (
+    DiscreteLaplace,
+    Event,
+    Laplace,
+    PoissonSampled,
+    RandomizedResponse,
+    SampledWithoutReplacement,
+)
 from privacy.neighbours import Neighbours, check_neighbours
 from privacy.rdp import epsilon_at_orders
 from privacy.zcdp import epsilon_to_rho, rho_of, rho_to_epsilon
@@ -405,9 +412,15 @@ class Blocks:
     exactly one (a year of diagnosis, a site if no patient visits two). The filter given states the caps; it must not
     have been spent from, and is not spent from.
 
-    Under add_remove_one, the neighbours differ in one block, and each block has the whole cap. Under replace_one a
-    patient may be replaced by one of another block, so both blocks are charged: the two blocks that have spent most
-    must stay below the cap together.
+    Under add_remove_one, the neighbours differ in one block, and each block has the whole cap.
+
+    Under replace_one a patient may be replaced by one of another block. Releases that touch neither block see the same
+    data; every other one costs what its event says, if that holds for *the whole table* of which one record is
+    replaced by any other, of the same block or not. So both blocks are charged: the two blocks that have spent most
+    must stay below the cap together. A guarantee for a block's own table, where a record is replaced within the block
+    and the number of records is public, does not do: for that table the patient has been removed, or added. A release
+    that shows how many records a block has needs noise for that, too. Randomised response keeps every record's place
+    and so shows the number: under replace_one it is accepted for all blocks at once only.
 
     Examples
     --------
@@ -450,12 +463,13 @@ class Blocks:
         SpendRefused
             If a block's cap does not cover it; names the block.
         UnsupportedEvent
-            If the filter cannot price the event.
+            If the filter cannot price the event, or its guarantee cannot hold for the whole table.
         ValueError
             For a block that was not declared, or none.
         """
         check_count("count", count)
         touched = self._touched(blocks)
+        self._check_whole(event, touched)
         price = self._filter._price(event)  # noqa: SLF001 - the same module's own arithmetic
         cost = tuple(count * part for part in price)
         with self._lock:
@@ -470,9 +484,10 @@ class Blocks:
                 self._remember(name, amounts)
 
     def would_admit(self, event: Event, *, blocks: Iterable[str], count: int = 1) -> bool:
-        """Return whether `spend` would charge it now."""
+        """Return whether `spend` would charge it now. Raises UnsupportedEvent as `spend` does."""
         check_count("count", count)
         touched = self._touched(blocks)
+        self._check_whole(event, touched)
         cost = tuple(count * part for part in self._filter._price(event))  # noqa: SLF001
         return self._over({name: _added(self._spent[name], cost) for name in touched}) is None
 
@@ -484,6 +499,14 @@ class Blocks:
             amount: float_up(value, unit)
             for amount, value, unit in zip(self._filter.amounts, self._spent[name], units, strict=True)
         }
+
+    def _check_whole(self, event: Event, touched: Sequence[str]) -> None:
+        if self.neighbours == "replace_one" and len(touched) < len(self._spent):
+            for leaf in _innermost(event):
+                if isinstance(leaf, RandomizedResponse):
+                    raise UnsupportedEvent(
+                        leaf, accountant="the blocks", reason="on some blocks only it shows how many records they have"
+                    )
 
     def _touched(self, blocks: Iterable[str]) -> tuple[str, ...]:
         if isinstance(blocks, str):
@@ -523,6 +546,15 @@ class Blocks:
             largest[name] = value
             if len(largest) > 2:
                 del largest[min(largest, key=largest.__getitem__)]
+
+
+def _innermost(event: Event) -> Iterator[Event]:
+    """Yield the releases in the event, also those on samples."""
+    for leaf, _ in leaves(event):
+        if isinstance(leaf, PoissonSampled | SampledWithoutReplacement):
+            yield from _innermost(leaf.event)
+        else:
+            yield leaf
 
 
 def _added(first: Amounts, second: Amounts) -> Amounts:

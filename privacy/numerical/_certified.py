@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from privacy.numerical._grid import grid_epsilon, grid_log_delta
-from privacy.numerical._moments import chernoff_epsilon, chernoff_log_delta
+from privacy.numerical._moments import chernoff_epsilon, chernoff_log_delta, largest_loss
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
-from privacy.numerical._solve import curve_at, epsilon_at
+from privacy.numerical._solve import curve_at, doubt_of, epsilon_at
 from privacy.numerical._split import split_epsilon, split_log_delta, upper_log_delta
 from privacy.numerical._sums import sum_epsilon, sum_log_delta
-from privacy.numerical._terms import AtomsTerm, GaussianTerm, Term
+from privacy.numerical._terms import UNIT, AtomsTerm, GaussianTerm, Term
 from privacy.numerical._translate import Composition
 
 Interval = tuple[float, float]
@@ -21,6 +22,7 @@ _GOOD = 1e-9
 # The grid is asked where nothing finer is known: relative to epsilon, or for log delta.
 _FINER_THAN_GRID = 1e-6
 _FEW_ULPS = 2e-15
+_LEAST_DELTA = 5e-324
 # The log of a delta beyond which 1 - delta is asked for.
 _LARGE = math.log(0.6)
 # Releases of one two-valued loss that are summed rather than integrated.
@@ -29,18 +31,49 @@ _MOST_SUMMED = 100_000
 
 def log_delta_bounds(made: Composition, epsilon: float) -> tuple[Interval, Interval]:
     """Return bounds on log delta(epsilon) and on log(1 - delta(epsilon)), epsilon >= 0."""
-    if made.log_finite == -math.inf:
-        return (0.0, 0.0), (-math.inf, -math.inf)
-    low, high, kept_low, kept_high = _finite_log_delta(made, epsilon)
-    if made.log_finite == 0:
+    if made.below is not None:
+        (low, _), (_, kept_high) = log_delta_bounds(made.below, epsilon)
+        (_, high), (kept_low, _) = log_delta_bounds(replace(made, below=None), epsilon)
         return (low, high), (kept_low, kept_high)
+    if made.log_finite == -math.inf:
+        return (-math.inf, 0.0), (-math.inf, 0.0)
+    low, high, kept_low, kept_high = _finite_log_delta(made, epsilon)
+    if not low <= high:
+        # Bounds that contradict each other prove nothing: that would be a defect, and is not passed on.
+        low, high, kept_low, kept_high = -math.inf, 0.0, -math.inf, 0.0
+    if made.log_finite == 0 and not made.lost:
+        return (low, min(high, 0.0)), (kept_low, min(kept_high, 0.0))
     # With probability exp(log_finite) all losses are finite: 1 - delta = exp(log_finite) (1 - delta_finite).
-    lost = -math.expm1(made.log_finite)
-    share = math.exp(made.log_finite)
-    slack = _FEW_ULPS * (1 + abs(made.log_finite))
+    log_lost = math.log(made.lost) if made.lost is not None else math.log(-math.expm1(made.log_finite))
+    slack = _FEW_ULPS * (1 + abs(made.log_finite) + abs(log_lost))
     return (
-        (_log(lost + share * math.exp(low)) - 4 * slack, min(0.0, _log(lost + share * math.exp(high)) + 4 * slack)),
-        (kept_low + made.log_finite - slack, min(0.0, kept_high + made.log_finite + slack)),
+        (
+            _log_add(log_lost, made.log_finite + low) - slack - _rounding(low),
+            min(0.0, _log_add(log_lost, made.log_finite + high) + slack + _rounding(high)),
+        ),
+        (
+            kept_low + made.log_finite - slack - _rounding(kept_low),
+            min(0.0, kept_high + made.log_finite + slack + _rounding(kept_high)),
+        ),
+    )
+
+
+def _rounding(log_value: float) -> float:
+    """Return what sums with this logarithm may be off; 0 for -inf, which is not rounded."""
+    return 4 * UNIT * abs(log_value) if math.isfinite(log_value) else 0.0
+
+
+def _log_add(first: float, second: float) -> float:
+    top = max(first, second)
+    return top + math.log1p(math.exp(min(first, second) - top)) if math.isfinite(top) else top
+
+
+def _kept(low: float, high: float) -> tuple[float, float]:
+    """Return bounds on log(1 - delta) from those on log delta."""
+    kept_low, kept_high = _one_minus(high), _one_minus(low)
+    return (
+        kept_low - _FEW_ULPS - _rounding(kept_low),
+        min(0.0, kept_high + _FEW_ULPS + _rounding(kept_high)),
     )
 
 
@@ -58,20 +91,24 @@ def _finite_log_delta(made: Composition, epsilon: float) -> tuple[float, float, 
         low, high, *kept_pair = _exact_log_delta(terms, epsilon)
         kept = (kept_pair[0], kept_pair[1])
     if made.instead is not None:
+        # Two valid upper bounds; of the exact value for bounded range nothing more is known.
         high = min(high, chernoff_log_delta(made.instead[0], (*made.moments, *made.instead[1]), epsilon))
-    return low, high, max(kept[0], _one_minus(high) - _FEW_ULPS), min(kept[1], _one_minus(low) + _FEW_ULPS, 0.0)
+        low, kept = -math.inf, (kept[0], 0.0)
+    kept_low, kept_high = _kept(low, high)
+    return low, high, max(kept[0], kept_low), min(kept[1], kept_high)
 
 
 def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, float, float, float]:
+    if epsilon >= largest_loss(terms, ()):
+        return -math.inf, -math.inf, 0.0, 0.0
     single = single_sampled(terms)
     if single is not None:
         return _sampled_once(single, epsilon)
     if summable(terms) and (summed := sum_log_delta(terms, epsilon)) is not None:
-        low, high = summed
-        return low, high, _one_minus(high) - _FEW_ULPS, min(0.0, _one_minus(low) + _FEW_ULPS)
+        return *summed, *_kept(*summed)
     parts = split_log_delta(terms, epsilon) if splits(terms) else None
     if parts is not None and parts.high - parts.low <= _GOOD and parts.value < _LARGE:
-        return parts.low, parts.high, _one_minus(parts.high) - _FEW_ULPS, min(0.0, _one_minus(parts.low) + _FEW_ULPS)
+        return parts.low, parts.high, *_kept(parts.low, parts.high)
     low, high, kept_low, kept_high = -math.inf, 0.0, -math.inf, 0.0
     found = curve_at(terms, epsilon)
     if found is not None:
@@ -117,42 +154,65 @@ def _sampled_once(term: SampledGaussianTerm, epsilon: float) -> tuple[float, flo
     H_a(P || (1 - q) P + q Q) = d H_b(P || Q) with b - 1 = (a - 1) / d.
     """
     q, excess = term.sampling_rate, _expm1_or_inf(epsilon)
+    rest = 1 - q
     gaussian = (GaussianTerm(0.5 / term.noise_multiplier**2),)
-    share = q if term.direction == "remove" else q - (1 - q) * excess
-    doubt = 8e-16 * (q + excess) if term.direction == "add" else 0.0
-    if share <= doubt:
-        # Delta is below share, which is nothing, or not more than its rounding.
-        return -math.inf, -math.inf if share < -doubt else _log(2 * doubt), -2 * doubt, 0.0
-    at = math.log1p(excess / share) if excess < 1e300 else epsilon - math.log(q)
-    # Rounding of share and of the new epsilon, as errors of the value.
-    wobble = 4e-16 + doubt / share
-    found = curve_at(gaussian, at)
-    if found is None:
-        return -math.inf, math.log(q), -math.inf, 0.0
-    nudge = 4e-16 * at + wobble
+    share, doubt = q, 0.0
+    if term.direction == "add":
+        if excess * rest > 2:
+            return -math.inf, -math.inf, 0.0, 0.0  # the loss never exceeds -log(1 - q)
+        share, doubt = q - rest * excess, 4 * UNIT * (q + rest * excess)
+        if share <= 2 * doubt:
+            # Delta is below share, which is nothing, or not much more than its rounding.
+            if share < -doubt:
+                return -math.inf, -math.inf, 0.0, 0.0
+            return -math.inf, _log(3 * doubt) + UNIT, -4 * doubt, 0.0
+    at = math.log1p(excess / share) if excess / share < math.inf else epsilon - math.log(q)
+    # Relative rounding of the share, and what it and other roundings do to the new epsilon and to the value.
+    wrong = doubt / share
+    nudge = 4 * UNIT * at + 2 * wrong * min(1.0, at)
     lower, higher = curve_at(gaussian, at + nudge), curve_at(gaussian, max(0.0, at - nudge))
-    low = (lower[0].low if lower is not None else -math.inf) + math.log(share) - wobble
-    high = (higher[0].high if higher is not None else 0.0) + math.log(share) + wobble
-    return low, min(high, 0.0), _one_minus(high) - _FEW_ULPS, min(0.0, _one_minus(low) + _FEW_ULPS)
+    low = lower[0].low if lower is not None else -math.inf
+    high = higher[0].high if higher is not None else 0.0
+    slack = 2 * wrong + _FEW_ULPS * (1 + abs(math.log(share)))
+    low = low + math.log(share) - slack - _rounding(low)
+    high = min(0.0, high + math.log(share) + slack + _rounding(high))
+    return low, high, *_kept(low, high)
 
 
 def _expm1_or_inf(x: float) -> float:
     return math.expm1(x) if x < 700 else math.inf
 
 
-def epsilon_bounds(made: Composition, log_delta: float) -> Interval:
-    """Return bounds on the smallest epsilon >= 0 with delta(epsilon) <= exp(log_delta)."""
-    if made.log_finite < 0:
+def epsilon_bounds(made: Composition, delta: float) -> Interval:
+    """Return bounds on the smallest epsilon >= 0 with delta(epsilon) <= delta."""
+    if made.below is not None:
+        return epsilon_bounds(made.below, delta)[0], epsilon_bounds(replace(made, below=None), delta)[1]
+    if made.log_finite == -math.inf:
+        return 0.0, math.inf
+    if made.log_finite == 0 and not made.lost:
+        return _ordered(*_finite_epsilon(made, math.log(delta)))
+    lost, slack = made.lost, 0.0
+    if lost is None:
         lost = -math.expm1(made.log_finite)
-        delta = math.exp(log_delta)
-        slack = 4e-15 * lost
-        if delta <= lost - slack:
-            return math.inf, math.inf
-        rest = [(delta - lost + side) / math.exp(made.log_finite) for side in (slack, -slack)]
-        low = _finite_epsilon(made, math.log(rest[0]) + _FEW_ULPS)[0] if rest[0] < 1 else 0.0
-        high = _finite_epsilon(made, math.log(rest[1]) - _FEW_ULPS)[1] if rest[1] > 0 else math.inf
-        return low, high
-    return _finite_epsilon(made, log_delta)
+        slack = _FEW_ULPS * (4 + abs(made.log_finite)) * lost
+    if delta < lost - slack:
+        return math.inf, math.inf
+    # 1 - delta = exp(log_finite) (1 - delta_finite).
+    share = math.exp(made.log_finite)
+    most, least = (delta - lost + slack) / share, (delta - lost - slack) / share
+    wrong = _FEW_ULPS * (1 + abs(made.log_finite))
+    low = _finite_epsilon(made, math.log(max(most, _LEAST_DELTA)) + wrong)[0] if most < 1 else 0.0
+    if least > 0:
+        high = _finite_epsilon(made, math.log(least) - wrong)[1]
+    else:
+        # Nothing may be left of the finite losses.
+        high = largest_loss(made.terms, made.moments) if least == 0 else math.inf
+    return _ordered(low, high)
+
+
+def _ordered(low: float, high: float) -> Interval:
+    # As in `log_delta_bounds`.
+    return (low, high) if low <= high else (0.0, math.inf)
 
 
 def _finite_epsilon(made: Composition, log_delta: float) -> Interval:
@@ -167,10 +227,10 @@ def _finite_epsilon(made: Composition, log_delta: float) -> Interval:
     else:
         low, high = _exact_epsilon(terms, log_delta)
     if made.instead is not None:
-        # Two valid upper bounds; of the exact value for bounded range nothing more is known.
+        # As in `_finite_log_delta`.
         high = min(high, chernoff_epsilon(made.instead[0], (*made.moments, *made.instead[1]), log_delta))
         low = 0.0
-    return min(low, high), high
+    return low, high
 
 
 def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
@@ -181,7 +241,7 @@ def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
         return _bisect(lambda epsilon: _sampled_once(single, epsilon)[:2], log_delta, single)
     if summable(terms) and (summed := sum_epsilon(terms, log_delta)) is not None:
         return summed
-    if _log_total_variation(terms) <= log_delta:
+    if _log_total_variation(terms) <= log_delta - doubt_of(log_delta):
         return 0.0, 0.0
     low, high = 0.0, math.inf
     for method in (split_epsilon, epsilon_at) if splits(terms) else (epsilon_at,):
@@ -195,19 +255,22 @@ def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
         low, high = max(low, coarse[0]), min(high, coarse[1])
     if high > 1.05 * low:
         high = min(high, chernoff_epsilon(terms, (), log_delta))
-    return min(low, high), high
+    return low, high
 
 
-def meets(made: Composition, epsilon: float, log_delta: float) -> bool:
-    """Return whether delta(epsilon) is certainly at most exp(log_delta): one moment first, a line, then all there is."""
+def meets(made: Composition, epsilon: float, delta: float) -> bool:
+    """Return whether delta(epsilon) is certainly at most delta: one moment first, a line, then all there is."""
     if epsilon == math.inf:
         return True
-    if made.log_finite == 0 and not made.moments and made.instead is None and epsilon > 0:
+    log_delta = math.log(delta)
+    log_delta -= doubt_of(log_delta)
+    known = made.log_finite == 0 and not made.lost and not made.moments and made.instead is None
+    if known and epsilon > 0:
         if epsilon >= _most_loss(made.terms):
             return True
         if upper_log_delta(made.terms, epsilon, log_delta) <= log_delta:
             return True
-    return log_delta_bounds(made, epsilon)[0][1] <= log_delta
+    return log_delta_bounds(replace(made, below=None), epsilon)[0][1] <= log_delta
 
 
 def _most_loss(terms: tuple[Term, ...]) -> float:
@@ -222,25 +285,34 @@ def _most_loss(terms: tuple[Term, ...]) -> float:
 
 def _sampled_once_epsilon(term: SampledGaussianTerm, log_delta: float) -> Interval:
     q = term.sampling_rate
-    wanted = log_delta - math.log(q)
-    if wanted >= 0:
-        return 0.0, 0.0
-    slack = _FEW_ULPS * (1 + abs(log_delta))
+    log_q = math.log(q)
+    wanted, slack = log_delta - log_q, _FEW_ULPS * (1 + abs(log_delta) + abs(log_q))
     gaussian = (GaussianTerm(0.5 / term.noise_multiplier**2),)
-    found = [epsilon_at(gaussian, wanted + side) for side in (slack, -slack)]
-    if found[0] is None or found[1] is None:
+
+    def found(wanted: float) -> Interval | None:
+        return (0.0, 0.0) if wanted >= 0 else epsilon_at(gaussian, wanted)
+
+    lower, upper = found(wanted + slack), found(wanted - slack)
+    if lower is None or upper is None:
         return 0.0, math.inf
-    low, high = (
-        x + math.log(q) + math.log1p((1 - q) / q * math.exp(-x)) if x > 30 else math.log1p(q * math.expm1(x))
-        for x in (found[0][0], found[1][1])
-    )
-    return max(0.0, low * (1 - 4e-16) - 4e-16 * q), high * (1 + 8e-16)
+
+    def back(x: float) -> tuple[float, float]:
+        # Relatively accurate but where e^x is not in doubles.
+        if x < 700:
+            value = math.log1p(q * math.expm1(x))
+            return value, 8 * UNIT * value
+        value = x + log_q + math.log1p((1 - q) / q * math.exp(-x))
+        return value, 4 * UNIT * (x + abs(log_q) + 1)
+
+    (low, low_error), (high, high_error) = back(lower[0]), back(upper[1])
+    return max(0.0, low - low_error), high + high_error if math.isfinite(high) else math.inf
 
 
 def _bisect(curve: Callable[[float], Interval], log_delta: float, term: SampledGaussianTerm) -> Interval:
     # The loss of the added direction never exceeds -log(1 - q).
-    low, high = 0.0, -math.log1p(-term.sampling_rate) * (1 + 4e-16)
-    if curve(0.0)[1] <= log_delta:
+    low, high = 0.0, -math.log1p(-term.sampling_rate) * (1 + 4 * UNIT)
+    doubt = doubt_of(log_delta)
+    if curve(0.0)[1] <= log_delta - doubt:
         return 0.0, 0.0
     lower = 0.0
     for _ in range(60):
@@ -248,11 +320,11 @@ def _bisect(curve: Callable[[float], Interval], log_delta: float, term: SampledG
         if high - low <= 1e-14 + 1e-11 * high:
             break
         at = curve(middle)
-        if at[1] <= log_delta:
+        if at[1] <= log_delta - doubt:
             high = middle
         else:
             low = middle
-            if at[0] > log_delta:
+            if at[0] >= log_delta + doubt:
                 lower = middle
     return lower, high
 

@@ -27,6 +27,8 @@ from privacy.numerical._terms import UNIT, ComplexArray, FloatArray, Term, Tilte
 _LOG_TOLERANCE = math.log(3e-15)
 _MOST_NODES = 60_000
 _MOST_SINES = 1_000_000
+# Below it 1 / c is too large for doubles, and 0 bounds the logarithm of Chernoff's factor well enough.
+_LEAST_TILT = 1e-300
 
 # Where the upper and the lower side of the aliasing are bounded: multiples of c.
 _ABOVE = (1.08, 1.25, 1.6, 2.2, 4.0)
@@ -79,8 +81,18 @@ def joint(terms: Sequence[Term], c: float) -> Joint:
 
 
 def log_chernoff_factor(a: float) -> float:
-    """Return log sup over x of exp(-a x) (1 - exp(-x))+ for a > 0; 0 for a in [-1, 0], where it bounds min(1, e^-x)."""
-    return 0.0 if a <= 0 else a * math.log(a) - (1 + a) * math.log1p(a)
+    """Return log sup over x of exp(-a x) (1 - exp(-x))+ for a > 0; 0 for a in [-1, 0], where it bounds min(1, e^-x).
+
+    Rounded up: a^a / (1 + a)^(1 + a), written so that nothing cancels.
+    """
+    return 0.0 if a <= _LEAST_TILT else (1 - 4 * UNIT) * (-math.log1p(a) - a * math.log1p(1 / a))
+
+
+def log_chernoff_bound(c: float, log_moment: float, epsilon: float) -> float:
+    """Return the upper bound log C(c) + K(c) - c epsilon on log delta from an upper bound on K(c); rounded up."""
+    factor, product = log_chernoff_factor(c), c * epsilon
+    bound = factor + log_moment - product
+    return bound + 4 * UNIT * (abs(factor) + abs(log_moment) + abs(product)) if math.isfinite(bound) else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +126,7 @@ class Contour:
 
     def _log_kernel(self, epsilon: float) -> tuple[ComplexArray, FloatArray, ComplexArray, float, float]:
         """Return the kernel's log at the nodes, its error, the log's slope in epsilon with that of exp(-z epsilon),
-        the log of the kernel's bound at the tail, and the log of the constant factor.
+        the log of the kernel's bound at the tail, and the log of the factor that the first of these lacks.
         """
         z: ComplexArray = np.asarray(self.at.c + 1j * self.t, dtype=np.complex128)
         if self.lattice is None:
@@ -126,7 +138,9 @@ class Contour:
         gap = (offset - epsilon) % spacing
         slip = 4 * UNIT * (abs(offset) + abs(epsilon) + spacing)
         first, second = -_expm1(-z * spacing), -_expm1(-(1 + z) * spacing)
-        one, two = np.exp(-z * gap) / first, np.exp(-(z + 1) * gap) / second
+        # Without exp(-c gap), which may be too small for doubles: it joins the constant factor.
+        turn = np.exp(-1j * (self.t * gap))
+        one, two = turn / first, turn * math.exp(-gap) / second
         value = one - two
         size = np.abs(value)
         wrong = (np.abs(one) + np.abs(two)) * (16 * UNIT + 4 * UNIT * np.abs(z * gap)) + (
@@ -134,10 +148,12 @@ class Contour:
         ) * slip
         c = self.at.c
         bound = 1 / -math.expm1(-c * spacing) + 1 / -math.expm1(-(1 + c) * spacing)
-        log_value = np.log(np.where(size > 0, value, 1e-300))
-        error = np.log1p(wrong / np.maximum(size, 1e-300))
+        # A value of nothing is wrong by `wrong`, which stands in for it.
+        log_value = np.log(np.where(size > 0, value, wrong))
+        error = np.log1p(np.where(size > 0, wrong / np.where(size > 0, size, 1.0), 2.0))
         slope = -two / np.where(size > 0, value, 1.0)
-        return log_value, error, slope, math.log(bound), math.log(2 * self.step * spacing / (2 * math.pi))
+        log_factor = math.log(self.step * spacing / math.pi) - c * gap
+        return log_value, error, slope, math.log(bound) - c * gap, log_factor
 
     def evaluate(self, epsilon: float) -> tuple[Bounds, float]:
         """Return bounds on log delta(epsilon), or on log(1 - delta), and the slope of the logarithm in epsilon."""
@@ -161,7 +177,8 @@ class Contour:
         slope = float((weight * log_slope).real.sum()) / total if total > 0 else -at.c
         log_scale = scale + log_factor
         tail = math.exp(min(self.log_tail + log_kernel_bound - log_factor, 700.0))
-        slip = math.expm1(min(at.error + 8 * UNIT * (1 + abs(at.log_moment) + abs(at.c * epsilon)), 1.0))
+        rounding = 8 * UNIT * (1 + abs(at.log_moment) + abs(at.c * epsilon) + abs(log_factor))
+        slip = math.expm1(min(at.error + rounding, 1.0))
         if not (slip < 1 and total > 0 and math.isfinite(total) and math.isfinite(wrong)):
             return Bounds(-math.inf, -math.inf, math.inf), slope
         high = (total + wrong + tail) * (1 + 1.01 * slip)
@@ -184,7 +201,8 @@ class Contour:
             for a, log_moment in side:
                 log_x = -abs(a - c) * self.period
                 if log_x < -1e-3:
-                    exponent = log_chernoff_factor(a) + log_moment - a * epsilon + log_x - log_scale
+                    exponent = log_chernoff_bound(a, log_moment, epsilon) + log_x - log_scale
+                    exponent += self.at.error + 4 * UNIT * (abs(log_x) + abs(log_scale))
                     best = min(best, exponent - math.log(-math.expm1(log_x)))
             total += math.exp(min(best, 700.0))
         return total * (1 + 1e-6)

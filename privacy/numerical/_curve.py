@@ -35,10 +35,11 @@ _LARGE = 680.0
 def upper_curve(made: Composition) -> Curve:
     """Return epsilon -> certified upper bound on delta, for epsilon >= 0."""
     finite = _finite(made)
-    if made.log_finite == 0:
+    if made.log_finite == 0 and not made.lost:
         return finite
     # With probability exp(log_finite) all losses are finite.
-    lost, share = -math.expm1(made.log_finite), math.exp(made.log_finite)
+    lost = -math.expm1(made.log_finite) if made.lost is None else made.lost
+    share = math.exp(made.log_finite)
     return lambda epsilon: min(1.0, (lost + share * finite(epsilon)) * (1 + _FEW_ULPS))
 
 
@@ -103,13 +104,13 @@ def _sampled_once(term: SampledGaussianTerm) -> Curve:
         excess = math.expm1(epsilon) if epsilon < _LARGE else math.inf
         share, doubt = q, 0.0
         if term.direction == "add":
-            if excess > 1 / (1 - q):
+            if excess * (1 - q) > 2:
                 return 0.0  # the loss never exceeds -log(1 - q)
-            share, doubt = q - (1 - q) * excess, 8e-16 * (q + excess)
-            if share <= doubt:
-                return 0.0 if share < -doubt else 2 * doubt
-        at = math.log1p(excess / share) if excess < math.inf else epsilon - math.log(q)
-        at = max(0.0, at * (1 - 4e-16) - 4e-16 - doubt / share)
+            share, doubt = q - (1 - q) * excess, 8e-16 * (q + (1 - q) * excess)
+            if share <= 2 * doubt:
+                return 0.0 if share < -doubt else 4 * doubt
+        at = math.log1p(excess / share) if excess / share < math.inf else epsilon - math.log(q)
+        at = max(0.0, at * (1 - 2e-15) - 2 * doubt / share)
         return (share + doubt) * gaussian(at) * (1 + _FEW_ULPS)
 
     return delta

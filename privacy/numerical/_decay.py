@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-# The largest |sin x / x| beyond the first zero, rounded up, and a point before which sin x / x still exceeds it.
+# The largest |sin x / x| beyond the first zero, rounded up.
 _SIDE_LOBE = 0.21724
-_TURN = 2.45
 
 # Room for the rounding of masses and widths: what is claimed is this much less.
 _ROOM = 1 - 1e-9
@@ -25,22 +24,22 @@ _ROOM = 1 - 1e-9
 
 def sinc_envelope(x: FloatArray) -> FloatArray:
     """Return sup over y >= x of |sin y / y|, rounded up, for x >= 0."""
-    inner = np.maximum(x, 1e-9)
-    return np.asarray(
-        np.where(
-            x < _TURN,
-            np.maximum(np.sin(np.minimum(inner, _TURN)) / np.minimum(inner, _TURN), _SIDE_LOBE),
-            np.minimum(_SIDE_LOBE, 1 / np.maximum(x, 1.0)),
-        )
-    )
+    # sin x / x falls up to its first zero.
+    inner = np.clip(x, 1e-9, math.pi)
+    falling = np.minimum(np.sin(inner) / inner * (1 + 1e-15), 1.0)
+    return np.where(x < math.pi, np.maximum(falling, _SIDE_LOBE), np.minimum(_SIDE_LOBE, 1 / np.maximum(x, 1.0)))
 
 
-def layers_of_density(edges: FloatArray, log_density: FloatArray) -> Callable[[float], float]:
+def layers_of_density(
+    edges: FloatArray, log_density: FloatArray, error: FloatArray | None = None
+) -> Callable[[float], float]:
     """Return t -> log of a bound on |characteristic function| beyond t, from a step function below the density.
 
     edges         increasing, shape (k + 1,)
     log_density   shape (k,), at most the log of the density anywhere in the cell
+    error         absolute error bounds of the edges, shape (k + 1,); None: a few roundings of their distances
     """
+    unsure = np.zeros(len(edges)) if error is None else error
     height = np.exp(log_density)
     width = np.diff(edges)
     # Two humps at most: the parts on either side of the lowest point between the highest point and each end.
@@ -48,7 +47,7 @@ def layers_of_density(edges: FloatArray, log_density: FloatArray) -> Callable[[f
     masses: list[FloatArray] = []
     widths: list[FloatArray] = []
     for low, high in _humps(height, width, peak):
-        _cut(edges[low : high + 1], height[low:high], masses, widths)
+        _cut(edges[low : high + 1], unsure[low : high + 1], height[low:high], masses, widths)
     mass, span = np.concatenate(masses), np.concatenate(widths)
     keep = mass > 0
     mass, half = mass[keep] * _ROOM, 0.5 * span[keep] * _ROOM
@@ -88,7 +87,9 @@ def _valley(falling: FloatArray) -> int:
     return max(1, int(np.argmin(falling[: top + 1])))
 
 
-def _cut(edges: FloatArray, height: FloatArray, masses: list[FloatArray], widths: list[FloatArray]) -> None:
+def _cut(
+    edges: FloatArray, unsure: FloatArray, height: FloatArray, masses: list[FloatArray], widths: list[FloatArray]
+) -> None:
     # The largest unimodal function below the steps: running minima outwards from the peak. Then its layers.
     peak = int(np.argmax(height))
     below = height.copy()
@@ -97,6 +98,6 @@ def _cut(edges: FloatArray, height: FloatArray, masses: list[FloatArray], widths
     levels = np.unique(below)
     left = np.searchsorted(below[: peak + 1], levels, side="left")
     right = peak + np.searchsorted(-below[peak:], -levels, side="right")
-    span = edges[right] - edges[left]
+    span = np.maximum(edges[right] - edges[left] - unsure[right] - unsure[left], 0.0)
     masses.append(np.diff(levels, prepend=0.0) * span)
     widths.append(span)

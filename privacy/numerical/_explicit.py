@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from privacy.numerical._contour import log_chernoff_factor
+from privacy.numerical._solve import doubt_of
 from privacy.numerical._terms import UNIT
 
 # What numbers too small for doubles may hide in S, far from where the tilt belongs.
@@ -98,7 +99,7 @@ class SummedCurve:
         """Return an upper bound on log delta(epsilon)."""
         law, at = self._law, epsilon - self.slip
         scale = law.accuracy.log_moment - law.c * at + self._doubt(at)
-        kept, lost = law.log_sum(at)[0], max(law.accuracy.log_lost + log_chernoff_factor(law.c), LOG_UNDERFLOW)
+        kept, lost = law.log_sum(at)[0], max(law.accuracy.log_lost + log_chernoff_factor(law.c) + UNIT, LOG_UNDERFLOW)
         top = max(kept, lost)
         return min(0.0, scale + top + math.log1p(math.exp(min(kept, lost) - top)) + UNIT)
 
@@ -143,7 +144,7 @@ def epsilon_between(curve: Curve, log_delta: float, guess: float) -> tuple[float
             x = top - 2 * slip
         else:
             x = 0.5 * (left + right)
-    if x <= slip and curve.high(0.0) <= log_delta:
+    if x <= slip and curve.high(0.0) <= log_delta - doubt_of(log_delta):
         return 0.0, 0.0
     return _enclose(curve, x, slope, log_delta)
 
@@ -157,7 +158,7 @@ def _step(excess: float, slope: float) -> float:
 
 def _enclose(curve: Curve, x: float, slope: float, log_delta: float) -> tuple[float, float]:
     # The certificate: delta is decreasing, so one bound at one point decides each side.
-    doubt = 4e-16 * (1 + abs(log_delta))  # of the logarithm of what the caller named
+    doubt = doubt_of(log_delta)
     lower, upper = 0.0, max(curve.top, 0.0) + curve.slip
     least = 2 * curve.slip + 2e-15 * x + 1e-300
     step = _first_step(curve.high(x) - log_delta + doubt, slope, x) + least

@@ -52,7 +52,7 @@ class FewLaplaceCurve:
         # rest: the line of what has more than `order` losses between, or the log of its tilted probability.
         self._c, self._order = c, order
         self._contour = None if isinstance(rest, float) else rest
-        self._neglected = math.exp(rest + log_chernoff_factor(c)) if isinstance(rest, float) else 0.0
+        self._neglected = math.exp(rest + log_chernoff_factor(c) + 1e-12) if isinstance(rest, float) else 0.0
         terms: tuple[LaplaceTerm | AtomsTerm, ...] = (*deal.laplaces, *deal.outer, *deal.inner)
         whole = joint(terms, c)
         self._log_moment = whole.log_moment

@@ -21,6 +21,7 @@ import numpy as np
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
 from privacy.numerical._sampled_laplace import SampledLaplaceTerm
 from privacy.numerical._single import tails
+from privacy.numerical._solve import doubt_of
 from privacy.numerical._terms import (
     UNIT,
     AtomsTerm,
@@ -39,6 +40,10 @@ _MOST_SCALE = 2e4
 # What may be lost at the ends, relative to delta, in logs; and the relative error granted to each tail probability.
 _LOG_LOST = -14.0
 _TAIL_ERROR = 1e-11
+
+# Masses below this may have lost digits, or all of them, to underflow; and a bound on all that a law may have lost so.
+_LEAST_MASS = 1e-290
+_HIDDEN = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,9 @@ def grid_log_delta(terms: Sequence[Term], epsilon: float) -> tuple[float, float]
     if plan is None:
         return -math.inf, 0.0
     upper, lower = (_compose(terms, plan, upper=side) for side in (True, False))
-    return lower.log_delta(epsilon, upper=False), min(0.0, upper.log_delta(epsilon, upper=True))
+    low, high = lower.log_delta(epsilon, upper=False), min(0.0, upper.log_delta(epsilon, upper=True))
+    # Bounds that contradict each other prove nothing: that would be a defect, and is not passed on.
+    return (low, high) if low <= high else (-math.inf, 0.0)
 
 
 def grid_curve(terms: Sequence[Term]) -> Callable[[float], float] | None:
@@ -116,24 +123,27 @@ def grid_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float]
     if plan is None:
         return 0.0, math.inf
     total = _compose(terms, plan, upper=True)
+    doubt = doubt_of(log_delta)
     low, high = max(0.0, float(total.loss[0])), float(total.loss[-1])
-    if total.log_delta(low, upper=True) <= log_delta:
+    if total.log_delta(low, upper=True) <= log_delta - doubt:
         high = low
-    elif high <= low or total.log_delta(high, upper=True) > log_delta:
+    elif high <= low or total.log_delta(high, upper=True) > log_delta - doubt:
         return 0.0, math.inf
     while high - low > 1e-12 * high:
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if total.log_delta(middle, upper=True) > log_delta else (low, middle)
+        low, high = (middle, high) if total.log_delta(middle, upper=True) > log_delta - doubt else (low, middle)
     # The lower side lies just below: far from it the noise of the dominated sum hides it.
     lower, step = _compose(terms, plan, upper=False), 1e-9 * high
-    while step < high and lower.log_delta(high - step, upper=False) < log_delta:
+    if lower.log_delta(high, upper=False) >= log_delta + doubt:
+        return 0.0, math.inf  # as in `grid_log_delta`
+    while step < high and lower.log_delta(high - step, upper=False) < log_delta + doubt:
         step *= 2
     if step >= high:
         return 0.0, high
     near, far = high - 0.5 * step, high - step
     for _ in range(12):
         middle = 0.5 * (near + far)
-        near, far = (near, middle) if lower.log_delta(middle, upper=False) >= log_delta else (middle, far)
+        near, far = (near, middle) if lower.log_delta(middle, upper=False) >= log_delta + doubt else (middle, far)
     return far, high
 
 
@@ -256,6 +266,17 @@ def _plan(terms: Sequence[Term], *, epsilon: float | None, log_delta: float | No
     return _Plan(spacing, size, at - left, min(c, 30 / spacing), ends)
 
 
+def _is_short(term: Term) -> bool:
+    """Return whether no part of the law is too small for doubles."""
+    match term:
+        case AtomsTerm():
+            return True
+        case LaplaceTerm(epsilon=epsilon) | SampledLaplaceTerm(epsilon=epsilon):
+            return epsilon < 600
+        case _:
+            return False
+
+
 def _differences(low: FloatArray, high: FloatArray) -> FloatArray:
     # From the smaller tail, where the difference is accurate.
     return np.where(low[1:] < 0.5, low[1:] - low[:-1], high[:-1] - high[1:])
@@ -278,7 +299,9 @@ def _upper_law(term: Term, spacing: float, ends: tuple[float, float]) -> _Law:
     mass[0] += p_low[0]
     # Losses at which the tails were taken are known to a few roundings.
     slack = 32 * UNIT * (1 + float(np.max(np.abs(loss))))
-    return _Law(first, mass, slack, float(p_high[-1]) * (1 + _TAIL_ERROR), _count(term))
+    # Of 1e5 cells with masses below 1e-307 each.
+    hidden = 0.0 if _is_short(term) else _HIDDEN
+    return _Law(first, mass, slack, float(p_high[-1]) * (1 + _TAIL_ERROR) + hidden, _count(term))
 
 
 def _lower_law(term: Term, spacing: float, ends: tuple[float, float]) -> _Law:
@@ -291,8 +314,10 @@ def _lower_law(term: Term, spacing: float, ends: tuple[float, float]) -> _Law:
     q = np.maximum(q, 0) + _TAIL_ERROR * np.minimum(q_low[1:], q_high[:-1])
     # What lies beyond the last cell is at least as bad as the last cell.
     grid = np.arange(first, last + 1) * spacing
+    # The loss of a cell is never below its lower end, which is all that is known where Q's mass is below the doubles.
+    half = 0.5 * spacing * (1 + 1e-12)
     with np.errstate(divide="ignore", invalid="ignore"):
-        gap = grid - (np.log(p) - np.log(q)) + 1e-13
+        gap = np.where(q > _LEAST_MASS, np.minimum(grid - (np.log(p) - np.log(q)) + 1e-12, half), half)
     gap = np.where(p > 0, gap, 0.0)
     # The common shift serves all cells but the thin ones, which move down by as many whole steps as they need.
     order = np.argsort(gap)
@@ -300,7 +325,7 @@ def _lower_law(term: Term, spacing: float, ends: tuple[float, float]) -> _Law:
     shift = float(max(0.0, gap[order[min(int(np.searchsorted(kept, kept[-1] * (1 - 1e-9))), len(gap) - 1)]]))
     shift = min(shift, spacing)
     steps = np.ceil(np.maximum(gap - shift, 0) / spacing)
-    steps = np.where(np.isfinite(steps), steps, len(p)).astype(np.int64)
+    steps = steps.astype(np.int64)
     target = np.arange(len(p)) - steps
     mass = np.zeros(len(p))
     good = target >= 0
@@ -316,6 +341,8 @@ def _compose(terms: Sequence[Term], plan: _Plan, *, upper: bool) -> _Sum:
     c, size, spacing = plan.c, plan.size, plan.spacing
     spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
     log_moment, offset, shift, log_finite = 0.0, 0, 0.0, 0.0
+    # Of the tilted masses, in logarithms: each is known as well as the exponents from which it comes.
+    rounding = 4 * UNIT * c * size * spacing
     heights, sensitivity = np.zeros(size // 2 + 1), np.zeros(size // 2 + 1)
     others = {c * f: 0.0 for f in (1.3, 1.8, 3.0, 6.0)} | {c * f: 0.0 for f in (0.4, 0.7)}
     if not all(law.mass.any() for law in laws):
@@ -336,6 +363,8 @@ def _compose(terms: Sequence[Term], plan: _Plan, *, upper: bool) -> _Sum:
             sensitivity += law.count * 64 * UNIT / (np.abs(value) + 64 * UNIT)
             spectrum += law.count * np.log(np.where(value == 0, 1e-300, value))
         log_moment += law.count * (peak + math.log(whole))
+        sizes = np.abs(log_mass[law.mass > 0]) + c * loss[law.mass > 0]
+        rounding += law.count * 4 * UNIT * (float(sizes.max()) + abs(peak) + len(loss))
         for a in others:
             e = log_mass + a * loss
             top = float(e.max())
@@ -354,11 +383,14 @@ def _compose(terms: Sequence[Term], plan: _Plan, *, upper: bool) -> _Sum:
     gain = float(np.mean(np.exp(np.minimum(heights, 0.0)) * (sensitivity + 1e-13)))
     error = 2 * gain + 64 * UNIT * float(np.max(np.abs(density)))
     end = float(window[-1]) + spacing
-    moment_at = {a: value + a * base for a, value in others.items()}
+    moment_at = {
+        a: value + a * base + 1e-13 * (abs(value) + abs(a * base) + abs(a * end)) + rounding * max(1.0, a / c)
+        for a, value in others.items()
+    }
     moment = log_moment + c * base
+    slip = 1e-12 * (1 + abs(log_moment) + abs(c * base)) + rounding
     if upper:
         above = min(moment - c * end, *(moment_at[a] - a * end for a in moment_at))
-        slip = 1e-12 * (1 + abs(moment))
         return _Sum(
             window,
             np.maximum(density, 0.0),
@@ -375,5 +407,4 @@ def _compose(terms: Sequence[Term], plan: _Plan, *, upper: bool) -> _Sum:
         if sign < 0:
             choices.append(c * edge - moment)
         wrapped += math.exp(min(0.0, *choices)) * 4
-    slip = 1e-12 * (1 + abs(moment))
     return _Sum(window, density, moment - slip, c, error + wrapped, -math.inf, 0.0)

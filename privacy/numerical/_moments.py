@@ -17,9 +17,10 @@ from privacy._renyi import divergence, laplace
 from privacy._sampled_gaussian import sampled_gaussian_rdp, sampled_pure_rdp
 from privacy.events import Event, SampledWithoutReplacement
 from privacy.neighbours import Neighbours
-from privacy.numerical._contour import log_chernoff_factor
+from privacy.numerical._contour import log_chernoff_bound, log_chernoff_factor
 from privacy.numerical._sampled_gaussian import SampledGaussianTerm
 from privacy.numerical._sampled_laplace import SampledLaplaceTerm
+from privacy.numerical._solve import doubt_of
 from privacy.numerical._terms import UNIT, AtomsTerm, LaplaceTerm, Term
 
 # Distance of the logarithms of the points c that a curve keeps.
@@ -77,7 +78,7 @@ def _sampled_divergence(noise_multiplier: float, sampling_rate: float, c: float)
     return order if not math.isnan(order) else math.inf
 
 
-def _largest_loss(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> float:
+def largest_loss(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> float:
     """Return a bound on the sum of the losses: the epsilon of pure DP."""
     largest = 0.0
     for term in terms:
@@ -108,9 +109,9 @@ def chernoff_log_delta(terms: Sequence[Term], moments: Sequence[MomentTerm], eps
     """Return an upper bound on log delta(epsilon): the least over c of K(c) - c epsilon + log C(c)."""
 
     def bound(c: float) -> float:
-        return _log_moment(terms, moments, c) - c * epsilon + log_chernoff_factor(c)
+        return log_chernoff_bound(c, _log_moment(terms, moments, c), epsilon)
 
-    return min(0.0, _least(bound) + 1e-11, _log_distance(terms, moments))
+    return min(0.0, _least(bound), _log_distance(terms, moments))
 
 
 def chernoff_curve(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> Callable[[float], float]:
@@ -121,9 +122,8 @@ def chernoff_curve(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> Call
     def bound(place: int, epsilon: float) -> float:
         c = math.exp(place * _SPACING)
         if place not in known:
-            known[place] = _log_moment(terms, moments, c) + log_chernoff_factor(c)
-        value = known[place] - c * epsilon
-        return value if math.isfinite(value) else math.inf
+            known[place] = _log_moment(terms, moments, c)
+        return log_chernoff_bound(c, known[place], epsilon)
 
     def delta(epsilon: float) -> float:
         # The bound has one valley in c: coarse steps over it, then ever finer ones.
@@ -132,7 +132,7 @@ def chernoff_curve(terms: Sequence[Term], moments: Sequence[MomentTerm]) -> Call
         while step > 1:
             step //= 2
             at = min((at, at - step, at + step), key=lambda place: bound(place, epsilon))
-        return min(1.0, math.exp(min(bound(at, epsilon) + 1e-11, most)))
+        return min(1.0, math.exp(min(bound(at, epsilon), most) + 1e-12))
 
     return delta
 
@@ -141,12 +141,13 @@ def chernoff_epsilon(terms: Sequence[Term], moments: Sequence[MomentTerm], log_d
     """Return an upper bound on epsilon at delta: the least over c of (K(c) + log C(c) - log delta) / c."""
 
     def bound(c: float) -> float:
-        return (_log_moment(terms, moments, c) + log_chernoff_factor(c) - log_delta) / c
+        moment, factor = _log_moment(terms, moments, c), log_chernoff_factor(c)
+        return (moment + factor - log_delta + 4 * UNIT * (abs(moment) + abs(factor) + abs(log_delta))) / c
 
-    if _log_distance(terms, moments) <= log_delta:
+    if _log_distance(terms, moments) <= log_delta - doubt_of(log_delta):
         return 0.0
     found = max(0.0, _least(bound) * (1 + 1e-12) + 1e-15)
-    return min(found, _largest_loss(terms, moments))
+    return min(found, largest_loss(terms, moments))
 
 
 def _least(bound: Callable[[float], float]) -> float:

@@ -360,7 +360,8 @@ def _layers(moment: Moment) -> Callable[[float], float]:
         log_density = -0.5 * u * u + alpha * log_ratio + moment.window.log(u) - np.log(sigmoid / s)
         log_density -= 0.5 * math.log(2 * math.pi) + rule.log_total
     lower = np.minimum(log_density[1:], log_density[:-1]) - bend - 1e-9
+    lower -= UNIT * abs(alpha) * np.maximum(error[1:], error[:-1])
     # Cells so narrow in log D that rounding could reorder their ends carry nothing.
     narrow = np.diff(log_ratio) <= 1e3 * UNIT * (error[1:] + error[:-1])
     lower = np.where(narrow | ~np.isfinite(lower), -np.inf, lower)
-    return layers_of_density(np.maximum.accumulate(log_ratio), lower)
+    return layers_of_density(np.maximum.accumulate(log_ratio), lower, 2 * UNIT * error)

@@ -36,15 +36,28 @@ def tails(term: Term, losses: FloatArray) -> Tails:
         case SampledLaplaceTerm():
             return _sampled_laplace(term, losses)
         case AtomsTerm(losses=values, probabilities=p):
-            return _atoms(np.array(values), np.array(p), losses)
+            return _atoms(np.array(values), np.array(p), np.array(p) * np.exp(-np.array(values)), losses)
         case DiscreteGaussianTerm(scale=scale):
             # Beyond 40 scales lies less than exp(-800): less than any delta that the grid is asked for.
-            reach = math.ceil(40 * scale) + 1
+            reach = math.ceil(40 * scale) + 2
             x = np.arange(reach, -reach - 1, -1, dtype=np.float64)
-            weight = np.exp(-x * x / (2 * scale * scale))
-            return _atoms((1 - 2 * x) / (2 * scale * scale), weight / weight.sum(), losses)
+            p, q = (np.exp(-y * y / (2 * scale * scale)) for y in (x, x - 1))
+            whole = p.sum()
+            return _atoms((1 - 2 * x) / (2 * scale * scale), p / whole, q / whole, losses)
         case _:
             raise TypeError(f"no tails for {type(term).__name__}")
+
+
+def _inner(ratio: FloatArray, q: float) -> FloatArray:
+    """Return log(1 + expm1(ratio) / q), -inf at and below ratio = log(1 - q).
+
+    Well below 0 it is log((1 - q) / q expm1(ratio - log(1 - q))): what is rounded there is a few units of the loss, and
+    all losses may be wrong by as much.
+    """
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        near = np.log1p(np.maximum(np.expm1(ratio) / q, -1))
+        far = np.log((1 - q) / q * np.maximum(np.expm1(ratio - math.log1p(-q)), 0))
+    return np.where(ratio < -0.5, far, near)
 
 
 def _sampled(term: SampledGaussianTerm, losses: FloatArray) -> Tails:
@@ -52,9 +65,7 @@ def _sampled(term: SampledGaussianTerm, losses: FloatArray) -> Tails:
     remove = term.direction == "remove"
     ratio = losses if remove else -losses
     # D(x) = exp(ratio): x = s^2 w + 1/2 with expm1(w) = expm1(ratio) / q; below log(1 - q) there is nothing.
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        inner = np.expm1(ratio) / q
-        w = np.where(ratio > 500, ratio - math.log(q), np.log1p(np.where(inner > -1, inner, -1)))
+    w = np.where(ratio > 500, ratio - math.log(q), _inner(ratio, q))
     u = s * w + 0.5 / s
     low, high = normal_low(u), normal_low(-u)
     shifted_low, shifted_high = normal_low(u - 1 / s), normal_low(1 / s - u)
@@ -76,9 +87,7 @@ def _sampled_laplace(term: SampledLaplaceTerm, losses: FloatArray) -> Tails:
     q, e = term.sampling_rate, term.epsilon
     remove = term.direction == "remove"
     # D(l) = exp(ratio); below log(1 - q) there is nothing.
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        inner = np.expm1(losses if remove else -losses) / q
-        l = np.log1p(np.where(inner > -1, inner, -1))
+    l = _inner(losses if remove else -losses, q)
     own_low, own_high, low, high = _laplace(e, np.clip(l, -2 * e, 2 * e))
     mixed_low, mixed_high = (1 - q) * low + q * own_low, (1 - q) * high + q * own_high
     if remove:
@@ -86,10 +95,17 @@ def _sampled_laplace(term: SampledLaplaceTerm, losses: FloatArray) -> Tails:
     return high, low, mixed_high, mixed_low
 
 
-def _atoms(values: FloatArray, p: FloatArray, losses: FloatArray) -> Tails:
-    q = p * np.exp(-values)
+def _atoms(values: FloatArray, p: FloatArray, q: FloatArray, losses: FloatArray) -> Tails:
     at = np.searchsorted(values, losses, side="right")
-    p_sum, q_sum = np.concatenate(([0.0], np.cumsum(p))), np.concatenate(([0.0], np.cumsum(q)))
-    p_rest = np.concatenate((np.cumsum(p[::-1])[::-1], [0.0]))
-    q_rest = np.concatenate((np.cumsum(q[::-1])[::-1], [0.0]))
+    p_sum, q_sum = _running(p), _running(q)
+    p_rest, q_rest = _running(p[::-1])[::-1], _running(q[::-1])[::-1]
     return p_sum[at], p_rest[at], q_sum[at], q_rest[at]
+
+
+def _running(x: FloatArray) -> FloatArray:
+    """Return the sums of the first 0, 1, ... numbers: within blocks and of blocks, so that few roundings add up."""
+    width = math.isqrt(len(x)) + 1
+    blocks = np.pad(x, (0, -len(x) % width)).reshape(-1, width)
+    within = np.cumsum(blocks, axis=1)
+    before = np.concatenate(([0.0], np.cumsum(within[:-1, -1])))
+    return np.concatenate(([0.0], (within + before[:, None]).ravel()[: len(x)]))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from privacy.numerical._contour import Bounds, Contour, Joint, build, joint, log_chernoff_factor
+from privacy.numerical._contour import Bounds, Contour, Joint, build, joint, log_chernoff_bound, log_chernoff_factor
 from privacy.numerical._terms import Term
 
 _LEAST_C, _MOST_C = 1e-7, 1e16
@@ -226,7 +226,12 @@ def chernoff_log_delta(terms: Sequence[Term], epsilon: float, start: float = 1.0
     at = saddle(terms, epsilon, start)
     if at is None:
         return 0.0
-    return min(0.0, at.log_moment + at.error - at.c * epsilon * (1 - 1e-15) + log_chernoff_factor(at.c) + 1e-12)
+    return min(0.0, log_chernoff_bound(at.c, at.log_moment + at.error, epsilon))
+
+
+def doubt_of(log_delta: float) -> float:
+    """Return how far the logarithm of the delta that the caller named may be from the one in doubles."""
+    return 4e-16 * (1 + abs(log_delta))
 
 
 def epsilon_at(terms: Sequence[Term], log_delta: float) -> tuple[float, float] | None:
@@ -245,7 +250,7 @@ def epsilon_at(terms: Sequence[Term], log_delta: float) -> tuple[float, float] |
             found = curve_at(terms, 0.0, complement=False)
             if found is None:
                 return None
-            if found[0].high <= log_delta:
+            if found[0].high <= log_delta - doubt_of(log_delta):
                 return 0.0, 0.0
             start = saddle(terms, 0.0, at.c)
             if start is None:
@@ -274,7 +279,7 @@ def epsilon_at(terms: Sequence[Term], log_delta: float) -> tuple[float, float] |
 
 def _retry(terms: Sequence[Term], contour: Contour, log_delta: float) -> tuple[float, float] | None:
     found = curve_at(terms, 0.0, complement=False)
-    if found is not None and found[0].high <= log_delta:
+    if found is not None and found[0].high <= log_delta - doubt_of(log_delta):
         return 0.0, 0.0
     return 0.0, enclose(contour, 0.0, log_delta)[1]
 
@@ -324,7 +329,7 @@ def enclose(contour: Evaluable, epsilon: float, log_delta: float) -> tuple[float
     # The certificate: delta is decreasing, so one bound at one point decides each side.
     bounds, slope = contour.evaluate(epsilon)
     lower, upper = 0.0, math.inf
-    doubt = 4e-16 * (1 + abs(log_delta))  # of the logarithm of what the caller named
+    doubt = doubt_of(log_delta)
     if math.isfinite(bounds.high):
         step = max(0.0, (bounds.high - log_delta + doubt) / -slope) * 1.01 + 2e-16 * epsilon + 1e-300
         for _ in range(12):

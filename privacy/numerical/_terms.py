@@ -167,9 +167,9 @@ class AtomsTerm:
         peak = float(exponent.max())
         weight = p * np.exp(exponent - peak)
         total = float(weight.sum())
-        if peak < _LARGE and abs(float(p.sum()) - 1) < 1e-9:
+        terms = p * np.expm1(exponent) if peak < _LARGE else p
+        if peak < _LARGE and abs(float(p.sum()) - 1) < 1e-9 and float(terms.sum()) > -0.5:
             # The probabilities sum to 1, so only the deviation from 1 is computed.
-            terms = p * np.expm1(exponent)
             moment = math.log1p(float(terms.sum()))
             size = float(np.sum(np.abs(terms) + p * np.abs(exponent) * np.exp(np.minimum(exponent, _LARGE))))
             error = (self.error + 8 * UNIT) * size / math.exp(moment) + UNIT * abs(moment)
@@ -335,7 +335,8 @@ class DiscreteGaussianTerm:
 
     L = (1 - 2 X) / (2 scale^2) with X ~ N_Z(0, scale^2); spacing 1 / scale^2. With theta(z) = sum_x
     exp(-(x + z)^2 / (2 scale^2)), E_P[exp(z L)] = exp(z (1 + z) / (2 scale^2)) theta(z) / theta(0); for scale >= 2
-    theta is summed in the frequency domain (Poisson summation), where three summands suffice within a period.
+    theta is summed in the frequency domain (Poisson summation), where three summands suffice within a period,
+    2 pi scale^2 for t.
     """
 
     scale: float
@@ -364,19 +365,23 @@ class DiscreteGaussianTerm:
         x = np.arange(math.floor(-c) - reach, math.ceil(-c) + reach + 1, dtype=np.float64)
         log_weight = -((x + c) ** 2) / (2 * s2)
         x0 = np.arange(-reach, reach + 1, dtype=np.float64)
-        weight = np.exp(log_weight)
+        # Of small noise even the largest weight may be below the doubles.
+        peak = float(log_weight.max())
+        weight = np.exp(log_weight - peak)
         total = float(weight.sum())
         zero = float(np.exp(-(x0**2) / (2 * s2)).sum())
         quadratic = c * (1 + c) / (2 * s2)
-        moment = quadratic + math.log(total / zero)
-        # Beyond 13 scales lies less than exp(-84).
-        error = UNIT * (8 * abs(quadratic) + 300)
+        moment = quadratic + peak + math.log(total / zero)
+        # Beyond 13 scales lies less than exp(-84), relative to the largest weight.
+        error = UNIT * (8 * abs(quadratic) + 8 * abs(peak) + 300)
         loss = (1 - 2 * x) / (2 * s2)
         weight /= total
         mean = float(weight @ loss)
         centred = loss - mean
         variance = float(weight @ (centred * centred))
-        size = float(weight @ ((300 + 2 * np.abs(log_weight)) * np.abs(centred) + 4 * np.abs(loss)))
+        rounding = 300 + 4 * np.abs(log_weight)
+        rounding += float(weight @ rounding)
+        size = float(weight @ (rounding * np.abs(centred) + 4 * np.abs(loss)))
 
         def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:
             half = 0.5 * np.outer(t, centred)
@@ -393,12 +398,24 @@ class DiscreteGaussianTerm:
         mean = (1 + 2 * c) / (2 * s2)
 
         def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:
-            exponent = t * t / (2 * s2)
-            turn = 2 * math.pi * (c - math.floor(c))
-            # The mirror summand reaches the size of the first at half a period, pi scale^2.
-            mirror = np.exp(np.minimum(2 * math.pi * (t - math.pi * s2), 0.0)) * np.exp(-1j * turn)
-            log_value, wrong = powered(mirror, UNIT * (16 + 8 * math.pi * t + 8 * math.pi * abs(c)) * np.abs(mirror), n)
-            return log_value - n * exponent, wrong + n * (8 * UNIT * (exponent + mean * t) + 8 * damp)
+            # sum over j of exp(-(t - j period)^2 / (2 s^2) - 2 pi i j c), the centred transform but for its norm: at
+            # t = k period + x, |x| <= period / 2, that is exp(-2 pi i k c) times the same at x, conjugate for -x.
+            turns = np.rint(t / (2 * math.pi * s2))
+            x = t - turns * (2 * math.pi * s2)
+            size = np.abs(x)
+            exponent = x * x / (2 * s2)
+            turn = c - math.floor(c)
+            # The mirror summand j = 1 reaches the size of the first at half a period, pi scale^2.
+            mirror = np.exp(
+                np.minimum(2 * math.pi * (size - math.pi * s2), 0.0) - 2j * math.pi * turn * np.where(x < 0, -1.0, 1.0)
+            )
+            # x is wrong by a few roundings of t, the turn by one.
+            slip = 4 * UNIT * (t + s2 * math.pi)
+            unsure = (UNIT * (32 + 8 * math.pi * abs(c)) + 2 * math.pi * slip) * np.abs(mirror) + 4 * damp
+            log_value, wrong = powered(mirror, unsure, n)
+            phase = 2 * math.pi * n * np.mod(turns * turn, 1.0)
+            wrong += n * (8 * UNIT * (exponent + mean * t + 2 * math.pi * turns) + size * slip / s2 + 8 * damp)
+            return log_value - n * exponent - 1j * phase, wrong + 4 * UNIT * phase
 
         return Tilted(
             n * quadratic,

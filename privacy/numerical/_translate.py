@@ -43,11 +43,13 @@ from privacy.numerical._terms import UNIT, AtomsTerm, DiscreteGaussianTerm, Gaus
 
 Direction = Literal["remove", "add"]
 
-# Beyond these a loss leaves what doubles can carry: whoever gives so little noise protects nobody.
+# Beyond these a loss leaves what doubles can carry, and is taken for infinite; from below, for nothing.
 _MOST_EPSILON = 1e5
 _MOST_MEAN = 1e12
-# A loss smaller than this is raised to it: what it costs is far below any rounding.
+# A sum of losses smaller than this is raised to it; from below, it is nothing.
 _LEAST_MEAN = 1e-28
+# Of a two-valued loss beyond this, the other value has a probability that doubles cannot hold.
+_MOST_FINITE = 660.0
 _NAME = "the numerical accountant"
 
 _SAMPLED_PURE = Laplace | DiscreteLaplace | PureDP | PermuteAndFlip | ExponentialMechanism
@@ -60,13 +62,18 @@ class Composition:
     terms          losses with known laws
     moments        releases of which only Renyi divergences are known
     instead        a second valid description: (others, moments) instead of the exponential mechanisms among the terms
-    log_finite     log of the probability that no release has an infinite loss (approximate DP)
+    log_finite     log of the probability that no release has an infinite loss (approximate DP); -inf: nothing is known
+    lost           the probability that some release has one, if it is known without any rounding; else None
+    below          a composition that costs no more, where this one costs more than the releases do: lower bounds are
+                   its; None where this one is exact
     """
 
     terms: tuple[Term, ...]
     moments: tuple[MomentTerm, ...]
     instead: tuple[tuple[Term, ...], tuple[MomentTerm, ...]] | None
     log_finite: float
+    lost: float | None = None
+    below: Composition | None = None
 
 
 def check_supported(event: Event, neighbours: Neighbours) -> None:
@@ -112,7 +119,13 @@ def _check_leaf(event: Event, neighbours: Neighbours) -> None:
 
 
 def sampled_gaussian(event: PoissonSampled) -> float | None:
-    """Return the noise multiplier of a sampled release made of Gaussians alone, rounded down; else None.
+    """Return the noise multiplier of a sampled release made of Gaussians alone, rounded down; else None."""
+    between = _sampled_noise(event)
+    return None if between is None else between[0]
+
+
+def _sampled_noise(event: PoissonSampled) -> tuple[float, float] | None:
+    """Return bounds on the noise multiplier of a sampled release made of Gaussians alone; else None.
 
     Gaussians on the same sample add up to one: 1 / s^2 = sum 1 / s_i^2.
     """
@@ -120,9 +133,10 @@ def sampled_gaussian(event: PoissonSampled) -> float | None:
     if not all(isinstance(part, Gaussian) for part, _ in parts):
         return None
     if len(parts) == 1 and parts[0][1] == 1 and isinstance(parts[0][0], Gaussian):
-        return parts[0][0].noise_multiplier
+        return parts[0][0].noise_multiplier, parts[0][0].noise_multiplier
     precision = math.fsum(count / part.noise_multiplier**2 for part, count in parts if isinstance(part, Gaussian))
-    return (1 - 4 * UNIT) / math.sqrt(precision)
+    noise = 1 / math.sqrt(precision)
+    return (1 - 4 * UNIT) * noise, (1 + 4 * UNIT) * noise
 
 
 def is_tight(event: Event) -> bool:
@@ -137,9 +151,10 @@ def _is_tight(event: Event) -> bool:
         case PoissonSampled(event=inner):
             if isinstance(inner, Laplace):
                 return 1 / inner.noise_multiplier <= MOST_EPSILON
-            return not isinstance(inner, ExponentialMechanism | ApproximateDP)
+            return not isinstance(inner, ExponentialMechanism | PermuteAndFlip | ApproximateDP)
         case (
             ExponentialMechanism()
+            | PermuteAndFlip()
             | ZeroConcentratedDP()
             | DistributedDiscreteGaussian()
             | DistributedSkellam()
@@ -162,29 +177,41 @@ def is_sampled(event: Event) -> bool:
 
 def compose(counts: Mapping[Event, int], direction: Direction) -> Composition:
     """Return what the counted single releases compose to; every event has been checked."""
+    made, exact = _compose(counts, direction, lower=False)
+    return made if exact else replace(made, below=_compose(counts, direction, lower=True)[0])
+
+
+def _compose(counts: Mapping[Event, int], direction: Direction, *, lower: bool) -> tuple[Composition, bool]:
+    """Return a composition that costs at least as much, or at most as much if `lower`; and whether it is exact."""
     mu: list[float] = []
     atoms: dict[tuple[float, float], int] = {}
     laplaces: dict[float, int] = {}
     others: list[Term] = []
     moments: list[MomentTerm] = []
     either: list[tuple[float, MomentTerm]] = []
-    log_finite: list[float] = []
+    failures: list[tuple[float, int]] = []
+    exact, beyond = True, False
 
     def failing(event: Event, count: int) -> None:
-        log_finite.append(count * math.log1p(-failure_of(event)))
+        if failure_of(event) > 0:
+            failures.append((failure_of(event), count))
+
+    def too_large() -> None:
+        nonlocal exact, beyond
+        exact, beyond = False, not lower
 
     def pure(epsilon: float, count: int, rate: float = 1.0) -> None:
         if epsilon > _MOST_EPSILON:
-            log_finite.append(-math.inf)
+            too_large()
         elif epsilon > 0:
             atoms[epsilon, rate] = atoms.get((epsilon, rate), 0) + count
 
     def normal(noise_multiplier: float, count: int) -> None:
         mean = 0.5 * count / noise_multiplier / noise_multiplier
         if mean > _MOST_MEAN:
-            log_finite.append(-math.inf)
+            too_large()
         else:
-            mu.append(max(mean, _LEAST_MEAN))
+            mu.append(mean)
 
     for event, count in counts.items():
         match event:
@@ -192,7 +219,7 @@ def compose(counts: Mapping[Event, int], direction: Direction) -> Composition:
                 normal(s, count)
             case Laplace(noise_multiplier=s):
                 if 1 / s > _MOST_EPSILON:
-                    log_finite.append(-math.inf)
+                    too_large()
                 else:
                     laplaces[1 / s] = laplaces.get(1 / s, 0) + count
             case DiscreteLaplace(noise_multiplier=s):
@@ -211,7 +238,9 @@ def compose(counts: Mapping[Event, int], direction: Direction) -> Composition:
             case DiscreteGaussian(scale=scale, l2_sensitivity_squared=l2) if _on_a_lattice(event):
                 others.append(DiscreteGaussianTerm(scale, count * l2))
             case PoissonSampled(event=inner, sampling_rate=rate):
-                inner_noise = sampled_gaussian(event)
+                between = _sampled_noise(event)
+                inner_noise = None if between is None else between[lower]
+                exact = exact and (between is None or between[0] == between[1])
                 if isinstance(inner, Laplace) and _is_tight(event):
                     epsilon = 1 / inner.noise_multiplier
                     if rate < 1:
@@ -238,8 +267,11 @@ def compose(counts: Mapping[Event, int], direction: Direction) -> Composition:
             case _:
                 raise UnsupportedEvent(event, accountant=_NAME, reason="this kind of event is unknown here")
     terms: list[Term] = [*_merge(others)]
-    if mu:
-        terms.append(GaussianTerm(math.fsum(mu)))
+    total = math.fsum(mu)
+    if mu and total < _LEAST_MEAN:
+        exact = False
+    if mu and (total >= _LEAST_MEAN or not lower):
+        terms.append(GaussianTerm(max(total, _LEAST_MEAN)))
     terms.extend(LaplaceTerm(epsilon, count) for epsilon, count in laplaces.items())
     plain = [_two_point(epsilon, rate, count, direction) for (epsilon, rate), count in atoms.items()]
     instead = None
@@ -248,8 +280,9 @@ def compose(counts: Mapping[Event, int], direction: Direction) -> Composition:
         for epsilon, moment in either:
             pure(epsilon, moment.count)
         plain = [_two_point(epsilon, rate, count, direction) for (epsilon, rate), count in atoms.items()]
-    finite = -math.inf if -math.inf in log_finite else math.fsum(log_finite)
-    return Composition((*terms, *plain), tuple(moments), instead, finite)
+    finite = -math.inf if beyond else math.fsum(count * math.log1p(-failure) for failure, count in failures)
+    lost = failures[0][0] if len(failures) == 1 and failures[0][1] == 1 and not beyond else None
+    return Composition((*terms, *plain), tuple(moments), instead, finite, lost), exact
 
 
 def _pure_epsilon(event: Event) -> float:
@@ -273,14 +306,32 @@ def _merge(terms: list[Term]) -> list[Term]:
 
 
 def _two_point(epsilon: float, rate: float, count: int, direction: Direction) -> Term:
-    """Return the randomised-response pair, (e^eps, 1) / (1 + e^eps) against its mirror image, sampled at `rate`."""
+    """Return the randomised-response pair, (e^eps, 1) / (1 + e^eps) against its mirror image, sampled at `rate`.
+
+    Where e^-eps is nothing in doubles, the smaller value is given the probability e^-660 at a loss of -660: that adds
+    less than count e^-660 to delta, relative to delta.
+    """
     high = 1 / (1 + math.exp(-epsilon))
-    low = math.exp(-epsilon) * high
+    low = math.exp(-min(epsilon, _MOST_FINITE)) * high
     if rate == 1:
-        return AtomsTerm((-epsilon, epsilon), (low, high), count)
+        return AtomsTerm((-min(epsilon, _MOST_FINITE), epsilon), (low, high), count)
     # remove: P = (1 - r) Q + r P0 against Q; add: P = Q0 = mirror image of the base against (1 - r) P + r Q.
-    up, down = math.log1p(rate * math.expm1(epsilon)), math.log1p(rate * math.expm1(-epsilon))
+    rest = 1 - rate
+    up, down = _log_mean(rate, epsilon), _log_mean(rate, -epsilon)
+    # Where the sum within the logarithm is not in doubles, its rounding counts relative to its summands.
+    error = 8 * UNIT * (max(1.0, (epsilon - math.log(rate)) / up) if epsilon > _MOST_FINITE else 1.0)
     if direction == "remove":
-        first = low + rate * (high - low)
-        return AtomsTerm((down, up), (high - rate * (high - low), first), count)
-    return AtomsTerm((-up, -down), (low, high), count)
+        # Neither probability is small but with the rate.
+        low = math.exp(-epsilon) * high
+        return AtomsTerm((down, up), (rest * high + rate * low, rest * low + rate * high), count, error)
+    return AtomsTerm((-min(up, _MOST_FINITE), -down), (low, high), count, error)
+
+
+def _log_mean(rate: float, x: float) -> float:
+    """Return log(1 - rate + rate e^x), relatively accurate."""
+    rest = 1 - rate
+    if x > _MOST_FINITE:
+        log_last = x + math.log(rate)
+        return log_last + math.log1p(rest * math.exp(-log_last)) if log_last > 0 else math.log1p(math.exp(log_last))
+    change = rate * math.expm1(x)
+    return math.log1p(change) if change > -0.5 else math.log(rest + rate * math.exp(x))

@@ -67,8 +67,9 @@ class NumericalAccountant(Accountant):
         """Whether the law of each loss composed so far is known; otherwise the lower ends of the intervals are 0.
 
         Not tight are zCDP, distributed noise, vectors of discrete Gaussians with entries that change by more than 1,
-        exponential mechanisms and samples without replacement, of which only Renyi divergences are known; and sampled
-        approximate DP and sampled Laplace noise of scale below 1/50, for which worse pairs stand in.
+        exponential mechanisms and samples without replacement, of which only Renyi divergences are known; and
+        permute-and-flip, sampled approximate DP and sampled Laplace noise of scale below 1/50, for which worse pairs
+        stand in.
         """
         return all(is_tight(event) for event in self._tally.counts)
 
@@ -89,11 +90,11 @@ class NumericalAccountant(Accountant):
         key = ("epsilon", float(delta))
         if key not in self._known:
             first, *other = self._directions()
-            low, high = epsilon_bounds(first, math.log(delta))
+            low, high = epsilon_bounds(first, float(delta))
             # The other direction is mostly cheaper: then it is enough to know that it is.
             for made in other:
-                if not meets(made, high, math.log(delta)):
-                    more = epsilon_bounds(made, math.log(delta))
+                if not meets(made, high, float(delta)):
+                    more = epsilon_bounds(made, float(delta))
                     low, high = max(low, more[0]), max(high, more[1])
             self._known[key] = low if self.is_tight else 0.0, high
         return self._known[key]

@@ -485,6 +485,17 @@ def test_blocks_equal_a_search_over_all_pairs(spends, neighbours):
             totals = after
 
 
+@pytest.mark.parametrize("wrap", [lambda e: e, lambda e: Repeated(e, 3), lambda e: Composed((PureDP(0.1), e))])
+def test_randomised_response_on_some_blocks_shows_how_many_records_they_have(wrap):
+    event = wrap(RandomizedResponse(0.1))
+    blocks = Blocks(PureFilter(1.0, neighbours="replace_one"), ["a", "b", "c"])
+    for ask in (blocks.spend, blocks.would_admit):
+        with pytest.raises(UnsupportedEvent, match="how many records"):
+            ask(event, blocks=["a", "b"])
+    assert not any(blocks.spent(name)["epsilon"] for name in "abc")
+    blocks.spend(event, blocks=["a", "b", "c"])  # the whole table: every record keeps its place
+
+
 def test_blocks_are_declared_once_and_touched_by_name():
     with pytest.raises(ValueError, match="distinct"):
         Blocks(PureFilter(1.0, neighbours=ADD_REMOVE), ["a", "a"])
