@@ -12,7 +12,7 @@ from privacy.numerical._sampled_gaussian import SampledGaussianTerm
 from privacy.numerical._solve import curve_at, epsilon_at, least
 from privacy.numerical._split import split_epsilon, split_log_delta
 from privacy.numerical._sums import sum_epsilon, sum_log_delta
-from privacy.numerical._terms import AtomsTerm, GaussianTerm, Term
+from privacy.numerical._terms import AtomsTerm, DiscreteGaussianTerm, GaussianTerm, Term
 from privacy.numerical._translate import Composition
 
 Interval = tuple[float, float]
@@ -101,8 +101,11 @@ def _log_total_variation(terms: tuple[Term, ...]) -> float:
 
 
 def summable(terms: tuple[Term, ...]) -> bool:
-    # One two-valued loss alone lies on a lattice: with many outcomes the line's one period is the shorter way.
-    return len(terms) > 1 or not isinstance(terms[0], AtomsTerm) or terms[0].count <= _MOST_SUMMED
+    # One loss alone may lie on a lattice: with many outcomes the line's one period is the shorter way.
+    if len(terms) > 1:
+        return True
+    only = terms[0]
+    return only.count <= _MOST_SUMMED if isinstance(only, AtomsTerm) else not isinstance(only, DiscreteGaussianTerm)
 
 
 def single_sampled(terms: tuple[Term, ...]) -> SampledGaussianTerm | None:
