@@ -1,8 +1,8 @@
 """Compositions of losses with few values: a sum over the outcomes of each kind, met in the middle.
 
 A kind is a loss with two values, of which the outcome is how often it took the larger one, or a discrete Gaussian
-(`_discrete_gaussian`). The kinds are dealt into two halves. The outcomes of the inner half are listed and sorted by their losses l_J, with, at
-a tilt c and with tilted probabilities b_k,
+(`_discrete_gaussian`). The kinds are dealt into two halves. The outcomes of the inner half are listed and sorted by
+their losses l_J, with, at a tilt c and with tilted probabilities b_k,
 
     B_J = sum over k >= J of b_k exp(-(c + 1) (l_k - l_J)),
     D_J = sum over k >= J of b_k exp(-c (l_k - l_J)) (1 - exp(-(l_k - l_J)));
@@ -47,10 +47,11 @@ class Listed:
 
 def listable(terms: Sequence[Term]) -> list[ListedTerm] | None:
     """Return the terms if all are losses with two values or discrete Gaussians, else None."""
-    kept: list[ListedTerm] = []
-    for term in terms:
-        if isinstance(term, DiscreteGaussianTerm) or (isinstance(term, AtomsTerm) and len(term.losses) == 2):
-            kept.append(term)
+    kept: list[ListedTerm] = [
+        term
+        for term in terms
+        if isinstance(term, DiscreteGaussianTerm) or (isinstance(term, AtomsTerm) and len(term.losses) == 2)
+    ]
     return kept if terms and len(kept) == len(terms) else None
 
 

@@ -84,16 +84,14 @@ def _convolved(term: DiscreteGaussianTerm, c: float, log_lost: float) -> Window:
     # The differences are rounded once; the weights that stay are above share / len.
     error = UNIT * (4 * (2 * least - math.log(share) + math.log(len(weight))) + len(weight) + 32)
     one = _trimmed(first, weight, error + share, 2 * share, share)
-    total, power, left, taken = None, one, n, 1
-    while True:
-        if left & 1:
-            total = power if total is None else _product(total, power, share * n)
-        left >>= 1
-        if not left:
-            break
+    # By the binary digits of n, the first of which is `one` itself.
+    total, taken = one, 1
+    for digit in f"{n:b}"[1:]:
         taken *= 2
-        power = _product(power, power, share * taken)
-    assert total is not None  # n >= 1
+        total = _product(total, total, share * taken)
+        if digit == "1":
+            taken += 1
+            total = _product(total, one, share * taken)
     return total
 
 
