@@ -24,7 +24,7 @@ _FINER_THAN_GRID = 1e-6
 _FEW_ULPS = 2e-15
 # The log of a delta beyond which 1 - delta is asked for.
 _LARGE = math.log(0.6)
-# Releases of one two-valued loss that are summed rather than integrated.
+# Releases of one two-valued loss, or the variance of discrete Gaussian noise, summed rather than integrated.
 _MOST_SUMMED = 100_000
 
 
@@ -102,10 +102,13 @@ def _log_total_variation(terms: tuple[Term, ...]) -> float:
 
 def summable(terms: tuple[Term, ...]) -> bool:
     # One loss alone may lie on a lattice: with many outcomes the line's one period is the shorter way.
-    if len(terms) > 1:
-        return True
-    only = terms[0]
-    return only.count <= _MOST_SUMMED if isinstance(only, AtomsTerm) else not isinstance(only, DiscreteGaussianTerm)
+    match terms:
+        case (AtomsTerm(count=count),):
+            return count <= _MOST_SUMMED
+        case (DiscreteGaussianTerm(scale=scale, count=count),):
+            return count * scale * scale <= _MOST_SUMMED
+        case _:
+            return True
 
 
 def single_sampled(terms: tuple[Term, ...]) -> SampledGaussianTerm | None:

@@ -15,7 +15,7 @@ A is a theta function of a lattice of n - 1 dimensions; by Poisson's formula it 
 
 at most, k running through the vectors of n integers of median 0: pairing each entry with one of the other sign shows
 |k - mean|^2 >= (sum of |k_i|) / 2. From s = 2 on that is nothing, for every m, and Y is a discrete Gaussian of scale
-sqrt(n) s. Below the law is convolved.
+sqrt(n) s. Below 2 the law is convolved.
 """
 
 from __future__ import annotations
@@ -50,7 +50,11 @@ def points(term: DiscreteGaussianTerm, c: float, log_lost: float) -> float:
 
 
 def sum_window(term: DiscreteGaussianTerm, c: float, log_lost: float) -> Window:
-    """Return the tilted probabilities of Y; each side leaves out about exp(log_lost)."""
+    """Return the tilted probabilities of Y; each side leaves out about exp(log_lost).
+
+    The weights are those of a measure below the law, relatively wrong by `error` at most: a convolution of what was
+    kept lacks a little everywhere. `log_lost` counts all that it lacks.
+    """
     return (_smooth if term.scale >= _LEAST_SMOOTH else _convolved)(term, c, log_lost)
 
 
