@@ -237,6 +237,7 @@ def few_laplace_curve(
     log_more = (order + 1) * math.log(between / total) + math.log(math.comb(total, order + 1)) + 1e-9
     if log_more < _LOG_LOST:
         return FewLaplaceCurve(deal, c, order, log_more)
+    # The line runs far beyond the period within which the transform of discrete Gaussian noise is known.
     if noises:
         return None
     many = ManyBetween(laplaces, tuple(others), order)
