@@ -1,7 +1,8 @@
-"""Compositions of losses with two values each: a sum over how often each kind took its larger value, met in the middle.
+"""Compositions of losses with few values: a sum over the outcomes of each kind, met in the middle.
 
-The kinds are dealt into two halves. The outcomes of the inner half are listed and sorted by their losses l_J, with, at
-a tilt c and with tilted probabilities b_k,
+A kind is a loss with two values, of which the outcome is how often it took the larger one, or a discrete Gaussian
+(`_discrete_gaussian`). The kinds are dealt into two halves. The outcomes of the inner half are listed and sorted by
+their losses l_J, with, at a tilt c and with tilted probabilities b_k,
 
     B_J = sum over k >= J of b_k exp(-(c + 1) (l_k - l_J)),
     D_J = sum over k >= J of b_k exp(-c (l_k - l_J)) (1 - exp(-(l_k - l_J)));
@@ -19,8 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from privacy.numerical._binomial import Window, edges, window
+from privacy.numerical._discrete_gaussian import points, sum_window
 from privacy.numerical._explicit import Accuracy
-from privacy.numerical._terms import UNIT, AtomsTerm, FloatArray, Term
+from privacy.numerical._terms import UNIT, AtomsTerm, DiscreteGaussianTerm, FloatArray, Term
+
+ListedTerm = AtomsTerm | DiscreteGaussianTerm
 
 # Outcomes of the half that is listed once, and of the half that is gone through for each epsilon.
 _MOST_INNER = 600_000
@@ -41,23 +45,31 @@ class Listed:
     weight: FloatArray
 
 
-def two_valued(terms: Sequence[Term]) -> list[AtomsTerm] | None:
-    """Return the terms if all are losses with two values, else None."""
-    kept = [term for term in terms if isinstance(term, AtomsTerm) and len(term.losses) == 2]
+def listable(terms: Sequence[Term]) -> list[ListedTerm] | None:
+    """Return the terms if all are losses with two values or discrete Gaussians, else None."""
+    kept: list[ListedTerm] = [
+        term
+        for term in terms
+        if isinstance(term, DiscreteGaussianTerm) or (isinstance(term, AtomsTerm) and len(term.losses) == 2)
+    ]
     return kept if terms and len(kept) == len(terms) else None
 
 
 class AtomSum:
-    """The law of a sum of two-valued losses at one tilt; see `_explicit` for how it becomes bounds."""
+    """The law of a sum of such losses at one tilt; see `_explicit` for how it becomes bounds."""
 
-    def __init__(self, terms: Sequence[AtomsTerm], c: float, inner: set[int]) -> None:
-        self.c = c = min(c, most_tilt(terms))
+    def __init__(self, terms: Sequence[ListedTerm], c: float, inner: set[int]) -> None:
+        self.c = c
         windows = [tilted_window(term, c) for term in terms]
         parts = [term.at(c) for term in terms]
         self._inner, lost_inner = _combine(terms, windows, [i for i in range(len(terms)) if i in inner])
         self._outer, lost_outer = _combine(terms, windows, [i for i in range(len(terms)) if i not in inner])
         self._inner_b, self._inner_d = _suffix_sums(self._inner, c)
-        size = sum(term.count * max(map(abs, term.losses)) * (term.error + 4 * UNIT) for term in terms)
+        # Its own roundings and those of the sums it takes part in.
+        size = sum(
+            largest(term, one) * (loss_error(term) + (4 + len(terms)) * UNIT)
+            for term, one in zip(terms, windows, strict=True)
+        )
         lost = sum(math.exp(one.log_lost) for one in windows) + lost_inner + lost_outer
         self.accuracy = Accuracy(
             log_moment=math.fsum(part.log_moment for part in parts),
@@ -67,16 +79,17 @@ class AtomSum:
             + UNIT * (len(self._inner.loss) + 4 * len(terms) + 4 * _BLOCK + 64),
             slip=size + 4 * UNIT * len(terms),
             log_lost=math.log(lost) + 1e-9 if lost > 0 else -math.inf,
-            top=math.fsum(term.count * term.losses[1] for term in terms),
+            top=math.fsum(highest(term) for term in terms),
         )
 
     @staticmethod
     def of(terms: Sequence[Term], c: float) -> AtomSum | None:
         """Return the sum, or None if the terms are of another kind or too many outcomes matter."""
-        kept = two_valued(terms)
+        kept = listable(terms)
         if kept is None:
             return None
-        inner = _deal(kept, min(c, most_tilt(kept)))
+        c = min(c, most_tilt(kept))
+        inner = _deal(kept, c)
         return None if inner is None else AtomSum(kept, c, inner)
 
     def log_sum(self, epsilon: float) -> tuple[float, float]:
@@ -98,9 +111,12 @@ class AtomSum:
         return math.log(total) - self.c * nearest, -float(np.sum(weight * (1 - missing) * b)) / total
 
 
-def most_tilt(terms: Sequence[AtomsTerm]) -> float:
+def most_tilt(terms: Sequence[ListedTerm]) -> float:
     """Return a tilt at which every loss takes its larger value but with probability e^-60: more has no use."""
-    return max((60 + _logit_shift(term)) / (term.losses[1] - term.losses[0]) for term in terms)
+    return max(
+        (60 + _logit_shift(term)) / (term.losses[1] - term.losses[0]) if isinstance(term, AtomsTerm) else math.inf
+        for term in terms
+    )
 
 
 def _logit_shift(term: AtomsTerm) -> float:
@@ -115,20 +131,45 @@ def _logit(term: AtomsTerm, c: float) -> tuple[float, float]:
     return logit, 2 * term.error * (1 + c * (abs(high) + abs(low))) + 4 * UNIT * (1 + abs(logit))
 
 
-def tilted_window(term: AtomsTerm, c: float) -> Window:
-    """Return the tilted probabilities of how often the larger value was taken."""
+def tilted_window(term: ListedTerm, c: float, log_lost: float = _LOG_LOST) -> Window:
+    """Return the tilted probabilities of the outcomes: how often the larger value was taken, or the noise's sum."""
+    if isinstance(term, DiscreteGaussianTerm):
+        return sum_window(term, c, log_lost)
     logit, wrong = _logit(term, c)
-    return window(term.count, logit, _LOG_LOST, logit_error=wrong)
+    return window(term.count, logit, log_lost, logit_error=wrong)
 
 
-def _deal(terms: Sequence[AtomsTerm], c: float) -> set[int] | None:
+def losses(term: ListedTerm, one: Window) -> FloatArray:
+    """Return the losses of the outcomes of a window."""
+    k = np.arange(one.first, one.last + 1, dtype=np.float64)
+    if isinstance(term, DiscreteGaussianTerm):
+        return (term.count + 2 * k) / (2 * term.scale * term.scale)
+    low, high = term.losses
+    return (term.count - k) * low + k * high
+
+
+def loss_error(term: ListedTerm) -> float:
+    """Return the error of a loss, relative to the largest one."""
+    return term.error if isinstance(term, AtomsTerm) else 4 * UNIT
+
+
+def largest(term: ListedTerm, one: Window) -> float:
+    """Return a bound on the absolute values of what is added up for the losses of a window."""
+    if isinstance(term, DiscreteGaussianTerm):
+        return (term.count + 2 * max(abs(one.first), abs(one.last))) / (2 * term.scale * term.scale)
+    return term.count * max(map(abs, term.losses))
+
+
+def highest(term: ListedTerm) -> float:
+    """Return the largest loss."""
+    return term.count * term.losses[1] if isinstance(term, AtomsTerm) else math.inf
+
+
+def _deal(terms: Sequence[ListedTerm], c: float) -> set[int] | None:
     """Return which kinds are listed in the inner half, or None if the halves are too large."""
-    sizes = []
-    for term in terms:
-        first, last = edges(term.count, _logit(term, c)[0], _LOG_LOST)
-        sizes.append(last - first + 1)
+    sizes = [_size(term, c) for term in terms]
     order = sorted(range(len(terms)), key=lambda i: -sizes[i])
-    inner, outer, chosen = 1, 1, set()
+    inner, outer, chosen = 1.0, 1.0, set()
     for i in order:
         if inner <= outer:
             inner *= sizes[i]
@@ -141,14 +182,19 @@ def _deal(terms: Sequence[AtomsTerm], c: float) -> set[int] | None:
     return chosen if inner <= _MOST_INNER and outer <= _MOST_OUTER else None
 
 
-def _combine(terms: Sequence[AtomsTerm], windows: Sequence[Window], chosen: Sequence[int]) -> tuple[Listed, float]:
+def _size(term: ListedTerm, c: float) -> float:
+    if isinstance(term, DiscreteGaussianTerm):
+        return points(term, c, _LOG_LOST)
+    first, last = edges(term.count, _logit(term, c)[0], _LOG_LOST)
+    return last - first + 1.0
+
+
+def _combine(terms: Sequence[ListedTerm], windows: Sequence[Window], chosen: Sequence[int]) -> tuple[Listed, float]:
     """Return the outcomes of the chosen kinds, sorted, and the probability of those without weight."""
     loss, weight, lost = np.zeros(1), np.ones(1), 0.0
     for i in chosen:
-        one, (low, high) = windows[i], terms[i].losses
-        k = np.arange(one.first, one.last + 1, dtype=np.float64)
-        loss = np.add.outer(loss, (terms[i].count - k) * low + k * high).ravel()
-        weight = np.multiply.outer(weight, one.weight).ravel()
+        loss = np.add.outer(loss, losses(terms[i], windows[i])).ravel()
+        weight = np.multiply.outer(weight, windows[i].weight).ravel()
         keep = weight > math.exp(_LOG_LOST) / len(weight)
         lost += float(np.sum(weight[~keep])) * 1.001
         loss, weight = loss[keep], weight[keep]

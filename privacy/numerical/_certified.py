@@ -12,7 +12,7 @@ from privacy.numerical._sampled_gaussian import SampledGaussianTerm
 from privacy.numerical._solve import curve_at, doubt_of, epsilon_at
 from privacy.numerical._split import split_epsilon, split_log_delta, upper_log_delta
 from privacy.numerical._sums import sum_epsilon, sum_log_delta
-from privacy.numerical._terms import UNIT, AtomsTerm, GaussianTerm, Term
+from privacy.numerical._terms import UNIT, AtomsTerm, DiscreteGaussianTerm, GaussianTerm, Term
 from privacy.numerical._translate import Composition
 
 Interval = tuple[float, float]
@@ -25,7 +25,7 @@ _FEW_ULPS = 2e-15
 _LEAST_DELTA = 5e-324
 # The log of a delta beyond which 1 - delta is asked for.
 _LARGE = math.log(0.6)
-# Releases of one two-valued loss that are summed rather than integrated.
+# Releases of one two-valued loss, or the variance of discrete Gaussian noise, summed rather than integrated.
 _MOST_SUMMED = 100_000
 
 
@@ -137,8 +137,14 @@ def _log_total_variation(terms: tuple[Term, ...]) -> float:
 
 
 def summable(terms: tuple[Term, ...]) -> bool:
-    # One two-valued loss alone lies on a lattice: with many outcomes the line's one period is the shorter way.
-    return len(terms) > 1 or not isinstance(terms[0], AtomsTerm) or terms[0].count <= _MOST_SUMMED
+    # One loss alone may lie on a lattice: with many outcomes the line's one period is the shorter way.
+    match terms:
+        case (AtomsTerm(count=count),):
+            return count <= _MOST_SUMMED
+        case (DiscreteGaussianTerm(scale=scale, count=count),):
+            return count * scale * scale <= _MOST_SUMMED
+        case _:
+            return True
 
 
 def single_sampled(terms: tuple[Term, ...]) -> SampledGaussianTerm | None:

@@ -33,7 +33,7 @@ class Accuracy:
     error        absolute error bound of log S and K(c) together
     slip         absolute error bound of the losses
     log_lost     log of a bound on the tilted probability of what is left out
-    top          the largest loss
+    top          the largest loss, or infinity
     log_floor    log S below which S is not known from below
     """
 
@@ -58,7 +58,7 @@ class TiltedSum(Protocol):
 class Curve(Protocol):
     """A privacy curve near one epsilon.
 
-    top    no loss exceeds it
+    top    no loss exceeds it; it may be infinite
     slip   how finely epsilon can be told
     """
 
@@ -126,7 +126,7 @@ def epsilon_between(curve: Curve, log_delta: float, guess: float) -> tuple[float
         value, slope = curve.value(x)
         excess = value - log_delta
         # Nothing below the largest loss: nothing that doubles can hold.
-        if excess > 0 or (value == -math.inf and x < top - slip):
+        if excess > 0 or (value == -math.inf and x < top - slip < math.inf):
             left = x
         else:
             right = x
@@ -142,8 +142,10 @@ def epsilon_between(curve: Curve, log_delta: float, guess: float) -> tuple[float
             x = 0.0
         elif right > top > left + 4 * slip:
             x = top - 2 * slip
-        else:
+        elif right < math.inf:
             x = 0.5 * (left + right)
+        else:
+            x = 2 * x + slip
     if x <= slip and curve.high(0.0) <= log_delta - doubt_of(log_delta):
         return 0.0, 0.0
     return _enclose(curve, x, slope, log_delta)

@@ -1,4 +1,4 @@
-"""Laplace releases of any scales among two-valued losses, when few of the Laplace losses fall between their ends.
+"""Laplace releases of any scales among losses that `_atoms` lists, when few Laplace losses fall between their ends.
 
 N        number of Laplace releases; c > 0 tilt; a = c + 1/2
 alpha    tilted probability that all N are at an end
@@ -12,7 +12,7 @@ their ends contribute to S (see `_explicit`) is a sum over the outcomes with all
 
     S_k = alpha E_c[exp(-a w) 2 e_k(s) T_k(w / 2); w > 0],
 
-as 2 T_0(w / 2) = 2 sinh(w / 2), and k running integrals of it are 2^k 2 T_k(w / 2). The sum over the two-valued losses
+as 2 T_0(w / 2) = 2 sinh(w / 2), and k running integrals of it are 2^k 2 T_k(w / 2). The sum over the other losses
 is taken once, from each of their outcomes upwards (`_tails`). The signs of e_k alternate, so this is done for k <= K,
 small, and rounding is counted in absolute value. More than K losses between: `_many_between`; none if N <= K.
 """
@@ -25,14 +25,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from privacy.numerical._atoms import tilted_window
+from privacy.numerical._atoms import ListedTerm, highest, largest, listable, loss_error, losses, tilted_window
 from privacy.numerical._binomial import Window, window
 from privacy.numerical._contour import Contour, build, joint, log_chernoff_factor
+from privacy.numerical._discrete_gaussian import points
 from privacy.numerical._explicit import LOG_UNDERFLOW
 from privacy.numerical._laplace_law import tilted_laplace
 from privacy.numerical._many_between import ManyBetween
 from privacy.numerical._tails import moved, suffix_sums
-from privacy.numerical._terms import UNIT, AtomsTerm, FloatArray, LaplaceTerm, Term
+from privacy.numerical._terms import UNIT, DiscreteGaussianTerm, FloatArray, LaplaceTerm, Term
 
 _MOST_OUTER = 300_000
 _MOST_INNER = 60_000
@@ -43,9 +44,9 @@ _LOG_ENDS = -37.0
 
 
 class FewLaplaceCurve:
-    """The curve of Laplace releases and two-valued losses, near one epsilon.
+    """The curve of Laplace releases and other losses, near one epsilon.
 
-    Outer outcomes: losses of the Laplace releases at their ends, and of some two-valued kinds; inner ones: of the rest.
+    Outer outcomes: losses of the Laplace releases at their ends, and of some other kinds; inner ones: of the rest.
     """
 
     def __init__(self, deal: _Deal, c: float, order: int, rest: Contour | float) -> None:
@@ -53,7 +54,7 @@ class FewLaplaceCurve:
         self._c, self._order = c, order
         self._contour = None if isinstance(rest, float) else rest
         self._neglected = math.exp(rest + log_chernoff_factor(c) + 1e-12) if isinstance(rest, float) else 0.0
-        terms: tuple[LaplaceTerm | AtomsTerm, ...] = (*deal.laplaces, *deal.outer, *deal.inner)
+        terms: tuple[LaplaceTerm | ListedTerm, ...] = (*deal.laplaces, *deal.outer, *deal.inner)
         whole = joint(terms, c)
         self._log_moment = whole.log_moment
         self._count = total = sum(term.count for term in deal.laplaces)
@@ -70,8 +71,10 @@ class FewLaplaceCurve:
         # Roundings of the runs, each of order + 3 products, and of the sum.
         runs = 8 * (order + 4) * (math.log2(len(inner.loss)) + 2)
         self._error = whole.error + inner.error + outer.error + UNIT * (64 + 8 * total + runs)
-        self.slip = _slip(terms)
-        self.top = math.fsum(term.count * _highest(term) for term in terms)
+        self.slip = inner.slip + outer.slip
+        self.top = math.fsum(
+            term.count * term.epsilon if isinstance(term, LaplaceTerm) else highest(term) for term in terms
+        )
         # 2 exp(-a w) T_k(w / 2) <= 2 (2 c)^-(k + 1), and |e_k| <= C(N, k).
         reach = sum(math.comb(total, k) * 2 * (2 * c) ** -(k + 1.0) for k in range(order + 1))
         self._lost = 1.001 * math.exp(log_ends) * (inner.lost + outer.lost) * reach
@@ -126,17 +129,10 @@ class FewLaplaceCurve:
         return min(0.0, self._parts(epsilon - self.slip)[2])
 
 
-def _widest(term: LaplaceTerm | AtomsTerm) -> float:
-    return term.epsilon if isinstance(term, LaplaceTerm) else max(map(abs, term.losses))
-
-
-def _highest(term: LaplaceTerm | AtomsTerm) -> float:
-    return term.epsilon if isinstance(term, LaplaceTerm) else term.losses[1]
-
-
-def _slip(terms: Sequence[LaplaceTerm | AtomsTerm]) -> float:
-    errors = (term.error if isinstance(term, AtomsTerm) else 2 * UNIT for term in terms)
-    return sum(term.count * _widest(term) * (wrong + 4 * UNIT) for term, wrong in zip(terms, errors, strict=True))
+def _slip(term: LaplaceTerm | ListedTerm, one: Window) -> float:
+    if isinstance(term, LaplaceTerm):
+        return term.count * term.epsilon * 6 * UNIT
+    return largest(term, one) * (loss_error(term) + 4 * UNIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +141,7 @@ class _Listed:
 
     sign     upper less lower ends of Laplace losses
     weight   tilted probability, relatively wrong by `error` at most; all others together have `lost`
+    slip     absolute error bound of the losses
     """
 
     loss: FloatArray
@@ -152,48 +149,54 @@ class _Listed:
     weight: FloatArray
     error: float
     lost: float
+    slip: float
 
 
-def _ends(term: LaplaceTerm | AtomsTerm, c: float) -> Window:
+def _ends(term: LaplaceTerm | ListedTerm, c: float) -> Window:
     """Return how often the larger of two values is taken, for Laplace losses given that all are at an end."""
-    if isinstance(term, AtomsTerm):
-        return tilted_window(term, c)
+    if not isinstance(term, LaplaceTerm):
+        return tilted_window(term, c, _LOG_LOST)
     logit = (2 * c + 1) * term.epsilon
     return window(term.count, logit, _LOG_LOST, logit_error=4 * UNIT * logit)
 
 
-def _listed(terms: Sequence[LaplaceTerm | AtomsTerm], c: float) -> _Listed:
-    loss, sign, weight, error, lost = np.zeros(1), np.zeros(1), np.ones(1), 0.0, 0.0
+def _listed(terms: Sequence[LaplaceTerm | ListedTerm], c: float) -> _Listed:
+    loss, sign, weight, error, lost, slip = np.zeros(1), np.zeros(1), np.ones(1), 0.0, 0.0, 0.0
     for term in terms:
-        one, n = _ends(term, c), term.count
-        low, high = (-term.epsilon, term.epsilon) if isinstance(term, LaplaceTerm) else term.losses
-        k = np.arange(one.first, one.last + 1, dtype=np.float64)
-        loss = np.add.outer(loss, (n - k) * low + k * high).ravel()
-        sign = np.add.outer(sign, 2 * k - n if isinstance(term, LaplaceTerm) else 0 * k).ravel()
+        one = _ends(term, c)
+        if isinstance(term, LaplaceTerm):
+            excess = 2 * np.arange(one.first, one.last + 1, dtype=np.float64) - term.count
+            own = excess * term.epsilon
+        else:
+            own = losses(term, one)
+            excess = np.zeros_like(own)
+        loss = np.add.outer(loss, own).ravel()
+        sign = np.add.outer(sign, excess).ravel()
         weight = np.multiply.outer(weight, one.weight).ravel()
         keep = weight > math.exp(_LOG_LOST) / len(weight)
         lost += math.exp(one.log_lost) + float(np.sum(weight[~keep])) * 1.001
         error += one.error
+        slip += _slip(term, one)
         loss, sign, weight = loss[keep], sign[keep], weight[keep]
     order = np.argsort(loss, kind="stable")
-    return _Listed(loss[order], sign[order], weight[order], error, lost)
+    return _Listed(loss[order], sign[order], weight[order], error, lost, slip)
 
 
 @dataclass(frozen=True, slots=True)
 class _Deal:
-    """The Laplace terms, and which two-valued ones are listed with them and which apart."""
+    """The Laplace terms, and which of the others are listed with them and which apart."""
 
     laplaces: tuple[LaplaceTerm, ...]
-    outer: tuple[AtomsTerm, ...]
-    inner: tuple[AtomsTerm, ...]
+    outer: tuple[ListedTerm, ...]
+    inner: tuple[ListedTerm, ...]
 
 
-def _dealt(laplaces: Sequence[LaplaceTerm], atoms: Sequence[AtomsTerm], c: float) -> _Deal | None:
+def _dealt(laplaces: Sequence[LaplaceTerm], others: Sequence[ListedTerm], c: float) -> _Deal | None:
     outer, inner = math.prod(len(_ends(term, c).weight) for term in laplaces), 1
-    with_laplaces: list[AtomsTerm] = []
-    apart: list[AtomsTerm] = []
-    sizes = {id(term): len(_ends(term, c).weight) for term in atoms}
-    for term in sorted(atoms, key=lambda term: -sizes[id(term)]):
+    with_laplaces: list[ListedTerm] = []
+    apart: list[ListedTerm] = []
+    sizes = {id(term): len(_ends(term, c).weight) for term in others}
+    for term in sorted(others, key=lambda term: -sizes[id(term)]):
         if inner <= outer:
             inner *= sizes[id(term)]
             apart.append(term)
@@ -210,16 +213,20 @@ def few_laplace_curve(
 ) -> FewLaplaceCurve | None:
     """Return the curve near this epsilon, where log delta is about so much; None if it does not apply."""
     laplaces = tuple(term for term in terms if isinstance(term, LaplaceTerm))
-    atoms = tuple(term for term in terms if isinstance(term, AtomsTerm) and len(term.losses) == 2)
-    if not laplaces or len(laplaces) + len(atoms) != len(terms):
+    rest = [term for term in terms if not isinstance(term, LaplaceTerm)]
+    others = listable(rest) if rest else []
+    if not laplaces or others is None:
+        return None
+    noises = [term for term in others if isinstance(term, DiscreteGaussianTerm)]
+    if any(points(term, c, _LOG_LOST) > _MOST_INNER for term in noises):
         return None
     # A finer look at the largest loss than rounding allows has no use.
-    c = min(c, 0.01 / _slip((*laplaces, *atoms)))
+    c = min(c, 0.01 / sum(_slip(term, _ends(term, c)) for term in (*laplaces, *others)))
     shares = [tilted_laplace(term.epsilon, c).between for term in laplaces]
     log_ends = math.fsum(term.count * math.log1p(-share) for term, share in zip(laplaces, shares, strict=True))
     if log_ends < _LOG_ENDS:
         return None
-    deal = _dealt(laplaces, atoms, c)
+    deal = _dealt(laplaces, others, c)
     if deal is None:
         return None
     total = sum(term.count for term in laplaces)
@@ -230,6 +237,6 @@ def few_laplace_curve(
     log_more = (order + 1) * math.log(between / total) + math.log(math.comb(total, order + 1)) + 1e-9
     if log_more < _LOG_LOST:
         return FewLaplaceCurve(deal, c, order, log_more)
-    many = ManyBetween(laplaces, atoms, order)
+    many = ManyBetween(laplaces, tuple(others), order)
     contour = build([many], joint([many], c), epsilon, log_target=min(0.0, log_delta))
     return None if contour is None else FewLaplaceCurve(deal, c, order, contour)

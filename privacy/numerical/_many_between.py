@@ -21,7 +21,16 @@ import numpy as np
 
 from privacy.numerical._contour import joint
 from privacy.numerical._laplace_law import TiltedLaplace, tilted_laplace
-from privacy.numerical._terms import UNIT, AtomsTerm, ComplexArray, FloatArray, LaplaceTerm, Tilted, not_evaluable
+from privacy.numerical._terms import (
+    UNIT,
+    AtomsTerm,
+    ComplexArray,
+    DiscreteGaussianTerm,
+    FloatArray,
+    LaplaceTerm,
+    Tilted,
+    not_evaluable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,7 @@ class ManyBetween:
     """
 
     laplaces: tuple[LaplaceTerm, ...]
-    atoms: tuple[AtomsTerm, ...]
+    others: tuple[AtomsTerm | DiscreteGaussianTerm, ...]
     order: int
 
     @property
@@ -43,11 +52,11 @@ class ManyBetween:
     def cost(self, c: float, t: FloatArray) -> float:
         """Return about how many sines the characteristic function takes."""
         del c
-        return (12.0 * len(self.laplaces) + len(self.atoms)) * len(t)
+        return (12.0 * len(self.laplaces) + len(self.others)) * len(t)
 
     def at(self, c: float) -> Tilted:
         """Return the law tilted by c."""
-        whole = joint((*self.laplaces, *self.atoms), c)
+        whole = joint((*self.laplaces, *self.others), c)
         if c < 0 or not math.isfinite(whole.log_moment):
             return not_evaluable()
         shares = [tilted_laplace(term.epsilon, c) for term in self.laplaces]
@@ -63,7 +72,7 @@ class ManyBetween:
                 logs, errors = part.nodes(t)
                 others, other_wrong = others * np.exp(logs), other_wrong + errors
             few, size = self._orders(shares, c, t)
-            # Relative roundings of powers and phases, then of the factors that are two-valued.
+            # Relative roundings of powers and phases, then of the other factors.
             trials = sum(term.count * (24 + 8 * t * term.epsilon) for term in self.laplaces)
             slack = UNIT * (trials + 64) + np.expm1(np.minimum(other_wrong, 600.0))
             rest -= few * others
