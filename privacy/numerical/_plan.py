@@ -1,8 +1,8 @@
 """Where to take a composition apart: estimates that steer `_split`, and on which no bound rests.
 
 A table of log E[exp(c L)] over tilts c and ceilings answers for every part at once what one moment says of it: least
-over c of K(c) - c epsilon + log C(c), C as in `_contour`. The sum over many thin parts is close to delta; a thicker part is good if
-its own moment says about the same, for then its line cancels few digits.
+over c of K(c) - c epsilon + log C(c), C as in `_contour`. The sum over many thin parts is close to delta; a thicker
+part is good if its own moment says about the same, for then its line cancels few digits.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from typing import Literal
 import numpy as np
 
 from privacy.numerical._decay import layers_of_density
-from privacy.numerical._sampled_law import Moment, Rule, SampledLaw, characteristic, moment
+from privacy.numerical._moment import Moment, Rule, characteristic, moment
+from privacy.numerical._sampled_law import SampledLaw
 from privacy.numerical._terms import UNIT, ComplexArray, FloatArray, Tilted, not_evaluable, powered
 from privacy.numerical._window import Edge, Window
 
@@ -48,8 +49,7 @@ class _At:
 
 def tilted(moment: Moment, edge: Edge | None) -> _At:
     """Return one release below an edge, tilted."""
-    rule = moment.rule
-    assert rule is not None
+    rule = moment.made
     c, law = moment.c, moment.law
     peak = float(rule.log_weight.max())
     weight = np.exp(rule.log_weight - peak)
@@ -274,7 +274,7 @@ def log_choose(n: int, k: int) -> float:
 
 
 def log_beyond(count: int, odds: float, k: int) -> float:
-    """Return an upper bound on the log of sum over j > k of binomial(count, j) odds^j: what `exactly` up to k leave out.
+    """Return an upper bound on the log of sum over j > k of binomial(count, j) odds^j: what is left out after k.
 
     At most sum over j > k of mean^j / j! with mean = count * odds <= mean^(k + 1) / (k + 1)! * exp(mean).
     """
@@ -299,8 +299,7 @@ def _expm1(z: ComplexArray) -> ComplexArray:
 
 def above(beyond: Moment) -> _At:
     """Return what lies between two edges, tilted."""
-    rule = beyond.rule
-    assert rule is not None
+    rule = beyond.made
     weight = np.exp(rule.log_weight - rule.log_total)
     mean = float(weight @ rule.loss)
     error = UNIT * (float(weight @ (rule.weight_error + abs(beyond.alpha) * rule.loss_error)) + 60)
@@ -344,8 +343,7 @@ def _cost(moment: Moment, t: FloatArray) -> float:
 
 def _layers(moment: Moment) -> Callable[[float], float]:
     """Return t -> log of a bound on the characteristic function beyond t, from the density of log D."""
-    law, alpha, rule = moment.law, moment.alpha, moment.rule
-    assert rule is not None
+    law, alpha, rule = moment.law, moment.alpha, moment.made
     s = law.noise_multiplier
     low, high = float(rule.u[0]), float(rule.u[-1])
     step = min(0.06, 0.5 * float(rule.u[1] - rule.u[0]))

@@ -92,7 +92,7 @@ def least(terms: Sequence[Term], epsilon: float, start: float, *, log_enough: fl
         if value < log_enough or not ask(x + step) < value + _FLAT:
             break
         at = known[x + step][1]
-        step += 0.7 if ask(x + step) > value + 0.3 * _FLAT else 1.4
+        step *= 1.3 if ask(x + step) > value + 0.3 * _FLAT else 1.8
     return at
 
 

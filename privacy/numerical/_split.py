@@ -1,9 +1,8 @@
-"""Sampled Gaussians and whatever is released beside them: a composition taken apart by edges, each part on its own line.
+"""Sampled Gaussians and what is released beside them: a composition taken apart by edges, each part on its own line.
 
-The edges are named by how much they drop: at level v an edge drops any outcome of its term with probability exp(-v).
-The last level is so high that what it drops is nothing beside delta; the others are put where a part needs them: where
+The last edges are so far out that what they drop is nothing beside delta; others are put where a part needs them: where
 its line would cancel too many digits (a few large losses beyond a bulk of small ones), or need too many nodes (rare
-losses of another size than the bulk).
+losses of another size than the bulk). Estimates (`_plan`) say where; the bounds hold wherever the edges are.
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from privacy.numerical._contour import Bounds, Contour, Joint, build, joint, log_chernoff_factor
-from privacy.numerical._sampled_gaussian import SampledGaussianTerm, SampledPart, above, log_beyond, tilted
-from privacy.numerical._sampled_law import SampledLaw, moment
+from privacy.numerical._contour import Bounds, Contour, Joint, build, joint, log_chernoff_bound
+from privacy.numerical._moment import moment
 from privacy.numerical._plan import Plan
+from privacy.numerical._sampled_gaussian import SampledGaussianTerm, SampledPart, above, log_beyond, tilted
+from privacy.numerical._sampled_law import SampledLaw
 from privacy.numerical._solve import enclose, least, newton
 from privacy.numerical._terms import Term
 from privacy.numerical._window import Edge, Window
@@ -232,7 +232,8 @@ class Splitter:
         self, part: _Part, at: Joint, epsilon: float, log_target: float
     ) -> tuple[list[_Part], list[tuple[float, float]]] | None:
         """Divide a part by how many outcomes are beyond its floor: each number has a tilt of its own."""
-        assert part.floor is not None
+        if part.floor is None:
+            return None
         (term,), (floor,), (ceiling,) = self.sampled, part.floor, part.ceiling
         known = []
         for c in at.c * np.geomspace(0.3, 3.0, 15):
@@ -243,7 +244,7 @@ class Splitter:
                 others = joint(self.others, float(c))
                 log_below = term.count * (one.log_moment + one.error) + others.log_moment + others.error
                 odds = math.exp(min(other.log_moment + other.error - one.log_moment + one.error, 300.0)) * (1 + 1e-9)
-                known.append((float(c), log_below + log_chernoff_factor(float(c)), odds))
+                known.append((float(c), log_chernoff_bound(float(c), log_below, 0.0), odds))
         if not known:
             return None
         parts = []
@@ -288,7 +289,7 @@ class Splitter:
                 whole = False
                 left_out.append((0.0, 0.0))
                 continue
-            limit = at.log_moment + at.error + log_chernoff_factor(at.c) + 1e-12
+            limit = log_chernoff_bound(at.c, at.log_moment + at.error, 0.0)
             bound = limit - at.c * epsilon
             if bound < log_target + _SKIPPED:
                 left_out.append((limit, at.c))
@@ -334,7 +335,7 @@ def upper_log_delta(terms: Sequence[Term], epsilon: float, log_target: float) ->
     at = least(made, epsilon, (3 - log_target) / epsilon, log_enough=log_target - 1e-9)
     if at is None:
         return 0.0
-    bound = at.log_moment + at.error - at.c * epsilon * (1 - 1e-15) + 1e-12
+    bound = log_chernoff_bound(at.c, at.log_moment + at.error, epsilon)
     if bound > log_target - 1e-9:
         contour = build(made, at, epsilon, log_target=log_target)
         if contour is not None:
@@ -382,7 +383,7 @@ def split_epsilon(terms: Sequence[Term], log_delta: float) -> tuple[float, float
         start = curve.c
         unfinished += not curve.whole
         # Beside losses on a lattice lines may not end, however the rest is divided.
-        if unfinished > (0 if splitter.others else 2):
+        if unfinished > (1 if splitter.others else 2):
             break
         bounds = curve.evaluate(epsilon)[0]
         doubt = 4e-16 * (1 + abs(log_delta))

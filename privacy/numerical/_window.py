@@ -62,7 +62,7 @@ class Edge:
         return _log_half_erfc((self.middle - u) * (1 / (self.width * math.sqrt(2))))
 
     def error(self, u: FloatArray, *, rest: bool = False) -> FloatArray:
-        """Return the relative error of E, or of 1 - E, in units: either is known to a few roundings while it is large."""
+        """Return the relative error of E, or of 1 - E, in units: a few roundings where it is large."""
         # erfc(z) falls like exp(-z^2): a relative error of z counts 2 z^2 times.
         distance = np.clip((self.middle - u if rest else u - self.middle) / self.width, 0, 2 * _REACH)
         return np.asarray(8 + 2 * distance * distance + 2 * distance * abs(self.middle) / self.width)

@@ -16,7 +16,6 @@ from privacy.numerical import (
     _atoms,
     _certified,
     _discrete_gaussian,
-    _few_laplace,
     _grid,
     _moments,
     _solve,

@@ -24,7 +24,7 @@ from privacy.events import (
     RandomizedResponse,
     Repeated,
 )
-from privacy.numerical import NumericalAccountant, _sampled_law
+from privacy.numerical import NumericalAccountant, _moment, _paths, _sampled_law
 from privacy.numerical._sampled_law import SampledLaw
 
 RELATIVE = 1e-9
@@ -370,7 +370,7 @@ def test_a_wrong_moment_is_caught_by_the_oracle():
 @pytest.fixture
 def no_laws_kept():
     def clear():
-        for kept in (_sampled_law._grid, _sampled_law._stage, _sampled_law._at, _sampled_law.moment):
+        for kept in (_sampled_law.grid_of, _sampled_law.loss_at, _paths.stage_of, _moment.moment):
             kept.cache_clear()
 
     clear()
@@ -379,7 +379,8 @@ def no_laws_kept():
 
 
 @pytest.mark.parametrize(("wrong", "holds"), [(0.0, True), (1e-7, False), (-1e-7, False)])
-def test_a_loss_that_is_wrong_in_the_seventh_digit_is_outside_the_interval(monkeypatch, no_laws_kept, wrong, holds):
+@pytest.mark.usefixtures("no_laws_kept")
+def test_a_loss_that_is_wrong_in_the_seventh_digit_is_outside_the_interval(monkeypatch, wrong, holds):
     # Negative control of the oracle: the certificate covers rounding, not a wrong formula.
     right = SampledLaw.logs
 
