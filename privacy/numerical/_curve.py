@@ -26,8 +26,8 @@ Curve = Callable[[float], float]
 # A line is good enough if its bounds are so close at epsilon = 0.
 _CLOSE = 1e-10
 _FEW_ULPS = 2e-15
-# The log of a delta that is nothing on a trade-off curve.
-_LOG_LEAST = -28.0
+# The log of a delta against which parts are measured: what is dropped beside it is nothing on a trade-off curve.
+_LOG_LEAST = -3.0
 # Exponents beyond this are not exponentiated.
 _LARGE = 680.0
 
