@@ -115,7 +115,7 @@ def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, fl
         low, high, kept_low, kept_high = found[0].low, found[0].high, found[1].low, found[1].high
     if parts is not None:
         low, high = max(low, parts.low), min(high, parts.high)
-    if high - low > _FINER_THAN_GRID:
+    if high - low > _FINER_THAN_GRID and high < math.inf and low < -1e-13:
         coarse = grid_log_delta(terms, epsilon)
         low, high = max(low, coarse[0]), min(high, coarse[1], chernoff_log_delta(terms, (), epsilon))
     return low, high, kept_low, kept_high

@@ -30,6 +30,8 @@ _SKIPPED = -25.0
 _CANCELLED = 10.0
 # The share of D from which on the loss is taken as linear in the outcome.
 _LINEAR = 0.3
+# The log of a delta beyond which a line for 1 - delta is the better way.
+_LARGE = -0.4
 # Within so much of the wanted log delta Newton's method is trusted.
 _NEAR = 8.0
 
@@ -344,21 +346,22 @@ def upper_log_delta(terms: Sequence[Term], epsilon: float, log_target: float) ->
 
 
 def split_log_delta(terms: Sequence[Term], epsilon: float) -> Bounds | None:
-    """Return bounds on log delta(epsilon), or None."""
+    """Return bounds on log delta(epsilon), or None: also where delta is so large that its complement is asked for."""
     splitter = Splitter(terms)
     guess = splitter.plan(splitter.top(-80.0)).log_delta(epsilon)
     if guess < -60:
         guess = splitter.plan(splitter.top(guess - 20)).log_delta(epsilon)
-    guess = min(guess, 0.0)
+    if guess > _LARGE:
+        return None
     best: Bounds | None = None
-    for _ in range(8):
+    for _ in range(5):
         curve = splitter.curve(epsilon, guess)
         if curve is None:
             return best
         found = curve.evaluate(epsilon)[0]
         if best is None or found.high - found.low < best.high - best.low:
             best = found
-        if found.high - found.low < 1e-9:
+        if found.high - found.low < 1e-9 or not curve.whole or splitter.made > _MOST_MADE:
             return best
         known = math.isfinite(found.value) and found.value > guess + _SKIPPED
         guess = min(found.value if known else 2 * guess + _SKIPPED, 0.0)
