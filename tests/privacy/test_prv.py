@@ -159,6 +159,7 @@ def test_a_billion_releases_are_refused_at_once(monkeypatch):
 PATIENT = {"time_limit": 120.0}
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_exact_sampled_gaussian_and_lies_below_rdp():
     accountant, rdp = account_of(epsilon_error=0.1, **PATIENT), RdpAccountant(neighbours=ADD_REMOVE)
     for account in (accountant, rdp):

@@ -175,6 +175,7 @@ def test_the_other_round_trip_gives_the_rho_back(rho, delta):
     assert rho_to_delta(rho, epsilon) <= delta
 
 
+@pytest.mark.slow
 @given(rho=rhos, factor=st.floats(1, 10), epsilon=epsilons, delta=deltas)
 @settings(max_examples=60, deadline=None)
 def test_more_rho_costs_more_and_a_larger_delta_costs_less(rho, factor, epsilon, delta):

@@ -145,7 +145,9 @@ def run_on_shares(counts: np.ndarray, grid: Grid):
     return results[0]
 
 
-@pytest.mark.parametrize("horizon", [None, 20, 45, 60])
+@pytest.mark.parametrize(
+    "horizon", [None, 45, pytest.param(20, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.slow)]
+)
 def test_the_protocol_on_shares_opens_exactly_what_the_rule_says(horizon):
     grid = Grid(grid_days=30, n_intervals=4, horizon_days=horizon)
     rng = np.random.default_rng(3)

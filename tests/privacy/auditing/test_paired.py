@@ -86,6 +86,7 @@ def test_answers_without_order_are_told_apart_by_sets():
     assert any("set" in rule.rule for rule in result.rules)
 
 
+@pytest.mark.slow
 def test_the_bound_is_wrong_no_more_often_than_stated():
     # Randomised response at epsilon 1, 400 audits at 70 % confidence: few lie above the truth.
     rng = np.random.default_rng(6)

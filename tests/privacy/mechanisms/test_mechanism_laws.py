@@ -326,6 +326,7 @@ def test_a_gaussian_sum_has_the_curve_of_its_event_and_thirty_percent_less_noise
     assert broken.gaussian_dp_lower > 1.0
 
 
+@pytest.mark.slow
 def test_the_generators_marginals_have_the_curve_of_their_event_and_a_lost_factor_is_caught():
     import pandas as pd
 

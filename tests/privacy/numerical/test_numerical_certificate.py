@@ -237,6 +237,7 @@ def test_tails_of_a_sampled_gaussian_near_its_least_loss_are_accurate(direction)
             assert least * (1 - mpf("1e-12")) <= mpf(float(values[i])) <= most * (1 + mpf("1e-12"))
 
 
+@pytest.mark.slow
 def test_tails_of_many_values_are_summed_with_few_roundings():
     scale = 5e3
     values = np.arange(-3, 4) * 1e-4

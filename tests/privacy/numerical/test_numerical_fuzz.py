@@ -42,7 +42,7 @@ def test_more_random_compositions_do_not_contradict_themselves(fuzz, capsys):
     assert run(fuzz, capsys, "properties", "--count", "60", "--seed", "6")["violations"] == []
 
 
-@pytest.mark.parametrize("factor", [0.97, 1.5])
+@pytest.mark.parametrize("factor", [0.97, pytest.param(1.5, marks=pytest.mark.slow)])
 def test_an_interval_that_is_off_is_a_violation(fuzz, capsys, monkeypatch, factor):
     # Negative control: epsilon moved by a few per cent contradicts delta, one half too large also RDP.
     right = NumericalAccountant.epsilon_interval

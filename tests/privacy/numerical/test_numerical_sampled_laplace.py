@@ -32,7 +32,16 @@ def moment(e, q, power):
 
 
 @pytest.mark.parametrize("direction", ["remove", "add"])
-@pytest.mark.parametrize(("e", "q"), [(1.0, 0.1), (0.1, 0.01), (6.0, 0.3), (1e-3, 0.5), (20.0, 1e-4)])
+@pytest.mark.parametrize(
+    ("e", "q"),
+    [
+        (1.0, 0.1),
+        (0.1, 0.01),
+        (1e-3, 0.5),
+        pytest.param(6.0, 0.3, marks=pytest.mark.slow),
+        pytest.param(20.0, 1e-4, marks=pytest.mark.slow),
+    ],
+)
 def test_moments_and_characteristic_functions_are_within_their_errors(e, q, direction):
     term = SampledLaplaceTerm(e, q, 1, direction)
     with mp.workdps(22):

@@ -77,6 +77,10 @@ def check(bound, exact):
     assert np.max(exact - bound) <= CLOSE
 
 
+# Several lines, each for many epsilons.
+DEAR = {"rare and loud", "two of them", "cut"}
+
+
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 7.0, 1e4])
 def test_the_curve_of_a_gaussian_is_the_closed_form_from_below(sigma):
     made = account([(Gaussian(sigma), 1)])
@@ -110,7 +114,10 @@ def step_law(q, sigma, spacing, size):
     return np.diff((1 - q) * low + q * high), np.diff(low)
 
 
-@pytest.mark.parametrize(("q", "sigma", "n"), [(0.2, 2.0, 50), (0.05, 1.0, 30), (0.9, 3.0, 20), (0.01, 1.0, 2)])
+@pytest.mark.parametrize(
+    ("q", "sigma", "n"),
+    [(0.2, 2.0, 50), (0.05, 1.0, 30), (0.9, 3.0, 20), pytest.param(0.01, 1.0, 2, marks=pytest.mark.slow)],
+)
 def test_the_curve_of_a_sampled_gaussian_is_that_of_a_convolution(q, sigma, n):
     # Both laws of the summed loss by FFT on a grid: the parametric curve of the likelihood ratio tests.
     spacing, size = 1e-4, 1 << 19
@@ -147,7 +154,10 @@ def test_the_curve_of_pure_dp_is_two_lines():
     assert np.max(exact - bound) < 1e-9
 
 
-@pytest.mark.parametrize("name", COMPOSITIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in DEAR else []) for name in COMPOSITIONS],
+)
 def test_a_curve_falls_is_convex_symmetric_and_below_the_diagonal(name):
     made = account(COMPOSITIONS[name])
     x = np.linspace(0, 1, 401)

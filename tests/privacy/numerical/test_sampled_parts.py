@@ -41,11 +41,11 @@ def moment(law, exponent, ceiling, floor=None, *, nodes=900):
 
 
 CASES = [
-    (0.01, 1.0, 1000, 0.5),
+    pytest.param(0.01, 1.0, 1000, 0.5, marks=pytest.mark.slow),
     (0.01, 1.0, 1000, 6.0),
     (1e-6, 0.3, 200, 0.5),
-    (0.5, 0.1, 10, 0.5),
-    (1e-7, 41.8, 8, 1e6),
+    pytest.param(0.5, 0.1, 10, 0.5, marks=pytest.mark.slow),
+    pytest.param(1e-7, 41.8, 8, 1e6, marks=pytest.mark.slow),
 ]
 
 
