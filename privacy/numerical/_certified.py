@@ -21,6 +21,8 @@ Interval = tuple[float, float]
 _GOOD = 1e-9
 # The grid is asked where nothing finer is known: relative to epsilon, or for log delta.
 _FINER_THAN_GRID = 1e-6
+# Where the ends are so far apart, each loss alone is asked for a lower end: more losses only disclose more.
+_POOR = 1.5
 _FEW_ULPS = 2e-15
 _LEAST_DELTA = 5e-324
 # The log of a delta beyond which 1 - delta is asked for.
@@ -118,6 +120,8 @@ def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, fl
     if high - low > _FINER_THAN_GRID and high < math.inf and low < -1e-13:
         coarse = grid_log_delta(terms, epsilon)
         low, high = max(low, coarse[0]), min(high, coarse[1], chernoff_log_delta(terms, (), epsilon))
+    if low == -math.inf and len(terms) > 1:
+        low = max(_exact_log_delta((term,), epsilon)[0] for term in terms)
     return low, high, kept_low, kept_high
 
 
@@ -261,6 +265,8 @@ def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
         low, high = max(low, coarse[0]), min(high, coarse[1])
     if high > 1.05 * low:
         high = min(high, chernoff_epsilon(terms, (), log_delta))
+    if high > _POOR * low and len(terms) > 1:
+        low = max(low, *(_exact_epsilon((term,), log_delta)[0] for term in terms))
     return low, high
 
 

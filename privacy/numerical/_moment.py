@@ -31,7 +31,7 @@ _SHARES = np.geomspace(0.05, 1.0, 7)
 
 # Logarithm of what aliasing and truncation may be, relative to the moment and per release.
 _GOAL = 38.0
-_MOST_NODES = 12_000
+_FEWEST_NODES, _MOST_NODES = 8, 12_000
 _BLOCK = 32
 # What an edge still keeps at its end, 16 widths out.
 _LOG_END = math.log(0.5 * math.erfc(16 / math.sqrt(2)))
@@ -77,7 +77,8 @@ class Moment:
         lowest = min((edge.width for edge in window.edges), default=1.0)
         step = min(0.3, 0.6 * lowest)
         self.rule: Rule | None = None
-        if not (high - low) / step <= _MOST_NODES:
+        # A window that ends left of what this exponent weighs has nothing to sum.
+        if not _FEWEST_NODES <= (high - low) / step <= _MOST_NODES:
             return
         self._stage = stage = stage_of(law, window, low, high, _short(step), tuple(r.tolist()))
         grid = stage.grid

@@ -13,6 +13,7 @@ from privacy.events import (
     ApproximateDP,
     Composed,
     DiscreteGaussian,
+    DiscreteLaplace,
     Gaussian,
     Laplace,
     PermuteAndFlip,
@@ -457,3 +458,19 @@ def test_permute_and_flip_is_bounded_from_above_only():
         assert not made.is_tight
         assert made.delta_interval(epsilon=0.0)[0] == 0
     assert account(PermuteAndFlip(1.0)).delta(epsilon=0.0) >= 1 - math.exp(-0.5)
+
+
+@pytest.mark.slow
+def test_what_has_no_exact_method_lies_between_its_dearest_loss_alone_and_one_moment():
+    # Windows of these sampled Gaussians end left of what the other losses weigh, and nothing is left to sum there.
+    lattice = Repeated(DiscreteLaplace(noise_multiplier=5.8241580111838385), 3_684_201)
+    events = (
+        lattice,
+        Repeated(PoissonSampled(Gaussian(noise_multiplier=0.27788361685766877), 3.0879661863428756e-05), 43),
+        Repeated(PoissonSampled(Gaussian(noise_multiplier=1508.3749267979656), 0.00019394263483627722), 1897),
+        Repeated(PoissonSampled(PureDP(0.04343698504386165), 0.4099666019778588), 2),
+    )
+    delta = 1.902936870739542e-08
+    low, high = account(*events).epsilon_interval(delta=delta)
+    alone = account(lattice).epsilon_interval(delta=delta)
+    assert alone[0] * (1 - 1e-9) <= low <= high <= 1.01 * alone[1]
