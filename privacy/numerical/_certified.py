@@ -19,10 +19,8 @@ Interval = tuple[float, float]
 
 # A contour's answer is kept if it is at least this good; else the grid is asked as well.
 _GOOD = 1e-9
-# The grid is asked where nothing finer is known: relative to epsilon, or for log delta.
+# Each loss alone, and then the grid, are asked where nothing finer is known: relative to epsilon, or for log delta.
 _FINER_THAN_GRID = 1e-6
-# Where the ends are so far apart, each loss alone is asked for a lower end: more losses only disclose more.
-_POOR = 1.5
 _FEW_ULPS = 2e-15
 _LEAST_DELTA = 5e-324
 # The log of a delta beyond which 1 - delta is asked for.
@@ -117,11 +115,13 @@ def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, fl
         low, high, kept_low, kept_high = found[0].low, found[0].high, found[1].low, found[1].high
     if parts is not None:
         low, high = max(low, parts.low), min(high, parts.high)
-    if high - low > _FINER_THAN_GRID and high < math.inf and low < -1e-13:
+    high = min(high, 0.0)
+    if high - low > _FINER_THAN_GRID and len(terms) > 1:
+        apart = _apart_log_delta(terms, epsilon)
+        low, high = max(low, apart[0]), min(high, apart[1])
+    if high - low > _FINER_THAN_GRID and low < -1e-13:
         coarse = grid_log_delta(terms, epsilon)
         low, high = max(low, coarse[0]), min(high, coarse[1], chernoff_log_delta(terms, (), epsilon))
-    if low == -math.inf and len(terms) > 1:
-        low = max(_exact_log_delta((term,), epsilon)[0] for term in terms)
     return low, high, kept_low, kept_high
 
 
@@ -260,14 +260,47 @@ def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
             low, high = max(low, found[0]), min(high, found[1])
         if high < math.inf and high - low <= _GOOD * high + 1e-12:
             return low, high
+    if not high - low <= _FINER_THAN_GRID * high < math.inf and len(terms) > 1:
+        apart = _apart_epsilon(terms, log_delta)
+        low, high = max(low, apart[0]), min(high, apart[1])
     if not high - low <= _FINER_THAN_GRID * high < math.inf:
         coarse = grid_epsilon(terms, log_delta)
         low, high = max(low, coarse[0]), min(high, coarse[1])
-    if high > 1.05 * low:
+    if high > 1.001 * low:
         high = min(high, chernoff_epsilon(terms, (), log_delta))
-    if high > _POOR * low and len(terms) > 1:
-        low = max(low, *(_exact_epsilon((term,), log_delta)[0] for term in terms))
     return low, high
+
+
+def _apart_log_delta(terms: tuple[Term, ...], epsilon: float) -> Interval:
+    """Return bounds on log delta from each loss alone, for what no line reaches.
+
+    Of P P' and Q Q': more losses only disclose more, and H_a(P P' || Q Q') <= H_a(P || Q) + TV(P', Q').
+    """
+    log_distance = [_exact_log_delta((term,), 0.0)[1] for term in terms]
+    low, high = -math.inf, 0.0
+    for i, term in enumerate(terms):
+        alone = _exact_log_delta((term,), epsilon)
+        low = max(low, alone[0])
+        high = min(high, math.log(_total([alone[1], *log_distance[:i], *log_distance[i + 1 :]])))
+    return low, high
+
+
+def _apart_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
+    """Return bounds on epsilon from each loss alone, as in `_apart_log_delta`."""
+    low, high = 0.0, math.inf
+    log_distance = [_exact_log_delta((term,), 0.0)[1] for term in terms]
+    for i, term in enumerate(terms):
+        low = max(low, _exact_epsilon((term,), log_delta)[0])
+        share = _total([*log_distance[:i], *log_distance[i + 1 :]]) / math.exp(log_delta)
+        if share < 0.5:
+            left = log_delta + math.log1p(-share) - 4 * UNIT * (1 + abs(log_delta))
+            high = min(high, _exact_epsilon((term,), left)[1])
+    return low, high
+
+
+def _total(logs: list[float]) -> float:
+    """Return the sum, rounded up, at least the smallest double."""
+    return max(math.fsum(math.exp(x) for x in logs) * (1 + 1e-12), _LEAST_DELTA)
 
 
 def meets(made: Composition, epsilon: float, delta: float) -> bool:

@@ -474,3 +474,16 @@ def test_what_has_no_exact_method_lies_between_its_dearest_loss_alone_and_one_mo
     low, high = account(*events).epsilon_interval(delta=delta)
     alone = account(lattice).epsilon_interval(delta=delta)
     assert alone[0] * (1 - 1e-9) <= low <= high <= 1.01 * alone[1]
+
+
+def test_a_rare_loss_that_no_line_reaches_adds_at_most_its_total_variation():
+    common = Repeated(PoissonSampled(Gaussian(3.4358995573468327), 0.0004309937912293112), 274_327)
+    rare = PoissonSampled(Gaussian(0.13939733444875682), 2.7317123695559567e-07)
+    epsilon = 0.00044476584768721774
+    low, high = account(common, rare).log_delta_interval(epsilon=epsilon)
+    alone = account(common).log_delta_interval(epsilon=epsilon)
+    distance = rare.sampling_rate * math.erf(math.sqrt(0.125) / rare.event.noise_multiplier)
+    assert alone[0] - 1e-9 <= low <= high <= math.log(math.exp(alone[1]) + distance) + 1e-9
+    low, high = account(common, rare).epsilon_interval(delta=1e-3)
+    alone = account(common).epsilon_interval(delta=1e-3)[0], account(common).epsilon_interval(delta=1e-3 - distance)[1]
+    assert alone[0] * (1 - 1e-9) <= low <= high <= alone[1] * (1 + 1e-9)
