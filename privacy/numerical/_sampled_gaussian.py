@@ -197,6 +197,8 @@ class SampledPart:
         mean, variance = _blend(counts, ones, upper, shares, grown)
         below_mean = math.fsum(n * one.mean for n, one in zip(counts, ones, strict=True))
 
+        # What overflows is not finite, and no line is made of it.
+        @np.errstate(over="ignore", invalid="ignore", divide="ignore")
         def nodes(t: FloatArray) -> tuple[ComplexArray, FloatArray]:
             total = np.zeros(len(t), dtype=np.complex128)
             growth = np.zeros(len(t))
