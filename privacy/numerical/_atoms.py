@@ -21,7 +21,7 @@ import numpy as np
 
 from privacy.numerical._binomial import Window, edges, window
 from privacy.numerical._discrete_gaussian import points, sum_window
-from privacy.numerical._explicit import Accuracy
+from privacy.numerical._explicit import LOG_LOST, Accuracy
 from privacy.numerical._terms import UNIT, AtomsTerm, DiscreteGaussianTerm, FloatArray, Term
 
 ListedTerm = AtomsTerm | DiscreteGaussianTerm
@@ -31,7 +31,6 @@ _MOST_INNER = 600_000
 _MOST_OUTER = 150_000
 
 # The log of the tilted probability that each side of each kind may leave out.
-_LOG_LOST = -38.0
 
 # Within a block of the sorted half exp(-(c + 1) l) stays far inside the doubles.
 _BLOCK = 500.0
@@ -131,7 +130,7 @@ def _logit(term: AtomsTerm, c: float) -> tuple[float, float]:
     return logit, 2 * term.error * (1 + c * (abs(high) + abs(low))) + 4 * UNIT * (1 + abs(logit))
 
 
-def tilted_window(term: ListedTerm, c: float, log_lost: float = _LOG_LOST) -> Window:
+def tilted_window(term: ListedTerm, c: float, log_lost: float = LOG_LOST) -> Window:
     """Return the tilted probabilities of the outcomes: how often the larger value was taken, or the noise's sum."""
     if isinstance(term, DiscreteGaussianTerm):
         return sum_window(term, c, log_lost)
@@ -184,8 +183,8 @@ def _deal(terms: Sequence[ListedTerm], c: float) -> set[int] | None:
 
 def _size(term: ListedTerm, c: float) -> float:
     if isinstance(term, DiscreteGaussianTerm):
-        return points(term, c, _LOG_LOST)
-    first, last = edges(term.count, _logit(term, c)[0], _LOG_LOST)
+        return points(term, c, LOG_LOST)
+    first, last = edges(term.count, _logit(term, c)[0], LOG_LOST)
     return last - first + 1.0
 
 
@@ -195,7 +194,7 @@ def _combine(terms: Sequence[ListedTerm], windows: Sequence[Window], chosen: Seq
     for i in chosen:
         loss = np.add.outer(loss, losses(terms[i], windows[i])).ravel()
         weight = np.multiply.outer(weight, windows[i].weight).ravel()
-        keep = weight > math.exp(_LOG_LOST) / len(weight)
+        keep = weight > math.exp(LOG_LOST) / len(weight)
         lost += float(np.sum(weight[~keep])) * 1.001
         loss, weight = loss[keep], weight[keep]
     order = np.argsort(loss, kind="stable")

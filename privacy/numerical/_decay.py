@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -40,29 +41,31 @@ def layers_of_density(
     error         absolute error bounds of the edges, shape (k + 1,); None: a few roundings of their distances
     """
     unsure = np.zeros(len(edges)) if error is None else error
-    height = np.exp(log_density)
-    width = np.diff(edges)
-    # Two humps at most: the parts on either side of the lowest point between the highest point and each end.
-    peak = int(np.argmax(height * 1.0))
-    masses: list[FloatArray] = []
-    widths: list[FloatArray] = []
-    for low, high in _humps(height, width, peak):
-        _cut(edges[low : high + 1], unsure[low : high + 1], height[low:high], masses, widths)
-    mass, span = np.concatenate(masses), np.concatenate(widths)
-    keep = mass > 0
-    mass, half = mass[keep] * _ROOM, 0.5 * span[keep] * _ROOM
+
+    @cache
+    def layers() -> tuple[FloatArray, FloatArray]:
+        # Cut when first asked: most tilts are only asked for their moment.
+        height = np.exp(log_density)
+        masses: list[FloatArray] = []
+        widths: list[FloatArray] = []
+        for low, high in _humps(height, int(np.argmax(height))):
+            _cut(edges[low : high + 1], unsure[low : high + 1], height[low:high], masses, widths)
+        mass, span = np.concatenate(masses), np.concatenate(widths)
+        keep = mass > 0
+        return mass[keep] * _ROOM, 0.5 * span[keep] * _ROOM
 
     def log_bound(t: float) -> float:
+        mass, half = layers()
         lost = float(mass @ (1 - sinc_envelope(t * half)))
         return math.log1p(-min(lost, 1 - 1e-15))
 
     return log_bound
 
 
-def _humps(height: FloatArray, width: FloatArray, peak: int) -> list[tuple[int, int]]:
-    # Each end is given to its own hump if enough mass climbs again beyond a valley.
+def _humps(height: FloatArray, peak: int) -> list[tuple[int, int]]:
+    # Two humps at most: the parts on either side of the lowest point between the highest point and each end. Each end
+    # is given to its own hump if enough mass climbs again beyond a valley.
     n = len(height)
-    del width
     pieces = []
     left = _valley(height[: peak + 1][::-1])
     right = _valley(height[peak:])

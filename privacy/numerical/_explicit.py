@@ -20,6 +20,10 @@ from privacy.numerical._terms import UNIT
 
 # What numbers too small for doubles may hide in S, far from where the tilt belongs.
 LOG_UNDERFLOW = -660.0
+# The log of the tilted probability that a window of outcomes may leave out.
+LOG_LOST = -38.0
+# Rounding of a multiple of epsilon, relative to the largest.
+SLIP = 6 * UNIT
 
 # Newton's last step times what log delta was wrong before it, relative to epsilon: about what is wrong after it.
 _LAST_STEP = 1e-13

@@ -29,7 +29,7 @@ from privacy.numerical._atoms import ListedTerm, highest, largest, listable, los
 from privacy.numerical._binomial import Window, window
 from privacy.numerical._contour import Contour, build, joint, log_chernoff_factor
 from privacy.numerical._discrete_gaussian import points
-from privacy.numerical._explicit import LOG_UNDERFLOW
+from privacy.numerical._explicit import LOG_UNDERFLOW, SLIP
 from privacy.numerical._laplace_law import tilted_laplace
 from privacy.numerical._many_between import ManyBetween
 from privacy.numerical._tails import moved, suffix_sums
@@ -131,7 +131,7 @@ class FewLaplaceCurve:
 
 def _slip(term: LaplaceTerm | ListedTerm, one: Window) -> float:
     if isinstance(term, LaplaceTerm):
-        return term.count * term.epsilon * 6 * UNIT
+        return term.count * term.epsilon * SLIP
     return largest(term, one) * (loss_error(term) + 4 * UNIT)
 
 

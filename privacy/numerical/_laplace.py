@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from privacy.numerical._binomial import Window, binomial, binomial_error, edges, expit, window
-from privacy.numerical._explicit import Accuracy
+from privacy.numerical._explicit import LOG_LOST, SLIP, Accuracy
 from privacy.numerical._laplace_law import laplace_moment, log_growth
 from privacy.numerical._splines import partial_integrals, relative_error
 from privacy.numerical._terms import UNIT, FloatArray, LaplaceTerm, Term
@@ -32,10 +32,6 @@ _MOST_BETWEEN = 96
 # Above, the quadrature needs too many nodes (and `_laplace_top` none).
 _MOST_EPSILON = 110.0
 _MOST_ATOMS = 400_000
-_LOG_LOST = -38.0
-
-# Rounding of the losses, relative to the largest.
-_SLIP = 6 * UNIT
 
 
 class LaplaceSum:
@@ -47,11 +43,11 @@ class LaplaceSum:
         self._between = between
         self._most = most = between.last
         self._logit = logit = 2 * a * e
-        first, last = edges(n - most, logit, _LOG_LOST)
+        first, last = edges(n - most, logit, LOG_LOST)
         self._first = first
         self._j: FloatArray = np.arange(first, last + 1, dtype=np.float64)
         self._b = binomial(np.full_like(self._j, n - most), self._j, logit)
-        lost = math.exp(between.log_lost) + (2 * math.exp(_LOG_LOST) if first > 0 or last < n - most else 0.0)
+        lost = math.exp(between.log_lost) + (2 * math.exp(LOG_LOST) if first > 0 or last < n - most else 0.0)
         log_moment, wrong = laplace_moment(e, c)
         mean = n * expit(logit)
         # Probabilities further out than this are nothing to S, see LOG_UNDERFLOW.
@@ -65,7 +61,7 @@ class LaplaceSum:
             + relative_error(most, e)
             # The recursion over m, pairwise sums, logarithms of the powers, and e = 1 / scale itself.
             + UNIT * (12 * most + 64 + 8 * most * (2 + abs(math.log(2 * a * e)) + e) + 2 * n * e),
-            slip=_SLIP * n * e,
+            slip=SLIP * n * e,
             log_lost=math.log(lost) + 1e-9 if lost > 0 else -math.inf,
             top=n * e,
         )
@@ -79,15 +75,15 @@ class LaplaceSum:
         if e > _MOST_EPSILON:
             return None
         # A finer look at the largest loss than rounding allows has no use.
-        c = min(c, 0.01 / (_SLIP * n * e))
+        c = min(c, 0.01 / (SLIP * n * e))
         a = c + 0.5
         logit = math.log(math.tanh(a * e) / (2 * a))
-        if edges(n, logit, _LOG_LOST)[1] > _MOST_BETWEEN:
+        if edges(n, logit, LOG_LOST)[1] > _MOST_BETWEEN:
             return None
-        first, last = edges(n, 2 * a * e, _LOG_LOST)
+        first, last = edges(n, 2 * a * e, LOG_LOST)
         if last - first > _MOST_ATOMS:
             return None
-        between = window(n, logit, _LOG_LOST, logit_error=16 * UNIT)
+        between = window(n, logit, LOG_LOST, logit_error=16 * UNIT)
         return LaplaceSum(e, n, c, between)
 
     def log_sum(self, epsilon: float) -> tuple[float, float]:

@@ -17,15 +17,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from privacy.numerical._binomial import Window, deviance, stirling_rest, window
-from privacy.numerical._explicit import Accuracy
+from privacy.numerical._explicit import LOG_LOST, SLIP, Accuracy
 from privacy.numerical._laplace_law import laplace_moment
 from privacy.numerical._terms import UNIT, FloatArray, LaplaceTerm, Term
 
 # exp(-2 a e) times the number of releases stays below exp(-80).
 _LOG_NOTHING = 80.0
 _MOST_BELOW = 5_000
-_LOG_LOST = -38.0
-_SLIP = 6 * UNIT
 
 
 class LaplaceTop:
@@ -40,7 +38,7 @@ class LaplaceTop:
             error=count * roundings * UNIT
             + below.error
             + UNIT * (50 * 745 + 400 * math.sqrt(below.last + 1000) + 8 * (below.last + 1000) + 2 * count),
-            slip=_SLIP * self._top,
+            slip=SLIP * self._top,
             log_lost=max(below.log_lost, -70.0) + math.log(2),
             top=self._top,
             log_floor=-40.0,
@@ -55,8 +53,8 @@ class LaplaceTop:
         if e < _LOG_NOTHING + math.log(n):
             return None
         # A finer look at the largest loss than rounding allows has no use.
-        c = min(c, 0.01 / (_SLIP * n * e))
-        below = window(n, -math.log(2 * c + 1), _LOG_LOST, logit_error=4 * UNIT)
+        c = min(c, 0.01 / (SLIP * n * e))
+        below = window(n, -math.log(2 * c + 1), LOG_LOST, logit_error=4 * UNIT)
         return None if below.last > _MOST_BELOW else LaplaceTop(e, n, c, below)
 
     def log_sum(self, epsilon: float) -> tuple[float, float]:

@@ -27,10 +27,7 @@ from privacy.numerical._terms import AtomsTerm, DiscreteGaussianTerm, LaplaceTer
 RELATIVE = 1e-9
 
 
-@pytest.fixture(autouse=True)
-def _forty_digits():
-    with mp.workdps(40):
-        yield
+DIGITS = 40
 
 
 def noise(scale, n):

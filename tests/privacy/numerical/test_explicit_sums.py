@@ -33,10 +33,7 @@ from privacy.numerical._terms import AtomsTerm, LaplaceTerm
 RELATIVE = 1e-9
 
 
-@pytest.fixture(autouse=True)
-def _sixty_digits():
-    with mp.workdps(60):
-        yield
+DIGITS = 60
 
 
 def account(*pairs):

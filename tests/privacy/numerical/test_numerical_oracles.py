@@ -30,10 +30,7 @@ from privacy.numerical._sampled_law import SampledLaw
 RELATIVE = 1e-9
 
 
-@pytest.fixture(autouse=True)
-def _forty_digits():
-    with mp.workdps(40):
-        yield
+DIGITS = 40
 
 
 def account(*events, neighbours="add_remove_one"):

@@ -7,7 +7,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
-from mpmath import mp, mpf
+from mpmath import mpf
 
 from privacy.events import Gaussian, Laplace, PoissonSampled
 from privacy.numerical import NumericalAccountant, _split
@@ -17,11 +17,7 @@ from privacy.numerical._split import Splitter, split_epsilon
 from privacy.numerical._terms import LaplaceTerm
 from privacy.numerical._window import Edge, Window
 
-
-@pytest.fixture(autouse=True)
-def _thirty_digits():
-    with mp.workdps(30):
-        yield
+DIGITS = 30
 
 
 def moment(law, exponent, ceiling, floor=None, *, nodes=900):
