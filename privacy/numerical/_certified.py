@@ -21,6 +21,8 @@ Interval = tuple[float, float]
 _GOOD = 1e-9
 # Each loss alone, and then the grid, are asked where nothing finer is known: relative to epsilon, or for log delta.
 _FINER_THAN_GRID = 1e-6
+# Sampled Gaussians of at least this noise and so many participations, at a delta not below this, need no parts.
+_COMMON_NOISE, _COMMON_HITS, _COMMON_LOG_DELTA = 0.8, 3.0, -40.0
 _FEW_ULPS = 2e-15
 _LEAST_DELTA = 5e-324
 # The log of a delta beyond which 1 - delta is asked for.
@@ -128,6 +130,14 @@ def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, fl
 def splits(terms: tuple[Term, ...]) -> bool:
     """Whether sampled Gaussians are among the terms, in the direction in which losses have long tails."""
     return any(isinstance(term, SampledGaussianTerm) and term.direction == "remove" for term in terms)
+
+
+def _common(terms: tuple[Term, ...], log_delta: float) -> bool:
+    """Whether one line for the whole composition is likely to do: it steers, and costs less than a plan for parts."""
+    sampled = [term for term in terms if isinstance(term, SampledGaussianTerm)]
+    return log_delta > _COMMON_LOG_DELTA and all(
+        term.noise_multiplier >= _COMMON_NOISE and term.count * term.sampling_rate >= _COMMON_HITS for term in sampled
+    )
 
 
 def _log_total_variation(terms: tuple[Term, ...]) -> float:
@@ -254,7 +264,10 @@ def _exact_epsilon(terms: tuple[Term, ...], log_delta: float) -> Interval:
     if _log_total_variation(terms) <= log_delta - doubt_of(log_delta):
         return 0.0, 0.0
     low, high = 0.0, math.inf
-    for method in (split_epsilon, epsilon_at) if splits(terms) else (epsilon_at,):
+    methods = [epsilon_at]
+    if splits(terms):
+        methods.insert(len(methods) if _common(terms, log_delta) else 0, split_epsilon)
+    for method in methods:
         found = method(terms, log_delta)
         if found is not None:
             low, high = max(low, found[0]), min(high, found[1])
