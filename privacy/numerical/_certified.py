@@ -12,7 +12,7 @@ from privacy.numerical._sampled_gaussian import SampledGaussianTerm
 from privacy.numerical._solve import curve_at, doubt_of, epsilon_at
 from privacy.numerical._split import split_epsilon, split_log_delta, upper_log_delta
 from privacy.numerical._sums import sum_epsilon, sum_log_delta
-from privacy.numerical._terms import UNIT, AtomsTerm, DiscreteGaussianTerm, GaussianTerm, Term
+from privacy.numerical._terms import UNIT, AtomsTerm, DiscreteGaussianTerm, GaussianTerm, LaplaceTerm, Term
 from privacy.numerical._translate import Composition
 
 Interval = tuple[float, float]
@@ -158,7 +158,7 @@ def summable(terms: tuple[Term, ...]) -> bool:
         case (DiscreteGaussianTerm(scale=scale, count=count),):
             return count * scale * scale <= _MOST_SUMMED
         case _:
-            return True
+            return all(isinstance(term, AtomsTerm | DiscreteGaussianTerm | LaplaceTerm) for term in terms)
 
 
 def single_sampled(terms: tuple[Term, ...]) -> SampledGaussianTerm | None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from privacy.numerical._terms import UNIT, ComplexArray, FloatArray, Term, Tilted
+from privacy.numerical._terms import UNIT, ComplexArray, FloatArray, Outline, Outlined, Term, Tilted
 
 # What aliasing and truncation may add, relative to the value: below the rounding of what is summed.
 _LOG_TOLERANCE = math.log(3e-15)
@@ -78,6 +78,28 @@ def joint(terms: Sequence[Term], c: float) -> Joint:
         math.fsum(part.variance for part in parts) if math.isfinite(moment) else math.inf,
         parts,
     )
+
+
+def outline(terms: Sequence[Term], c: FloatArray) -> Outline:
+    """Return the moments of the sum of the terms at many tilts: upper bounds, and what steers, without the lines."""
+    total = np.zeros((4, len(c)))
+    for term in terms:
+        if isinstance(term, Outlined):
+            one = term.outline(c)
+            total += (one.log_moment, one.error, one.mean, one.variance)
+        else:
+            parts = [term.at(float(each)) for each in c]
+            total += np.array([(at.log_moment, at.error, at.mean, at.variance) for at in parts]).T
+    total = np.where(np.isfinite(total[0]) & np.isfinite(total).all(axis=0), total, math.inf)
+    total[1] += 2 * (1 + len(terms)) * UNIT * np.abs(total[0])
+    return Outline(*total)
+
+
+def sketch(terms: Sequence[Term], c: float) -> Joint:
+    """Return what steers at one tilt: `joint` without the parts, and with an error that is small, not least."""
+    found = outline(terms, np.array([c]))
+    moment, error = float(found.log_moment[0]), float(found.error[0])
+    return Joint(c, moment, error, float(found.mean[0]), float(found.variance[0]), ())
 
 
 def log_chernoff_factor(a: float) -> float:
@@ -241,20 +263,22 @@ def build(
     goal = log_target + log_tolerance
     sides: list[tuple[tuple[float, float], ...]] = []
     period = 0.0
+    points_of_both = np.array([*above, *below])
+    upper = outline(terms, points_of_both)
+    log_upper = dict(zip(points_of_both.tolist(), (upper.log_moment + upper.error).tolist(), strict=True))
     for points in (above, below):
         known: list[tuple[float, float]] = []
         best = math.inf
         if points is below and c > 0:
             # delta never exceeds the mass of the law, which for a part is less than 1.
-            whole = joint(terms, 0.0)
+            whole = sketch(terms, 0.0)
             log_mass = min(0.0, whole.log_moment + whole.error) if math.isfinite(whole.log_moment) else 0.0
             known.append((0.0, log_mass))
             best = (log_mass - goal + math.log(2)) / c
         for a in points:
-            one = joint(terms, a)
-            if not math.isfinite(one.log_moment):
+            log_moment = log_upper[float(a)]
+            if not math.isfinite(log_moment):
                 continue
-            log_moment = one.log_moment + one.error
             known.append((a, log_moment))
             best = min(best, (log_chernoff_factor(a) + log_moment - a * epsilon - goal + math.log(2)) / abs(a - c))
         if not math.isfinite(best):

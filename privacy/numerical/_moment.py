@@ -21,8 +21,17 @@ from functools import lru_cache
 
 import numpy as np
 
-from privacy.numerical._paths import log_sum_rows, stage_of
-from privacy.numerical._sampled_law import LOG_ROOT, Grid, SampledLaw, grid_of, loss_at
+from privacy.numerical._paths import (
+    FEWEST_NODES,
+    MOST_NODES,
+    ends_of,
+    first_step,
+    log_beyond_grid,
+    log_f_at_ends,
+    log_sum_rows,
+    stage_of,
+)
+from privacy.numerical._sampled_law import Grid, SampledLaw
 from privacy.numerical._terms import UNIT, ComplexArray, FloatArray
 from privacy.numerical._window import Window
 
@@ -31,10 +40,7 @@ _SHARES = np.geomspace(0.05, 1.0, 7)
 
 # Logarithm of what aliasing and truncation may be, relative to the moment and per release.
 _GOAL = 38.0
-_FEWEST_NODES, _MOST_NODES = 8, 12_000
 _BLOCK = 32
-# What an edge still keeps at its end, 16 widths out.
-_LOG_END = math.log(0.5 * math.erfc(16 / math.sqrt(2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +77,14 @@ class Moment:
         farthest = 1.3 * math.sqrt(2 * self.goal)
         self._rules: dict[float, Rule | None] = {}
         self._damped: tuple[FloatArray, FloatArray] | None = None
-        low, high = self._ends()
+        low, high = ends_of(law, window, self.alpha, self.goal)
         r = _SHARES * farthest
-        # Beside an edge paths are low; the zero of D is far from what matters, or the step is refined later.
-        lowest = min((edge.width for edge in window.edges), default=1.0)
-        step = min(0.3, 0.6 * lowest)
+        step = first_step(window)
         self.rule: Rule | None = None
         # A window that ends left of what this exponent weighs has nothing to sum.
-        if not _FEWEST_NODES <= (high - low) / step <= _MOST_NODES:
+        if not FEWEST_NODES <= (high - low) / step <= MOST_NODES:
             return
-        self._stage = stage = stage_of(law, window, low, high, _short(step), tuple(r.tolist()))
+        self._stage = stage = stage_of(law, window, low, high, step, tuple(r.tolist()))
         grid = stage.grid
         weight = grid.base + self.alpha * grid.log_ratio + math.log(grid.step)
         top = float(weight.max())
@@ -98,7 +102,10 @@ class Moment:
         cells = cells + (1 + narrow + abs(self.alpha) * stage.share_slope) * (stage.cell**2 / 8) + stage.log_cell
         outer = cells[(stage.place[:-1] < self._range[0]) | (stage.place[1:] > self._range[1])]
         rest = log_sum_rows(outer[None, :])[0] if len(outer) else -math.inf
-        self._log_outside = float(np.logaddexp(rest, self._beyond())) + math.log(4.0)
+        exponent, total = np.array([self.alpha]), np.array([self._log_total])
+        self._log_beyond = float(log_beyond_grid(stage, exponent, total)[0])
+        self._log_outside = float(np.logaddexp(rest, self._log_beyond)) + math.log(4.0)
+        self._log_f = [float(each[0]) for each in log_f_at_ends(stage, exponent, total)]
         self.rule = self.rule_for(0.0)
 
     @property
@@ -108,61 +115,9 @@ class Moment:
             raise ArithmeticError("no rule of affordable size is good enough here")
         return self.rule
 
-    def _ends(self) -> tuple[float, float]:
-        # What lies outside is bounded in `_beyond`, whatever the ends are.
-        s, reach = self.law.noise_multiplier, math.sqrt(4.4 * self.goal)
-        ceiling, floor = self.window.ceiling, self.window.floor
-        low = -reach
-        if self.alpha < 0:
-            low += max(self.alpha * self.law.sampling_rate / s, -4 * reach)
-        if floor is not None:
-            low = max(low, floor.middle - max(13 * floor.width, 1.5 * floor.middle * floor.width**2))
-        high = max(self.alpha, 1.0) / s + reach if self.alpha > 0 else reach
-        # Few different grids, so that each is made once.
-        low, high = 4 * math.floor(low / 4) if floor is None else low, 4 * math.ceil(high / 4)
-        return low, ceiling.end if ceiling is not None else high
-
-    def _beyond(self) -> float:
-        """Return the log of a bound on what lies beyond the first grid: as an integral, and as a sum."""
-        stage, alpha = self._stage, self.alpha
-        low, high = float(stage.place[0]), float(stage.place[-1])
-        floor = self.window.floor
-        # Left: D^alpha (alpha >= 0) only falls towards the left.
-        head = float(self._real[0])
-        if floor is None:
-            # A normal tail is at most its density over the distance; D^alpha (alpha < 0) takes from the slope what it
-            # takes at the end, and less beyond.
-            slope = -low + min(alpha, 0.0) * float(stage.share[0]) / self.law.noise_multiplier
-        else:
-            # The complement of the floor falls like a normal density of its width; the sum of two of them is less
-            # than twice the larger.
-            slope = (floor.middle - low) / floor.width**2 - low
-            head += math.log(2.0)
-        wide = 2 * float(stage.grid.step)
-        left = head + math.log(1 / slope + wide) if slope > 0 else math.inf
-        if self.window.ceiling is not None:
-            return left
-        # Right: the exponent falls at least with this slope, and ever faster.
-        slope = high - max(alpha, 0.0) / self.law.noise_multiplier
-        if slope <= 0:
-            return math.inf
-        right = float(self._real[-1]) + math.log(1 / slope + wide)
-        return float(np.logaddexp(left, right))
-
-    def _log_f_at_ends(self) -> list[float]:
-        # At the ends of edges, and of the grid: the last nodes of finer grids lie within a cell of those, and |f| rises
-        # towards the inside. An edge's end stands for the right end.
-        found = []
-        for edge in self.window.edges:
-            log_ratio, _ = loss_at(self.law, edge.end)
-            found.append(_LOG_END - LOG_ROOT - 0.5 * edge.end**2 + self.alpha * log_ratio - self._log_total)
-        found.append(float(np.max(self._real[:2])))
-        found.append(float(np.max(self._height[-2:])) if self.window.ceiling is None else -math.inf)
-        return found
-
     def _find_rule(self, frequency: float) -> Rule | None:
         stage = self._stage
-        paths, alpha = stage.paths[0], self.alpha
+        paths, alpha = stage.paths, self.alpha
         height = self._height + paths.gain
         curved = (abs(alpha) + frequency) * paths.curved
         if frequency > 0:
@@ -173,7 +128,7 @@ class Moment:
         cells = np.maximum(height[:, 1:], height[:, :-1]) + curved + paths.longer
         ways = [
             (gain + frequency * argument + (alpha * modulus if alpha < 0 else 0.0) + log_f, y)
-            for (gain, modulus, argument, y), log_f in zip(paths.ways, self._log_f_at_ends(), strict=True)
+            for (gain, modulus, argument, y), log_f in zip(paths.ways, self._log_f, strict=True)
             if log_f > -math.inf
         ]
         step = stage.grid.step
@@ -200,12 +155,11 @@ class Moment:
             # Where the way up dominates, its start sets the pace.
             least = 1.03 if along[best] > total[best] - 1 else 1.3
             step = 1 / max(float(needed.min()), least / step)
-            if not (stage.high - stage.low) / step <= _MOST_NODES:
+            if not (stage.high - stage.low) / step <= MOST_NODES:
                 return None
         if not wrong <= -0.3 * self.goal:
             return None
-        step = _short(step) if step != stage.grid.step else step
-        grid = stage.grid if step == stage.grid.step else grid_of(self.law, self.window, stage.low, stage.high, step)
+        grid = stage.finer(step)
         if frequency == 0:
             self._plain = grid
         return self._kept_rule(grid, wrong)
@@ -243,11 +197,11 @@ class Moment:
 
     def log_bound(self, frequency: float) -> float:
         """Return the log of a bound on |m(alpha + i t) / m(alpha)| for every t >= frequency."""
-        paths = self._stage.paths[1]
+        paths = self._stage.damped_paths
         if self._damped is None:
             height = self._height + paths.gain + self.alpha * paths.modulus
-            rest = np.full(len(height), self._beyond())
-            for (gain, modulus, _, _), log_f in zip(paths.ways, self._log_f_at_ends(), strict=True):
+            rest = np.full(len(height), self._log_beyond)
+            for (gain, modulus, _, _), log_f in zip(paths.ways, self._log_f, strict=True):
                 if log_f > -math.inf:
                     rest = np.logaddexp(rest, log_sum_rows(gain + min(self.alpha, 0.0) * modulus + log_f))
             self._damped = height, rest
@@ -261,7 +215,7 @@ class Moment:
         # D and 1 have no powers that zeros of D could disturb, and |D(u + i h)| <= D(u).
         stage = self._stage
         if stage.base_wrong is None:
-            paths, height = stage.paths[2], stage.normal + self.law.power(0.0) * stage.log_ratio
+            paths, height = stage.free_paths, stage.normal + self.law.power(0.0) * stage.log_ratio
             cells = height + paths.gain
             cells = np.maximum(cells[:, 1:], cells[:, :-1]) + paths.curved + paths.longer
             fold = 2 * math.pi / stage.grid.step
@@ -280,11 +234,6 @@ class Moment:
 def moment(law: SampledLaw, window: Window, c: float, count: float) -> Moment:
     """Return the moment, the same one for the same arguments: tilts are asked for again and again."""
     return Moment(law, window, c, count)
-
-
-def _short(step: float) -> float:
-    # A step of few bits makes every node exact.
-    return math.ldexp(math.floor(math.ldexp(step, 20)), -20)
 
 
 def characteristic(rule: Rule, centre: float, t: FloatArray) -> tuple[ComplexArray, FloatArray]:

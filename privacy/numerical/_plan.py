@@ -43,7 +43,7 @@ class Plan:
         # Levels at equal steps of the log of what they drop, down to the bulk.
         lowest = min(1.0, 0.5 * top)
         at = np.linspace(lowest, top, 400)
-        drop = np.array([lead.law.log_dropped_at(float(u)) for u in at])
+        drop = lead.law.log_dropped_at(at)
         wanted = np.linspace(drop[0], drop[-1], _LEVELS)
         chosen = np.interp(-wanted, -np.minimum.accumulate(drop), at)
         even = np.linspace(lowest, top, _LEVELS)

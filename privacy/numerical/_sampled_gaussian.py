@@ -22,8 +22,9 @@ import numpy as np
 
 from privacy.numerical._decay import layers_of_density
 from privacy.numerical._moment import Moment, Rule, characteristic, moment
+from privacy.numerical._moment_outline import moments
 from privacy.numerical._sampled_law import SampledLaw
-from privacy.numerical._terms import UNIT, ComplexArray, FloatArray, Tilted, not_evaluable, powered
+from privacy.numerical._terms import UNIT, ComplexArray, FloatArray, Outline, Tilted, not_evaluable, powered
 from privacy.numerical._window import Edge, Window
 
 # Releases up to which the moved line is asked how fast the characteristic function falls.
@@ -128,6 +129,11 @@ class SampledGaussianTerm:
 
         return Tilted(n * one.log_moment, n * one.error, n * one.mean, n * one.variance, nodes, log_decay)
 
+    def outline(self, c: FloatArray) -> Outline:
+        """Return the moments at these tilts; infinite where they cannot be evaluated."""
+        n, one = self.count, moments(self.law, Window(self.edge), c, self.count)
+        return Outline(n * one.log_moment, n * one.error, n * one.mean, n * one.variance)
+
     def cost(self, c: float, t: FloatArray) -> float:
         """Return about how many sines the characteristic function takes at these arguments, increasing."""
         whole = moment(self.law, Window(self.edge), c, self.count)
@@ -168,14 +174,41 @@ class SampledPart:
             math.inf if one.rule is None else _cost(one, t) for _, *moments in self._moments(c) for one in moments
         )
 
+    def outline(self, c: FloatArray) -> Outline:
+        """Return the moments at these tilts; infinite where they cannot be evaluated."""
+        # The part grows with the moments below the floors and with those beyond: upper bounds of both bound it.
+        values, bounds = [], []
+        for term, floor in zip(self.terms, self.floors, strict=True):
+            below = moments(term.law, Window(floor), c, term.count)
+            beyond = moments(term.law, Window(term.edge, floor), c, term.count)
+            values.append((term.count, below.log_moment, beyond.log_moment))
+            bounds.append((term.count, below.log_moment + below.error, beyond.log_moment + beyond.error))
+        value, bound = self._log_part(values), self._log_part(bounds)
+        with np.errstate(invalid="ignore"):
+            error = bound - value + 1e-12 * (1 + np.abs(bound))
+        known = np.isfinite(value) & np.isfinite(error)
+        steers = np.zeros(len(c))
+        return Outline(np.where(known, value, math.inf), np.where(known, error, math.inf), steers, steers)
+
+    def _log_part(self, parts: list[tuple[int, FloatArray, FloatArray]]) -> FloatArray:
+        # From (releases, log moment below the floor, log moment beyond it) of each term.
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            if self.exactly is not None:
+                ((n, below, beyond),) = parts
+                k = self.exactly
+                return log_choose(n, k) + k * beyond + (n - k) * below if k <= n else np.full(len(below), math.inf)
+            floor = sum(n * below for n, below, _ in parts)
+            grown = sum(n * np.logaddexp(0.0, beyond - below) for n, below, beyond in parts)
+            return np.asarray(floor + np.where(grown < 600, np.log(np.expm1(np.minimum(grown, 600.0))), grown))
+
     def at(self, c: float) -> Tilted:
         """Return the part tilted by c."""
-        moments = self._moments(c)
-        if any(below.rule is None or beyond.rule is None for _, below, beyond in moments):
+        pairs = self._moments(c)
+        if any(below.rule is None or beyond.rule is None for _, below, beyond in pairs):
             return not_evaluable()
-        counts = [n for n, _, _ in moments]
-        ones = [tilted(below, floor) for (_, below, _), floor in zip(moments, self.floors, strict=True)]
-        upper = [above(beyond) for _, _, beyond in moments]
+        counts = [n for n, _, _ in pairs]
+        ones = [tilted(below, floor) for (_, below, _), floor in zip(pairs, self.floors, strict=True)]
+        upper = [above(beyond) for _, _, beyond in pairs]
         # Outcomes beyond the floor for each one below it, and those as shares of both.
         gaps = [a.log_moment - one.log_moment for a, one in zip(upper, ones, strict=True)]
         if max(gaps) > 600:
@@ -184,7 +217,7 @@ class SampledPart:
         shares = [each / (1 + each) for each in odds]
         log_below = math.fsum(n * one.log_moment for n, one in zip(counts, ones, strict=True))
         if self.exactly is not None:
-            return self._at_exactly(self.exactly, moments[0], ones[0], upper[0])
+            return self._at_exactly(self.exactly, pairs[0], ones[0], upper[0])
         # log of (law below the edges / law below the floors), and of that less 1.
         grown = math.fsum(n * math.log1p(each) for n, each in zip(counts, odds, strict=True))
         if grown == 0:
@@ -204,7 +237,7 @@ class SampledPart:
             growth = np.zeros(len(t))
             log_ratio = np.zeros(len(t), dtype=np.complex128)
             doubt = np.zeros(len(t))
-            for (n, below, beyond), one, a, each in zip(moments, ones, upper, odds, strict=True):
+            for (n, below, beyond), one, a, each in zip(pairs, ones, upper, odds, strict=True):
                 value, wrong = _deviations(below, one.mean, t)
                 logs, errors = powered(value, wrong, n)
                 total += logs
@@ -232,15 +265,15 @@ class SampledPart:
         def log_decay(t: float) -> float:
             bounds = [
                 n * share * math.exp(min(beyond.log_bound(t), 0.0))
-                for (n, _, beyond), share in zip(moments, shares, strict=True)
+                for (n, _, beyond), share in zip(pairs, shares, strict=True)
             ]
             return math.log(math.fsum(bounds) + 1e-300) + grown - log_grown + 1e-9
 
         return Tilted(log_below + log_grown, error, mean, variance, nodes, log_decay)
 
-    def _at_exactly(self, k: int, moments: tuple[int, Moment, Moment], one: _At, above: _At) -> Tilted:
+    def _at_exactly(self, k: int, pair: tuple[int, Moment, Moment], one: _At, above: _At) -> Tilted:
         """Return the part with k outcomes beyond the floor: binomial(n, k) T^k M^(n - k)."""
-        n, below, beyond = moments
+        n, below, beyond = pair
         if k > n:
             return not_evaluable()
         ways = log_choose(n, k)

@@ -29,6 +29,14 @@ def log_normal_tail(x: float) -> float:
     return -0.5 * x * x - math.log(x) - LOG_ROOT
 
 
+def _log_tails(x: FloatArray) -> FloatArray:
+    """Return about log P(N(0, 1) > x) for each x."""
+    near = np.minimum(x, 25.0) * math.sqrt(0.5)
+    tail = np.log(0.5 * np.fromiter(map(math.erfc, near.tolist()), dtype=np.float64, count=len(x)))
+    far = np.maximum(x, 25.0)
+    return np.where(x < 25, tail, -0.5 * far * far - np.log(far) - LOG_ROOT)
+
+
 @dataclass(frozen=True, slots=True)
 class SampledLaw:
     """One Poisson-sampled Gaussian release in one direction."""
@@ -80,9 +88,14 @@ class SampledLaw:
         top = max(near, far)
         return top + math.log(math.exp(near - top) + math.exp(far - top))
 
-    def log_dropped_at(self, u: float) -> float:
-        """Return about the log of the probability, under P, that one outcome lies beyond u."""
-        return self.log_dropped(Edge(u, 1e-3))
+    def log_dropped_at(self, u: FloatArray) -> FloatArray:
+        """Return about the log of the probability, under P, that one outcome lies beyond each u."""
+        return np.asarray(
+            np.logaddexp(
+                math.log1p(-self.sampling_rate) + _log_tails(u),
+                math.log(self.sampling_rate) + _log_tails(u - 1 / self.noise_multiplier),
+            )
+        )
 
     def outcomes(self, losses: FloatArray) -> FloatArray:
         """Return the outcomes at which log D takes these positive values."""

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
-from privacy.numerical._contour import Bounds, Contour, Joint, build, joint, log_chernoff_bound, log_chernoff_factor
-from privacy.numerical._terms import Term
+import numpy as np
+
+from privacy.numerical._contour import (
+    Bounds,
+    Contour,
+    Joint,
+    build,
+    joint,
+    log_chernoff_bound,
+    log_chernoff_factor,
+    outline,
+    sketch,
+)
+from privacy.numerical._terms import FloatArray, Term
 
 _LEAST_C, _MOST_C = 1e-7, 1e16
-# By how much, as a log, a tilt may miss the least bound.
+# By how much, as a log, a tilt may miss the least bound; and how near to it the search ends.
 _FLAT = 2.0
+_NEAR_LEAST = 1.0
+# A moment with this error is hard to come by, and so are those of tilts not this far apart, as a log.
+_HARD, _APART = 1e-7, 0.7
+_FINER = np.array([0.25, 0.5, 0.75])
 
 
 class Evaluable(Protocol):
@@ -47,57 +64,89 @@ def saddle(terms: Sequence[Term], epsilon: float, start: float = 1.0, *, log_eno
 
 
 def least(terms: Sequence[Term], epsilon: float, start: float, *, log_enough: float = -math.inf) -> Joint | None:
-    """Return the composition tilted close to the least bound that one moment gives, from a start nearby.
+    """Return the composition near the least bound that one moment gives, as `sketch` has it, from a start nearby.
 
     The bound is convex in c. The search ends early where it is below exp(log_enough).
     """
-
-    def bound(at: Joint) -> float:
-        if not math.isfinite(at.log_moment):
-            return math.inf
-        return at.log_moment + min(at.error, 1e9) - at.c * epsilon + log_chernoff_factor(at.c)
-
-    x, step = math.log(start), 0.12
     known: dict[float, tuple[float, Joint]] = {}
 
-    def ask(x: float) -> float:
-        if x not in known:
-            at = joint(terms, math.exp(x))
-            known[x] = bound(at), at
-        return known[x][0]
+    def ask(x: FloatArray) -> None:
+        x = np.array([each for each in x.tolist() if each not in known])
+        c = np.exp(x)
+        found = outline(terms, c)
+        for place, each, moment, error, mean, variance in zip(
+            x.tolist(),
+            c.tolist(),
+            found.log_moment.tolist(),
+            found.error.tolist(),
+            found.mean.tolist(),
+            found.variance.tolist(),
+            strict=True,
+        ):
+            at = Joint(each, moment, error, mean, variance, ())
+            bound = at.log_moment + at.error - each * epsilon + log_chernoff_factor(each)
+            known[place] = (bound if math.isfinite(bound) else math.inf), at
 
-    for _ in range(24):
-        here = ask(x)
-        if here < log_enough:
-            return known[x][1]
-        below, above = ask(x - step), ask(x + step)
-        if math.isinf(here) and math.isinf(below):
-            x -= 1.2
+    x, step = math.log(start), 0.25
+    ask(x + step * np.arange(-2.0, 4.0))
+    for _ in range(16):
+        places = sorted(known)
+        values = [known[place][0] for place in places]
+        best = int(np.argmin(values))
+        if values[best] < log_enough:
+            return known[places[best]][1]
+        if best == 0 or best == len(places) - 1 or math.isinf(values[best]):
+            # Smaller tilts where nothing is finite.
+            up = best > 0 and math.isfinite(values[best])
+            step = min(1.6 * step, 1.0)
+            ask(places[-1] + step * np.arange(1.0, 6.0) if up else places[0] - step * np.arange(1.0, 6.0))
             continue
-        if here <= below and here <= above:
-            # A parabola through three points; where it promises little, they are good enough.
-            bend = below - 2 * here + above
-            shift = 0.5 * (below - above) / bend * step if 0 < bend < math.inf else 0.0
-            if not 0.125 * (below - above) ** 2 < 0.3 * bend:
-                ask(x + shift)
+        # How much lower a parabola through three points may be, at most.
+        below, above = values[best - 1] - values[best], values[best + 1] - values[best]
+        if min(below, above) < _NEAR_LEAST or places[best + 1] - places[best - 1] < 0.02:
             break
-        x, step = (x - step, step) if below < above else (x + step, step)
-        step = min(step * 1.6, 1.0)
-    x, (value, at) = min(known.items(), key=lambda pair: pair[1][0])
-    if not math.isfinite(value):
+        gaps = places[best] - places[best - 1], places[best + 1] - places[best]
+        ask(np.concatenate((places[best] - gaps[0] * _FINER, places[best] + gaps[1] * _FINER)))
+    places = sorted(known)
+    values = [known[place][0] for place in places]
+    best = int(np.argmin(values))
+    value = values[best]
+    if math.isinf(value):
         return None
     # Where the bound is flat, a larger tilt costs a few digits and saves many nodes.
     step = 0.7
-    for _ in range(10):
-        if value < log_enough or not ask(x + step) < value + _FLAT:
+    for _ in range(8):
+        if values[-1] > value + _FLAT:
             break
-        at = known[x + step][1]
-        step *= 1.3 if ask(x + step) > value + 0.3 * _FLAT else 1.8
-    return at
+        ask(places[-1] + step * np.arange(1.0, 4.0))
+        step *= 2
+        places = sorted(known)
+        values = [known[place][0] for place in places]
+    # Rules become long a little before there are none.
+    hard = min((place for place in places[best:] if not known[place][1].error < _HARD), default=math.inf) - _APART
+    flat = [p for p, each in zip(places, values, strict=True) if each <= value + _FLAT and p <= max(hard, places[best])]
+    return known[max(flat)][1]
 
 
 def _root(
     terms: Sequence[Term],
+    slope: Callable[[Joint], float],
+    curvature: Callable[[Joint], float],
+    near: Callable[[Joint], float],
+    start: float,
+) -> Joint | None:
+    # What is found by sketches is looked at closely; what they do not reach is searched for with all there is.
+    for evaluate in (sketch, joint):
+        found = _root_by(partial(evaluate, terms), slope, curvature, near, start)
+        if found is not None:
+            at = found if evaluate is joint else joint(terms, found.c)
+            if math.isfinite(at.log_moment):
+                return at
+    return None
+
+
+def _root_by(
+    evaluate: Callable[[float], Joint],
     slope: Callable[[Joint], float],
     curvature: Callable[[Joint], float],
     near: Callable[[Joint], float],
@@ -108,7 +157,7 @@ def _root(
     x = math.log(min(max(start, _LEAST_C), _MOST_C))
     best: Joint | None = None
     for _ in range(40):
-        at = joint(terms, math.exp(x))
+        at = evaluate(math.exp(x))
         value = slope(at)
         if value > 0:
             high = x
@@ -134,7 +183,7 @@ def saddle_between(terms: Sequence[Term], epsilon: float) -> Joint | None:
     low, high, best = -1.0, 0.0, None
     c = -0.47
     for _ in range(25):
-        at = joint(terms, c)
+        at = sketch(terms, c)
         if not math.isfinite(at.log_moment):
             c = 0.5 * (c + (high if c > -0.5 else low)) if best is None else 0.5 * (c + best.c)
             continue
@@ -146,7 +195,7 @@ def saddle_between(terms: Sequence[Term], epsilon: float) -> Joint | None:
         if abs(step) < 0.05 * min(-c, 1 + c):
             break
         c = c + step if low < c + step < high else 0.5 * (low + high)
-    return best
+    return None if best is None else joint(terms, best.c)
 
 
 def calmer(terms: Sequence[Term], at: Joint, epsilon: float, log_target: float) -> Joint:
@@ -154,21 +203,21 @@ def calmer(terms: Sequence[Term], at: Joint, epsilon: float, log_target: float) 
 
     Any c is valid; a smaller one cancels more, and a few digits can be spared.
     """
+    c = at.c * np.array([0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.25])
+    found = outline(terms, c)
+    log_moments = (found.log_moment + found.error).tolist()
+    others = [pair for pair in zip(c.tolist(), log_moments, strict=True) if math.isfinite(pair[1])]
 
-    def period(c: float, others: Sequence[Joint]) -> float:
+    def period(c: float, others: Sequence[tuple[float, float]]) -> float:
         goal = log_target - 33
-        above = [
-            (log_chernoff_factor(o.c) + o.log_moment - o.c * epsilon - goal) / (o.c - c) for o in others if o.c > c
-        ]
+        above = [(log_chernoff_factor(a) + k - a * epsilon - goal) / (a - c) for a, k in others if a > c]
         return max(min(above, default=math.inf), -goal / c)
 
-    nearby = [joint(terms, at.c * 1.25)]
-    if period(at.c, nearby) * at.c < 8 * (33 - log_target):
+    if period(at.c, others[-1:]) * at.c < 8 * (33 - log_target):
         return at
-    others = [joint(terms, at.c * factor) for factor in (0.3, 0.45, 0.6, 0.75, 0.9)] + [at, *nearby]
-    others = [o for o in others if math.isfinite(o.log_moment)]
-    fit = [o for o in others if o.c <= at.c and o.log_moment - o.c * epsilon - log_target < 16]
-    return min(fit, key=lambda o: period(o.c, others), default=at)
+    fit = [a for a, k in others if a <= at.c and k - a * epsilon - log_target < 16]
+    best = min(fit, key=lambda a: period(a, others), default=at.c)
+    return at if best == at.c else joint(terms, best)
 
 
 def log_saddle_estimate(at: Joint, epsilon: float) -> float:
@@ -299,7 +348,7 @@ def tilt_for(terms: Sequence[Term], log_delta: float) -> Joint | None:
         return max(at.c * (at.variance + _barrier(at.c)[1]), 1e-300)
 
     # A normal tail of this height, for a loss of the spread that it has at c = 1.
-    first = joint(terms, 1.0)
+    first = sketch(terms, 1.0)
     spread = math.sqrt(max(first.variance, 1e-300)) if math.isfinite(first.log_moment) else 1.0
     return _root(terms, slope, curvature, lambda _at: 1.0, math.sqrt(-2 * log_delta) / spread)
 

@@ -225,7 +225,7 @@ class Splitter:
         law = self.sampled[self.leader].law
         high = ceiling[self.leader].middle
         low = floor[self.leader].middle if floor is not None else 1.0
-        drop = 0.5 * (law.log_dropped_at(low) + law.log_dropped_at(high))
+        drop = 0.5 * float(law.log_dropped_at(np.array([low, high])).sum())
         at = law.edge_for(drop).middle
         room = 2.5 * ceiling[self.leader].width
         return self._edges_at(at, ceiling, floor) if low + room < at < high - room else None
@@ -299,6 +299,7 @@ class Splitter:
                 continue
             more = made < _MOST_PARTS
             self.made += 1
+            at = joint(terms, at.c)
             contour = build(terms, at, epsilon, log_target=log_target, most_cost=_COST if more else _MOST_COST)
             value = -math.inf if contour is None else contour.evaluate(epsilon)[0].value
             cancelled = contour is not None and bound - max(value, log_target) > _CANCELLED
@@ -339,7 +340,7 @@ def upper_log_delta(terms: Sequence[Term], epsilon: float, log_target: float) ->
         return 0.0
     bound = log_chernoff_bound(at.c, at.log_moment + at.error, epsilon)
     if bound > log_target - 1e-9:
-        contour = build(made, at, epsilon, log_target=log_target)
+        contour = build(made, joint(made, at.c), epsilon, log_target=log_target)
         if contour is not None:
             bound = min(bound, contour.evaluate(epsilon)[0].high)
     return min(0.0, _log_sum([bound, *dropped]) + 1e-15 * (1 + abs(bound)))

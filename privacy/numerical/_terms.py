@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,24 @@ class Tilted:
     nodes: Callable[[FloatArray], tuple[ComplexArray, FloatArray]]
     log_decay: Callable[[float], float]
     periodic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """Moments at many real points, shape (points,), named as in `Tilted`: only log_moment + error is certified."""
+
+    log_moment: FloatArray
+    error: FloatArray
+    mean: FloatArray
+    variance: FloatArray
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """A term that knows its moments at many points for less than one by one."""
+
+    def outline(self, c: FloatArray) -> Outline:
+        """Return the moments at these tilts; infinite where they cannot be evaluated."""
 
 
 class Term(Protocol):
