@@ -25,7 +25,9 @@ from privacy.numerical._terms import FloatArray, Term
 _LEAST_C, _MOST_C = 1e-7, 1e16
 # By how much, as a log, a tilt may miss the least bound; and how near to it the search ends.
 _FLAT = 2.0
-_NEAR_LEAST = 1.0
+_NEAR_LEAST = 0.5
+# A tilt is only made larger by at least so much, as a log.
+_WORTH = 0.5
 # A moment with this error is hard to come by, and so are those of tilts not this far apart, as a log.
 _HARD, _APART = 1e-7, 0.7
 _FINER = np.array([0.25, 0.5, 0.75])
@@ -124,8 +126,8 @@ def least(terms: Sequence[Term], epsilon: float, start: float, *, log_enough: fl
         values = [known[place][0] for place in places]
     # Rules become long a little before there are none.
     hard = min((place for place in places[best:] if not known[place][1].error < _HARD), default=math.inf) - _APART
-    flat = [p for p, each in zip(places, values, strict=True) if each <= value + _FLAT and p <= max(hard, places[best])]
-    return known[max(flat)][1]
+    flat = [p for p, each in zip(places, values, strict=True) if each <= value + _FLAT and p <= hard]
+    return known[max(flat) if flat and max(flat) > places[best] + _WORTH else places[best]][1]
 
 
 def _root(
