@@ -25,7 +25,7 @@ from privacy.numerical._terms import FloatArray, Term
 _LEAST_C, _MOST_C = 1e-7, 1e16
 # By how much, as a log, a tilt may miss the least bound; and how near to it the search ends.
 _FLAT = 2.0
-_NEAR_LEAST = 0.5
+_NEAR_LEAST = 0.3
 # A tilt is only made larger by at least so much, as a log.
 _WORTH = 0.5
 # A moment with this error is hard to come by, and so are those of tilts not this far apart, as a log.
@@ -105,7 +105,7 @@ def least(terms: Sequence[Term], epsilon: float, start: float, *, log_enough: fl
             continue
         # How much lower a parabola through three points may be, at most.
         below, above = values[best - 1] - values[best], values[best + 1] - values[best]
-        if min(below, above) < _NEAR_LEAST or places[best + 1] - places[best - 1] < 0.02:
+        if 0.125 * (below - above) ** 2 < _NEAR_LEAST * (below + above) or places[best + 1] - places[best - 1] < 0.02:
             break
         gaps = places[best] - places[best - 1], places[best + 1] - places[best]
         ask(np.concatenate((places[best] - gaps[0] * _FINER, places[best] + gaps[1] * _FINER)))
