@@ -161,8 +161,8 @@ def first_step(window: Window) -> float:
 
 
 def _short(step: float) -> float:
-    # A step of few bits makes every node exact.
-    return math.ldexp(math.floor(math.ldexp(step, 20)), -20)
+    # A step of few bits makes every node exact. What is too small for that is too small for any grid.
+    return math.ldexp(math.floor(math.ldexp(step, 20)), -20) or step
 
 
 def ends_of(law: SampledLaw, window: Window, alpha: float, goal: float) -> tuple[float, float]:
