@@ -55,7 +55,7 @@ def spender(ledger):
 
 
 def without_syncs(ledger):
-    ledger._store._open().execute("PRAGMA synchronous = OFF")  # noqa: SLF001 - no user may do this
+    ledger._journal.store._open().execute("PRAGMA synchronous = OFF")  # noqa: SLF001 - no user may do this
 
 
 def test_a_durable_spend(benchmark, ledger, tmp_path):

@@ -48,12 +48,14 @@ class LedgerError(PrivacyError):
 
 
 class BudgetExceeded(LedgerError):
-    """A spend was refused because the account's cap does not cover it. Nothing was charged.
+    """A spend was refused because an account's cap does not cover it. Nothing was charged.
 
-    requested_rho, requested_epsilon   what was asked for, and what it alone would cost at the account's delta
-    epsilon_spent, epsilon_cap         charged or reserved so far, and the cap
-    rho_left                           the largest rho that an event may still have
-    would_fit                          the same in plain words
+    account                         whose cap it is: the account asked for, or one above it
+    amount                          what is short: "rho", "epsilon", "delta", "divergence of order 8"
+    requested, left                 of that amount: what was asked for, and the most that an event may still have
+    requested_epsilon               what the request alone would cost at the account's delta
+    epsilon_spent, epsilon_cap      charged or reserved so far, and the cap
+    would_fit                       what would fit, in plain words
     """
 
     def __init__(
@@ -61,28 +63,43 @@ class BudgetExceeded(LedgerError):
         *,
         account: str,
         requested_epsilon: float,
-        requested_rho: float,
+        requested: float,
         epsilon_cap: float,
         epsilon_spent: float,
-        rho_left: float,
+        left: float,
+        amount: str = "rho",
     ) -> None:
         self.account = account
+        self.amount = amount
         self.requested_epsilon = requested_epsilon
-        self.requested_rho = requested_rho
+        self.requested = requested
         self.epsilon_cap = epsilon_cap
         self.epsilon_spent = epsilon_spent
-        self.rho_left = rho_left
-        if rho_left > 0:
-            # Rounded to the side that fits: less rho, more noise.
-            least, factor = _six_digits_down(rho_left), (requested_rho / rho_left) ** 0.5 * 1.001
-            self.would_fit = f"what would fit is at most rho = {least}: {factor:.4g} times the noise, or a larger cap"
+        self.left = left
+        if left > 0:
+            # Rounded to the side that fits: less of it, more noise. Epsilon falls like 1 / noise, the others like its
+            # square; a delta is not met by noise.
+            least, ratio = _six_digits_down(left), requested / left
+            factor = (ratio if amount == "epsilon" else ratio**0.5) * 1.001
+            noise = "" if amount == "delta" else f"{factor:.4g} times the noise, or "
+            self.would_fit = f"what would fit is at most {amount} = {least}: {noise}a larger cap"
         else:
             self.would_fit = "nothing more fits under this cap"
         super().__init__(
-            f"account {account!r}: asked for rho = {requested_rho:.6g} (epsilon {requested_epsilon:.4g} by itself), "
-            f"but epsilon {epsilon_spent:.4g} of {epsilon_cap:.4g} is spent or reserved and rho = {rho_left:.6g} "
+            f"account {account!r}: asked for {amount} = {requested:.6g} (epsilon {requested_epsilon:.4g} by itself), "
+            f"but epsilon {epsilon_spent:.4g} of {epsilon_cap:.4g} is spent or reserved and {amount} = {left:.6g} "
             f"is left; {self.would_fit}"
         )
+
+    @property
+    def requested_rho(self) -> float:
+        """What was asked for, of an account that adds up rho."""
+        return self.requested
+
+    @property
+    def rho_left(self) -> float:
+        """The largest rho that an event may still have, of an account that adds up rho."""
+        return self.left
 
 
 def _six_digits_down(value: float) -> str:

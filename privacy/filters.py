@@ -95,6 +95,20 @@ class Filter(ABC):
         self._prices: dict[Event, Amounts] = {}
         self._lock = Lock()
 
+    @property
+    def caps(self) -> Amounts:
+        """The cap of each amount in whole units (`privacy._units`), rounded down."""
+        return self._caps
+
+    @property
+    def units(self) -> Amounts:
+        """How many units of each amount make 1."""
+        return self._units
+
+    def price(self, event: Event) -> Amounts:
+        """Return what the event costs of each amount in whole units, rounded up. Raises UnsupportedEvent."""
+        return self._price(event)
+
     @abstractmethod
     def _losses(self, event: Event) -> Iterable[float | Fraction]:
         """Return what a single release costs in each amount but delta, rounded up. May raise UnsupportedEvent."""
@@ -470,7 +484,7 @@ class Blocks:
         check_count("count", count)
         touched = self._touched(blocks)
         self._check_whole(event, touched)
-        price = self._filter._price(event)  # noqa: SLF001 - the same module's own arithmetic
+        price = self._filter.price(event)
         cost = tuple(count * part for part in price)
         with self._lock:
             after = {name: _added(self._spent[name], cost) for name in touched}
@@ -488,25 +502,20 @@ class Blocks:
         check_count("count", count)
         touched = self._touched(blocks)
         self._check_whole(event, touched)
-        cost = tuple(count * part for part in self._filter._price(event))  # noqa: SLF001
+        cost = tuple(count * part for part in self._filter.price(event))
         return self._over({name: _added(self._spent[name], cost) for name in touched}) is None
 
     def spent(self, block: str) -> dict[str, float]:
         """Return what was charged to a block, rounded up."""
         (name,) = self._touched([block])
-        units = self._filter._units  # noqa: SLF001
+        units = self._filter.units
         return {
             amount: float_up(value, unit)
             for amount, value, unit in zip(self._filter.amounts, self._spent[name], units, strict=True)
         }
 
     def _check_whole(self, event: Event, touched: Sequence[str]) -> None:
-        if self.neighbours == "replace_one" and len(touched) < len(self._spent):
-            for leaf in _innermost(event):
-                if isinstance(leaf, RandomizedResponse):
-                    raise UnsupportedEvent(
-                        leaf, accountant="the blocks", reason="on some blocks only it shows how many records they have"
-                    )
+        check_whole(event, self.neighbours, all_blocks=len(touched) == len(self._spent))
 
     def _touched(self, blocks: Iterable[str]) -> tuple[str, ...]:
         if isinstance(blocks, str):
@@ -520,7 +529,7 @@ class Blocks:
     def _over(self, after: Mapping[str, Amounts]) -> str | None:
         """Return a block whose cap the new sums exceed, or None."""
         for name in after:
-            if any(new > cap for new, cap in zip(self._worst(name, after), self._filter._caps, strict=True)):  # noqa: SLF001
+            if any(new > cap for new, cap in zip(self._worst(name, after), self._filter.caps, strict=True)):
                 return name
         return None
 
@@ -546,6 +555,17 @@ class Blocks:
             largest[name] = value
             if len(largest) > 2:
                 del largest[min(largest, key=largest.__getitem__)]
+
+
+def check_whole(event: Event, neighbours: str, *, all_blocks: bool) -> None:
+    """Raise UnsupportedEvent if the event's guarantee cannot hold for the whole table when it touches some blocks."""
+    if neighbours != "replace_one" or all_blocks:
+        return
+    for leaf in _innermost(event):
+        if isinstance(leaf, RandomizedResponse):
+            raise UnsupportedEvent(
+                leaf, accountant="the blocks", reason="on some blocks only it shows how many records they have"
+            )
 
 
 def _innermost(event: Event) -> Iterator[Event]:

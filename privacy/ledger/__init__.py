@@ -20,21 +20,38 @@ True
 
 from privacy.ledger.accounts import Account, Remaining
 from privacy.ledger.chain import Entry
-from privacy.ledger.errors import LedgerRefused, LedgerUnavailable
+from privacy.ledger.cosigning import WitnessPolicy
+from privacy.ledger.errors import LedgerRefused, LedgerRestored, LedgerUnavailable
+from privacy.ledger.keys import generate_key, load_key
 from privacy.ledger.ledger import Ledger, open_ledger
+from privacy.ledger.notes import Signer, Verifier
+from privacy.ledger.quotes import Quote
 from privacy.ledger.reservations import Reservation, Spend
 from privacy.ledger.verification import Verification, verify
+from privacy.ledger.witness import LocalWitness, Witness, WitnessConflict, WitnessRefused, WitnessUnavailable
 
 __all__ = [
     "Account",
     "Entry",
     "Ledger",
     "LedgerRefused",
+    "LedgerRestored",
     "LedgerUnavailable",
+    "LocalWitness",
+    "Quote",
     "Remaining",
     "Reservation",
+    "Signer",
     "Spend",
     "Verification",
+    "Verifier",
+    "Witness",
+    "WitnessConflict",
+    "WitnessPolicy",
+    "WitnessRefused",
+    "WitnessUnavailable",
+    "generate_key",
+    "load_key",
     "open_ledger",
     "verify",
 ]

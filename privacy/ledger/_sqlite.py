@@ -1,7 +1,9 @@
-"""The ledger's file: two insert-only SQLite tables, one writer at a time, every commit on the disk before it returns.
+"""The ledger's file: an insert-only journal in SQLite, one writer at a time, each commit on the disk when it returns.
 
 entry    the journal; `seq` has no gaps
-answer   the stored answers, by digest of their key
+answer   the stored answers, encrypted, by digest of their key
+erased   digests of the keys whose answers were erased: only those leave `answer`
+state    what the journal implies (`books`), so that a spend need not read it
 
 Writers queue on a side file (`flock`) before `BEGIN IMMEDIATE`: SQLite's own waiting is a lottery in which some process
 can wait for seconds. The queue is for fairness; the transaction is what keeps two spends apart. Checkpoints of the
@@ -12,19 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
 from privacy.errors import LedgerCorrupt
 from privacy.ledger.errors import LedgerUnavailable
+from privacy.ledger.store import Move
 
 APPLICATION_ID = 0x53594E4C
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _PREFIX = "sqlite:///"
 _WAIT_SECONDS = 60.0
 
@@ -45,7 +49,13 @@ _SCHEMA = (
         WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM entry)
         BEGIN SELECT RAISE(ABORT, 'entries have no gaps'); END""",
     "CREATE TRIGGER answer_update BEFORE UPDATE ON answer BEGIN SELECT RAISE(ABORT, 'answers are for ever'); END",
-    "CREATE TRIGGER answer_delete BEFORE DELETE ON answer BEGIN SELECT RAISE(ABORT, 'answers are for ever'); END",
+    "CREATE TABLE erased (key_digest BLOB PRIMARY KEY NOT NULL CHECK (typeof(key_digest) = 'blob')) WITHOUT ROWID",
+    "CREATE TABLE state (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TRIGGER erased_update BEFORE UPDATE ON erased BEGIN SELECT RAISE(ABORT, 'erased is for ever'); END",
+    "CREATE TRIGGER erased_delete BEFORE DELETE ON erased BEGIN SELECT RAISE(ABORT, 'erased is for ever'); END",
+    """CREATE TRIGGER answer_delete BEFORE DELETE ON answer
+        WHEN NOT EXISTS (SELECT 1 FROM erased WHERE key_digest = OLD.key_digest)
+        BEGIN SELECT RAISE(ABORT, 'answers are for ever'); END""",
     """CREATE TRIGGER answer_insert BEFORE INSERT ON answer
         WHEN EXISTS (SELECT 1 FROM answer WHERE key_digest = NEW.key_digest)
         BEGIN SELECT RAISE(ABORT, 'answers are for ever'); END""",
@@ -117,8 +127,14 @@ def _marks(path: Path) -> tuple[object, ...]:
     return (log.stat().st_size if log.exists() else None, status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def create(path: Path, body: bytes, digest: bytes) -> None:
-    """Make a ledger with its first entry; does nothing if the file exists.
+def schema_hash() -> str:
+    """Return the hash of tables and triggers, which the journal names: `sqlite-2:` and 64 hexadecimal digits."""
+    text = "\n".join(str(row) for row in _expected_schema())
+    return f"sqlite-{FORMAT_VERSION}:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def create(path: Path, rows: Sequence[tuple[int, bytes, bytes]], states: Iterable[tuple[str, bytes]]) -> None:
+    """Make a ledger with its first entries and their states; does nothing if the file exists.
 
     The file appears whole or not at all, so an empty file at this place is never taken for a new ledger.
 
@@ -145,7 +161,8 @@ def create(path: Path, body: bytes, digest: bytes) -> None:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA:
                 connection.execute(statement)
-            connection.execute("INSERT INTO entry VALUES (1, ?, ?)", (body, digest))
+            connection.executemany("INSERT INTO entry VALUES (?, ?, ?)", rows)
+            connection.executemany("INSERT INTO state VALUES (?, ?)", states)
             connection.execute("COMMIT")
         # Closing moved everything into the one file. `link` fails if somebody else was faster: theirs is the ledger.
         with contextlib.suppress(FileExistsError):
@@ -167,10 +184,11 @@ def _sync_folder(path: Path) -> None:
 
 
 class SqliteStore:
-    """One connection to a ledger's file. Not thread-safe: the `Ledger` serialises its threads."""
+    """One connection to a ledger's file, a `store.Store`. Not thread-safe: the `Ledger` serialises its threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = path.name
         self._connection: sqlite3.Connection | None = None
         self._file = (0, 0)
         self._schema_version = -1
@@ -187,17 +205,56 @@ class SqliteStore:
         with self._errors(), self._transaction("BEGIN"):
             yield
 
-    def rows(self, first: int) -> Iterator[tuple[int, bytes, bytes]]:
+    def rows(self, first: int = 1) -> Iterator[tuple[int, bytes, bytes]]:
         """Yield seq, body and hash of the entries from `first` on."""
         yield from self._open().execute("SELECT seq, body, hash FROM entry WHERE seq >= ? ORDER BY seq", (first,))
 
-    def append(self, seq: int, body: bytes, digest: bytes) -> None:
-        """Insert an entry."""
-        self._insert("INSERT INTO entry (seq, body, hash) VALUES (?, ?, ?)", (seq, body, digest))
+    def row(self, seq: int) -> tuple[bytes, bytes] | None:
+        """Return body and hash of an entry, or None."""
+        found = self._open().execute("SELECT body, hash FROM entry WHERE seq = ?", (seq,)).fetchone()
+        return None if found is None else (bytes(found[0]), bytes(found[1]))
+
+    def last(self) -> tuple[int, bytes] | None:
+        """Return seq and hash of the last entry, or None."""
+        found = self._open().execute("SELECT seq, hash FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
+        return None if found is None else (found[0], bytes(found[1]))
+
+    def append(self, rows: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """Insert entries."""
+        done = self._open().executemany("INSERT INTO entry (seq, body, hash) VALUES (?, ?, ?)", rows)
+        if done.rowcount != len(rows):
+            raise LedgerCorrupt("a row was not inserted: something in the file intercepts writes")
+
+    def state(self, name: str) -> bytes | None:
+        """Return the document of this name, or None."""
+        row = self._open().execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def states(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Yield names and documents of the names that begin so."""
+        yield from self._open().execute(
+            "SELECT name, value FROM state WHERE name >= ? AND name < ? ORDER BY name", (prefix, prefix + "\U0010ffff")
+        )
+
+    def put_states(self, states: Sequence[tuple[str, bytes]]) -> None:
+        """Write documents in the place of earlier ones of their names."""
+        self._open().executemany(
+            "INSERT INTO state VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", states
+        )
+
+    def guard(self, moves: Sequence[Move]) -> None:
+        """Nothing: the only writer has checked the caps already."""
 
     def put_answer(self, digest: bytes, body: bytes) -> None:
         """Insert an answer."""
         self._insert("INSERT INTO answer (key_digest, body) VALUES (?, ?)", (digest, body))
+
+    def erase_answers(self, digests: Sequence[bytes]) -> None:
+        """Destroy answers: their bytes are overwritten in the file, and in the log at its next checkpoint."""
+        connection = self._open()
+        names = [(digest,) for digest in digests]
+        connection.executemany("INSERT INTO erased VALUES (?) ON CONFLICT DO NOTHING", names)
+        connection.executemany("DELETE FROM answer WHERE key_digest = ?", names)
 
     def answer(self, digest: bytes) -> bytes | None:
         """Return the stored answer, or None."""
@@ -230,6 +287,7 @@ class SqliteStore:
             try:
                 connection.execute("PRAGMA trusted_schema = OFF")
                 connection.execute("PRAGMA cell_size_check = ON")
+                connection.execute("PRAGMA secure_delete = ON")
                 connection.execute("PRAGMA fullfsync = ON")
                 connection.execute("PRAGMA checkpoint_fullfsync = ON")
                 connection.execute("PRAGMA synchronous = FULL")  # NORMAL forgets acknowledged spends at a power cut

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from privacy.errors import PrivacyError
 from privacy.events import Event
-from privacy.ledger.answers import encode_answer
 from privacy.ledger.errors import LedgerRefused
+from privacy.ledger.requests import Request
 
 if TYPE_CHECKING:
-    from privacy.ledger.ledger import Ledger
+    from privacy.ledger.spending import Spending
 
 Status = Literal["reserved", "started", "answered", "posted", "void"]
 
@@ -22,13 +22,13 @@ class Reservation:
 
     def __init__(
         self,
-        ledger: Ledger,
+        spending: Spending,
         key: str,
         *,
         status: Status,
         stored: Any = None,
     ) -> None:
-        self._ledger = ledger
+        self._spending = spending
         self._status: Status = status
         self._stored = stored
         self.key = key
@@ -56,9 +56,15 @@ class Reservation:
         LedgerRefused
             It was voided, started by this holder before, or has a stored answer.
         """
+        self._spending.start([self])
+
+    def check_reserved(self) -> None:
+        """Raise LedgerRefused unless it can be started by this holder."""
         if self._status != "reserved":
             raise LedgerRefused(f"the reservation of key {self.key!r} is {self._status}: only a reserved one can start")
-        self._ledger._start(self.key)  # noqa: SLF001 - a reservation is the ledger's own hand
+
+    def started(self) -> None:
+        """Take note that the ledger has started it."""
         self._status = "started"
 
     def release(self, value: Any) -> Any:
@@ -75,11 +81,17 @@ class Reservation:
         """
         if self._status == "answered":
             return self._stored
+        return self._spending.release([(self, value)])[0]
+
+    def check_started(self) -> None:
+        """Raise LedgerRefused unless it was started by this holder."""
         if self._status != "started":
             raise LedgerRefused(
                 f"the reservation of key {self.key!r} is {self._status}: only a started one is released"
             )
-        stored = self._ledger._post(self.key, encode_answer(value))  # noqa: SLF001 - as in start
+
+    def released(self, stored: Any) -> Any:
+        """Take note of what the ledger has stored, and return it. Raises LedgerRefused if it was posted without."""
         if stored is None:
             self._status = "posted"
             raise LedgerRefused(f"key {self.key!r} was posted without an answer: a fresh answer needs a new key")
@@ -90,7 +102,7 @@ class Reservation:
         """Post the charge without an answer. Raises LedgerRefused unless it was started by this holder."""
         if self._status != "started":
             raise LedgerRefused(f"the reservation of key {self.key!r} is {self._status}: only a started one is posted")
-        self._stored = self._ledger._post(self.key, None)  # noqa: SLF001 - as in start
+        self._stored = self._spending.post(self.key)
         self._status = "posted" if self._stored is None else "answered"
 
     def void(self) -> None:
@@ -99,7 +111,7 @@ class Reservation:
             raise LedgerRefused(
                 f"the reservation of key {self.key!r} is {self._status}: only a reserved one can be voided"
             )
-        self._ledger.void(self.key)
+        self._spending.void(self.key)
         self._status = "void"
 
     def abandon(self) -> None:
@@ -109,7 +121,7 @@ class Reservation:
         elif self._status == "reserved":
             # Another holder may have voided or started it; then there is nothing of ours to give back.
             with contextlib.suppress(LedgerRefused):
-                self._ledger.void(self.key)
+                self._spending.void(self.key)
             self._status = "void"
 
 
@@ -117,10 +129,18 @@ class Spend:
     """The context manager that `Ledger.spend` returns: entering charges, `release` stores and posts."""
 
     def __init__(
-        self, ledger: Ledger, account: str, event: Event, *, key: str, purpose: str, data_version: str
+        self,
+        spending: Spending,
+        account: str,
+        event: Event,
+        *,
+        key: str,
+        purpose: str,
+        data_version: str,
+        blocks: tuple[str, ...] = (),
     ) -> None:
-        self._ledger = ledger
-        self._account, self._event = account, event
+        self._spending = spending
+        self._account, self._event, self._blocks = account, event, blocks
         self._purpose, self._data_version = purpose, data_version
         self._reservation: Reservation | None = None
         self.key = key
@@ -131,14 +151,15 @@ class Spend:
     def __enter__(self) -> Self:
         if self._reservation is not None:
             raise LedgerRefused("a spend is entered once: call ledger.spend again")
-        self._reservation = self._ledger._reserve(  # noqa: SLF001 - as Reservation
+        request = Request.of(
             self._account,
             self._event,
             key=self.key,
             purpose=self._purpose,
             data_version=self._data_version,
-            start=True,
+            blocks=self._blocks,
         )
+        (self._reservation,) = self._spending.reserve([request], start=True)
         return self
 
     def __exit__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from privacy import BudgetExceeded, KeyReused, SpentWithoutAnswer, ZeroConcentratedDP, epsilon_to_rho, rho_of
+from privacy._units import LOSS, round_down, round_up
 from privacy.ledger import LedgerRefused, open_ledger, verify
 
 KEYS = [f"key-{i}" for i in range(6)]
@@ -29,8 +29,7 @@ keys, accounts, rhos, sides = (
 
 
 def cost(rho: float) -> int:
-    exact = Fraction(rho_of(ZeroConcentratedDP(rho))) * 10**18
-    return -(-exact.numerator // exact.denominator)
+    return round_up(rho_of(ZeroConcentratedDP(rho)), LOSS)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -51,7 +50,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.caps = {}
         for name, epsilon in ACCOUNTS.items():
             self.ledgers[0].open_account(name, epsilon=epsilon, delta=DELTA, neighbours="add_remove_one")
-            self.caps[name] = int(Fraction(epsilon_to_rho(epsilon, DELTA)) * 10**18)
+            self.caps[name] = round_down(epsilon_to_rho(epsilon, DELTA), LOSS)
             self.entries += 1
 
     def used(self, account: str) -> int:
@@ -143,7 +142,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(account=accounts, epsilon=st.sampled_from([0.1, 0.4, 2.0]), side=sides)
     def set_cap(self, account, epsilon, side):
-        cap = int(Fraction(epsilon_to_rho(epsilon, DELTA)) * 10**18)
+        cap = round_down(epsilon_to_rho(epsilon, DELTA), LOSS)
         if cap > self.caps[account]:
             with pytest.raises(LedgerRefused):
                 self.ledgers[side].set_cap(account, epsilon=epsilon, delta=DELTA, reason="r")

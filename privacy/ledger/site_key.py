@@ -1,0 +1,62 @@
+"""The site's key at work: it signs caps, keys and checkpoints of the journal that it is in force for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from privacy.ledger.books import Books, Head
+from privacy.ledger.errors import LedgerRefused
+from privacy.ledger.journal import Journal
+from privacy.ledger.notes import Checkpoint, Note, Signer
+from privacy.ledger.rules import origin_of
+from privacy.ledger.signatures import signed
+
+ROLE = "site"
+
+
+class SiteKey:
+    """Appends what has to be signed. Without a key in force nothing is signed; with one, its signer is needed."""
+
+    def __init__(self, journal: Journal, signer: Signer | None) -> None:
+        self._journal = journal
+        self._signer = signer
+        with journal.reading() as books:
+            key = books.head.keys.get(ROLE)
+        if signer is not None and key is not None and key != signer.verifier.vkey:
+            raise LedgerRefused("the signer's key is not the site's key in force: load the one it was replaced by")
+
+    def append(self, books: Books, kind: str, officer: Signer | None = None, **fields: Any) -> None:
+        """Append an entry with the signatures it needs: the site's, and an officer's where one is given."""
+        signers = [self._present()] if ROLE in books.head.keys else []
+        if officer is not None:
+            signers.append(officer)
+        self._append(books, kind, fields, signers)
+
+    def rotate(self, books: Books, role: str, key: str, reason: str, holder: Signer | None) -> None:
+        """Put a key in force. Raises LedgerRefused."""
+        fields = {"role": role, "key": key, "replaces": books.head.keys.get(role, ""), "reason": reason}
+        signers = [] if holder is None or not key else [holder]
+        if ROLE in books.head.keys:
+            signers.append(self._present())
+        try:
+            self._append(books, "rotate_key", fields, signers)
+        except ValueError as error:
+            raise LedgerRefused(f"the key of role {role!r} is not set: {error}") from None
+        if role == ROLE and holder is not None:
+            self._signer = holder
+
+    def checkpoint(self, head: Head) -> str:
+        """Return the signed note of a checkpoint of all entries. Raises LedgerRefused without a key."""
+        if ROLE not in head.keys:
+            raise LedgerRefused("a checkpoint is signed: set the site's key first")
+        text = Checkpoint(origin_of(head.ledger_id), head.size, head.frontier.root).text
+        return Note(text, (self._present().sign_note(text),)).render()
+
+    def _append(self, books: Books, kind: str, fields: dict[str, Any], signers: list[Signer]) -> None:
+        signatures = signed({"kind": kind, **fields}, self._journal.ledger_id, signers)
+        self._journal.append(books, kind, **fields, signatures=signatures)
+
+    def _present(self) -> Signer:
+        if self._signer is None:
+            raise LedgerRefused("this ledger has a site key: open it with that key's signer for this")
+        return self._signer
