@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import add
 from typing import Any, Literal, Protocol, Self, TypeVar
 
-from privacy.filters import Amounts
-from privacy.ledger.accounts import Account
+from privacy.filters import Amounts, Filter
+from privacy.ledger.accounts import Account, filter_of
 from privacy.ledger.chain import START
 from privacy.ledger.merkle import Frontier
 
@@ -49,13 +50,23 @@ class AccountState:
     capped_at: int
     charged: dict[str, Amounts] = field(default_factory=dict)
     reserved: dict[str, Amounts] = field(default_factory=dict)
+    _rule: Filter | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def rule(self) -> Filter:
+        """The filter that prices its events, for another account than an exact one."""
+        if self._rule is None:
+            self._rule = filter_of(self.now)
+        return self._rule
 
     def used(self, block: str) -> Amounts:
         """What is charged or reserved in a block."""
-        return tuple([a + b for a, b in zip(self.charged[block], self.reserved[block], strict=True)])
+        return tuple(map(add, self.charged[block], self.reserved[block]))
 
     def worst(self, amounts: Callable[[str], Amounts]) -> Amounts:
         """Return, of every amount, what the worst neighbour sees: one block, or two where a patient may be replaced."""
+        if len(self.charged) == 1:
+            return amounts(next(iter(self.charged)))
         columns = list(zip(*(amounts(block) for block in self.charged), strict=True))
         if self.now.neighbours == "replace_one":
             return tuple([sum(sorted(column)[-2:]) for column in columns])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 _MAX_DEPTH = 100
@@ -23,12 +24,12 @@ def encode(value: Any) -> bytes:
     b'{"a":"\xc3\xa9","b":[1,true,null]}'
     """
     _check(value, _MAX_DEPTH)
-    return _ENCODER.encode(value).encode()
+    return _write(value).encode()
 
 
 def plain(value: Any) -> bytes:
     """Return the canonical bytes of a part of a decoded document, which needs no check."""
-    return _ENCODER.encode(value).encode()
+    return _write(value).encode()
 
 
 def decode(data: bytes) -> Any:
@@ -45,8 +46,10 @@ def decode(data: bytes) -> Any:
     """
     text = data.decode()
     try:
-        value = _DECODER.decode(text)
-        same = _ENCODER.encode(value) == text
+        value, _ = _read(text, 0)
+        same = _write(value) == text
+    except StopIteration:
+        raise ValueError("the bytes are no JSON") from None
     except RecursionError:
         raise ValueError(f"a document may be nested {_MAX_DEPTH} deep at most") from None
     if not same:
@@ -103,5 +106,18 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
-_DECODER = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float, object_pairs_hook=_no_duplicates)
+def _writer() -> Callable[[Any], str]:
+    encoder = json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
+    )
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    # What `encode` makes anew for every document, made once; values are trees, by their type or by parsing.
+    chunks = make(None, encoder.default, json.encoder.encode_basestring, None, ":", ",", True, False, False)
+    return lambda value: "".join(chunks(value, 0))
+
+
+_write = _writer()
+# Without the search for whitespace around a document, which is refused anyway.
+_read = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float, object_pairs_hook=_no_duplicates).scan_once  # type: ignore[attr-defined]

@@ -45,6 +45,7 @@ class Journal:
         # The books at the last look and the head they were read with, or None: to be read anew.
         self._books: Books | None = None
         self._head = b""
+        self._rules: Replay | None = None
         # The furthest head that was ever seen: the journal may grow, but never leave it.
         self._seen = (0, START)
         self._rows: list[tuple[int, bytes, bytes]] = []
@@ -98,10 +99,15 @@ class Journal:
         document = {"seq": seq, "kind": kind, "at": self._clock(), **fields}
         body = canonical.encode(document)
         digest = entry_hash(books.head.hash, body)
-        Replay(books, self.body).apply(document, body, digest)
+        self._replay(books).apply(document, body, digest)
         self._rows.append((seq, body, digest))
         self._moves += _moves(books, kind, fields)
         return seq
+
+    def _replay(self, books: Books) -> Replay:
+        if self._rules is None or self._rules.books is not books:
+            self._rules = Replay(books, self.body)
+        return self._rules
 
     def body(self, seq: int) -> bytes:
         """Return the body of an entry, inside a block. Raises LedgerCorrupt if it is missing."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from operator import add, sub
 from typing import Any, ClassVar
 
 from privacy.errors import LedgerError, UnsupportedEvent
@@ -36,6 +37,8 @@ CHANGES = ("refresh", "opt_out", "erasure")
 _COST_TOLERANCE = 10**12
 _CAP_TOLERANCE = 10**9
 
+_MOST_PRICES = 4096
+
 _AT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ROLE = re.compile(r"site|officer|witness [!-~]{1,200}", re.ASCII)
@@ -48,11 +51,10 @@ class BrokenRule(LedgerError):
     """An entry does not follow from the entries before it. Says which rule, never an answer."""
 
 
-@lru_cache(maxsize=4096)
-def _priced(event: bytes, account: Account) -> tuple[Event, Amounts]:
-    # Of the canonical bytes of the event; accounts of one rule and relation price alike, and there are few.
-    found = event_from_json(canonical.decode(event))
-    return found, filter_of(account).price(found)
+def _hashable(event: dict[str, Any]) -> tuple[tuple[str, str], ...] | bytes:
+    # Most events are a few texts; True and 1 would be one key, so anything else is written out.
+    items = tuple(event.items())
+    return items if all(type(value) is str for _, value in items) else canonical.plain(event)
 
 
 def price(event: Event, account: Account) -> Amounts:
@@ -73,6 +75,8 @@ def terms_of(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def chain_of(books: Books, state: AccountState) -> list[AccountState]:
     """Return the account and all accounts above it."""
+    if state.now.parent is None:
+        return [state]
     found = [state]
     while (parent := found[-1].now.parent) is not None:
         above = books.account(parent)
@@ -88,7 +92,7 @@ def over(states: Sequence[AccountState], cost: Amounts, blocks: Sequence[str]) -
 
         def after(block: str, state: AccountState = state) -> Amounts:
             used = state.used(block)
-            return tuple([a + b for a, b in zip(used, cost, strict=True)]) if block in blocks else used
+            return tuple(map(add, used, cost)) if block in blocks else used
 
         # `not <=`, so that nothing that fails to compare is let through.
         if not all(used <= cap for used, cap in zip(state.worst(after), state.caps, strict=True)):
@@ -105,6 +109,8 @@ class Replay:
     def __init__(self, books: Books, earlier: Earlier) -> None:
         self.books = books
         self._earlier = earlier
+        # Of accounts and events that came before: neither the rule of an account nor its relation ever changes.
+        self._prices: dict[tuple[str, tuple[tuple[str, str], ...] | bytes], tuple[Event, Amounts]] = {}
 
     def extend(self, seq: int, body: bytes, digest: bytes) -> dict[str, Any]:
         """Take the next stored entry and return its document. Raises BrokenRule and stays as it was."""
@@ -354,9 +360,11 @@ class Replay:
             if not isinstance(event_from_json(body["event"]), NonPrivate):
                 raise BrokenRule("an exact account holds exact releases and no other account does")
         else:
-            event, expected = _priced(canonical.plain(body["event"]), now)
-            amounts = amounts_of(body["amounts"], filter_of(now).units)
-            if not any(amounts) or not all(map(_close, amounts, expected, [_COST_TOLERANCE] * len(amounts))):
+            event, expected = self._priced(state, body["event"])
+            amounts = amounts_of(body["amounts"], state.rule.units)
+            if amounts != expected and not all(map(_close, amounts, expected, [_COST_TOLERANCE] * len(amounts))):
+                raise BrokenRule("the cost is not what the event implies")
+            if not any(amounts):
                 raise BrokenRule("the cost is not what the event implies")
             check_whole(event, now.neighbours or "", all_blocks=len(blocks) == len(state.charged))
             states = chain_of(self.books, state)
@@ -367,6 +375,16 @@ class Replay:
                 self.books.put("account", each.now.name, each)
         key = KeyState(now.name, body["seq"], amounts, blocks, version)
         self.books.put("key", body["key"], key)
+
+    def _priced(self, state: AccountState, document: dict[str, Any]) -> tuple[Event, Amounts]:
+        name = state.now.name, _hashable(document)
+        found = self._prices.get(name)
+        if found is None:
+            if len(self._prices) >= _MOST_PRICES:
+                self._prices.clear()
+            event = event_from_json(document)
+            found = self._prices[name] = event, state.rule.price(event)
+        return found
 
     def _same_terms(self, before: KeyState, body: dict[str, Any]) -> bool:
         return terms_of(canonical.decode(self._earlier(before.seq))) == terms_of(body)
@@ -480,22 +498,23 @@ def _account_of(body: Mapping[str, Any]) -> Account:
 
 
 def _add(amounts: dict[str, Amounts], cost: Amounts, blocks: Sequence[str], sign: int) -> None:
+    move = add if sign > 0 else sub
     for block in blocks:
-        amounts[block] = tuple([a + sign * b for a, b in zip(amounts[block], cost, strict=True)])
+        amounts[block] = tuple(map(move, amounts[block], cost))
 
 
 @lru_cache(maxsize=64)
 def _wanted(
     texts: tuple[str, ...], others: tuple[tuple[str, type], ...]
-) -> tuple[frozenset[str], tuple[tuple[str, type], ...]]:
+) -> tuple[frozenset[str], list[str], list[type]]:
     wanted = dict.fromkeys(("at", "kind", *texts), str) | dict(others) | {"seq": int}
-    return frozenset(wanted), tuple(wanted.items())
+    return frozenset(wanted), list(wanted), list(wanted.values())
 
 
 def _need(body: dict[str, Any], *texts: str, **others: type) -> None:
     """Raise BrokenRule unless the document has exactly these fields, texts where nothing else is said."""
-    names, wanted = _wanted(texts, tuple(others.items()))
-    if body.keys() != names or any(type(body[name]) is not kind for name, kind in wanted):
+    names, order, kinds = _wanted(texts, tuple(others.items()))
+    if body.keys() != names or [type(body[name]) for name in order] != kinds:
         raise BrokenRule(f"{body['kind']} needs exactly the fields {', '.join(sorted(names))}")
 
 

@@ -238,14 +238,14 @@ def test_a_last_entry_that_another_hand_rewrites_while_the_ledger_is_open_is_not
                 ledger.note("x")
 
 
-def test_every_changed_digit_of_an_answer_is_found_and_never_given_out(copy):
+def test_every_changed_byte_of_an_answer_is_found_and_never_given_out(copy):
     with Open(copy) as db:
         rows = db.execute("SELECT key_digest, body FROM answer").fetchall()
     changed = 0
     for digest, body in rows:
-        for position in [i for i, byte in enumerate(body) if 48 <= byte < 58]:
+        for position in range(0, len(body), 5):
             new = bytearray(body)
-            new[position] = 48 + (new[position] - 47) % 10
+            new[position] ^= 1 << position % 8
             with Open(copy) as db:
                 db.execute("UPDATE answer SET body = ? WHERE key_digest = ?", (bytes(new), digest))
             assert any("answer" in problem for problem in check(copy).problems)
