@@ -173,6 +173,7 @@ def chi_square_of_selection(scores, *, epsilon, claimed_epsilon):
     return float((np.square(np.bincount(drawn, minlength=len(scores)) - expected) / expected).sum())
 
 
+@pytest.mark.slow
 def test_selection_has_the_softmax_law_and_a_wrong_epsilon_is_noticed():
     scores = [0, 1 << 20, 3 << 19, 5 << 20]
     assert chi_square_of_selection(scores, epsilon=0.8, claimed_epsilon=0.8) < CHI_SQUARE_3

@@ -312,6 +312,7 @@ def test_draws_fit_the_law_and_a_scale_30_percent_too_small_is_rejected(law, sca
     assert chi_square_p(sample(TOO_SMALL * scale, N, rng=InsecureSeededRng(21)), least, probabilities) < REJECTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("scale", [0.5, 10.0])
 def test_draws_fit_the_law_when_every_decision_is_refined(law, scale, monkeypatch):
@@ -367,6 +368,7 @@ def test_the_far_tail_has_the_right_weight(law):
     assert stats.binomtest(short, size, weight).pvalue < REJECTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("scale", [1023.0, 1024.0])
 def test_the_law_holds_on_both_sides_of_the_first_split_into_blocks(law, scale):

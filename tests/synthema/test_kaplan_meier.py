@@ -113,11 +113,13 @@ def views_that_give_a_small_cell_away(n_parts: int, size: int, *, cut=None, prot
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_parts", "sizes"), [(1, range(5, 80)), (2, (*range(5, 28), 45)), (3, (12, 19, 20, 21, 23))])
 def test_no_cell_of_one_to_four_follows_from_everything_that_was_opened(n_parts, sizes):
     assert [size for size in sizes if views_that_give_a_small_cell_away(n_parts, size)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_parts", "cut", "sizes"), [(2, 1, (*range(5, 30), 45)), (3, 1, (19, 25)), (3, 2, (19, 25))])
 def test_none_follows_beside_a_model_that_shows_deaths_and_losses_up_to_its_horizon(n_parts, cut, sizes):
     assert [size for size in sizes if views_that_give_a_small_cell_away(n_parts, size, cut=cut)] == []

@@ -62,6 +62,7 @@ def chi_square(draws, law):
     return stats.chisquare(observed[present], expected[present]).pvalue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choose", "law", "rate"),
     [
@@ -267,6 +268,7 @@ def test_no_mechanism_is_less_private_than_its_event_says(name):
     assert result.epsilon_lower > 0.4 * EPSILON, "the audit has power: the pair is close to the worst case"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["count", "histogram", "sum", "mean", "threshold"])
 def test_noise_half_as_wide_is_caught(monkeypatch, name):
     original = _noise.sample_discrete_laplace
@@ -280,6 +282,7 @@ def test_noise_half_as_wide_is_caught(monkeypatch, name):
     assert result.epsilon_lower > EPSILON
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quantile", "top one", "max"])
 def test_a_forgotten_factor_of_a_choice_is_caught(monkeypatch, name):
     from privacy.mechanisms import choices
@@ -317,6 +320,7 @@ def gaussian_sums(shrink):
         return [[noisy_sum(data, **options)[0] for _ in range(N_RUNS)] for data in ([*table, 100], table)]
 
 
+@pytest.mark.slow
 def test_a_gaussian_sum_has_the_curve_of_its_event_and_thirty_percent_less_noise_is_caught():
     honest = audit_scores(*gaussian_sums(1.0))
     assert not honest.contradicts(gaussian_delta(1.0))

@@ -149,6 +149,7 @@ def test_the_mean_of_a_public_number_of_rows_spends_all_on_the_sum():
     assert noisy_mean([], bounds=(0, 9), neighbours="add_remove_one", rho=0.5)[0] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relation", RELATIONS)
 @pytest.mark.parametrize("grouping", [False, True])
 @pytest.mark.parametrize("quantile", [0, 0.25, Fraction(1, 3), 0.5, 0.9, 1.0])

@@ -42,6 +42,7 @@ def exact(law: SampledLaw, window: Window, c: float) -> float:
     return float(mp.log(mp.quad(f, places, maxdegree=7)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize(("noise", "rate"), LAWS)
 def test_every_moment_is_within_its_error(noise, rate, window):

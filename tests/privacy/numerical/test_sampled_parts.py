@@ -124,6 +124,7 @@ HARD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("q", "s", "n", "log_delta"), HARD)
 def test_wherever_the_edges_are_the_answer_is_the_same(monkeypatch, q, s, n, log_delta):
     terms = [SampledGaussianTerm(s, q, n, "remove")]
