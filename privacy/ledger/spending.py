@@ -7,7 +7,7 @@ from typing import Any
 
 from privacy.errors import KeyReused, LedgerCorrupt, SpentWithoutAnswer
 from privacy.ledger.answers import encode_answer
-from privacy.ledger.books import Books
+from privacy.ledger.books import Books, KeyState
 from privacy.ledger.cosigning import Cosigning
 from privacy.ledger.errors import LedgerRefused
 from privacy.ledger.journal import Journal
@@ -54,7 +54,7 @@ class Spending:
             if terms_of(self._journal.document(before.seq)) != terms_of(request.body):
                 raise KeyReused(key)
             if before.answer is not None:
-                return Reservation(self, key, status="answered", stored=self._vault.read(key, before))
+                return Reservation(self, key, status="answered", stored=self._stored(books, key, before))
             if before.status in ("started", "posted"):
                 raise SpentWithoutAnswer(key)
         if before is None or before.status == "void":
@@ -101,12 +101,16 @@ class Spending:
                     raise LedgerCorrupt(f"key {key!r} is missing")
                 # A commit that failed may have reached the disk all the same: then what is there stands.
                 if state.status == "posted":
-                    out.append(None if state.answer is None else self._vault.read(key, state))
+                    out.append(None if state.answer is None else self._stored(books, key, state))
                     continue
                 digest = None if answer is None else self._vault.store(key, answer)
                 self._journal.append(books, "post", key=key, answer=digest)
                 out.append(None if answer is None else self._vault.decoded(answer))
         return out
+
+    def _stored(self, books: Books, key: str, state: KeyState) -> Any:
+        data = books.data(state.data_version) if state.data_version else None
+        return self._vault.read(key, state, erased=data is not None and data.erased)
 
     def void(self, key: str) -> None:
         """Give a reservation back that was never started. Raises LedgerRefused for any other key."""

@@ -39,8 +39,8 @@ class Vault:
         self._store.put_answer(name, sealed)
         return answer_hash(sealed)
 
-    def read(self, key: str, state: KeyState) -> Any:
-        """Return the stored answer of a key.
+    def read(self, key: str, state: KeyState, *, erased: bool) -> Any:
+        """Return the stored answer of a key; `erased`: whether the data version that it came from was.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class Vault:
             It was erased, or the key that it was encrypted with is not there.
         """
         sealed = self._store.answer(key_digest(key))
-        if sealed is None and state.data_version:
+        if sealed is None and erased:
             raise LedgerRefused(f"the answer to key {key!r} was erased with the data version {state.data_version!r}")
         if sealed is None or answer_hash(sealed) != state.answer:
             raise LedgerCorrupt(f"the stored answer to key {key!r} is missing or was changed: see verify")

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from privacy.ledger._sqlite import ChangedWhileRead, format_problems, path_of, reading_only, schema_hash
 from privacy.ledger.books import Books
@@ -126,7 +126,8 @@ class Audit:
         self.found = Findings()
         self.books = Books()
         self._head = head
-        self._site = None if site_key is None else Verifier.parse(site_key)
+        # The site's key that the auditor knows, and those that it was replaced by, each vouched for by the one before.
+        self._site_keys = [] if site_key is None else [Verifier.parse(site_key)]
         self._witnesses = [Verifier.parse(key) for key in witness_keys]
         # Checkpoints that the history must pass through: from elsewhere, and those kept beside it.
         self._notes = [Note.parse(text) for text in notes]
@@ -160,7 +161,7 @@ class Audit:
             if seq != number:
                 found.add(f"entry {number}: missing or out of place", number)
             try:
-                replay.extend(seq, body, digest)
+                self._trust(replay.extend(seq, body, digest))
             except BrokenRule as error:
                 found.add(f"entry {seq}: {error}", seq)
                 # Look on from here, with the hash as it is written, so that one broken link is one problem.
@@ -176,6 +177,22 @@ class Audit:
                 "ledger's"
             )
         self._check_notes(reached)
+
+    def _trust(self, document: dict[str, Any]) -> None:
+        # After the rules have let it pass.
+        known = [key.vkey for key in self._site_keys]
+        if document["kind"] == "rotate_key" and document["role"] == "site":
+            if document["replaces"] in known and document["key"] not in known:
+                self._site_keys.append(Verifier.parse(document["key"]))
+        elif document["kind"] == "checkpoint":
+            note = Note.parse(document["note"])
+            self._credit(Checkpoint.parse(note.text), note)
+
+    def _credit(self, checkpoint: Checkpoint, note: Note) -> None:
+        if any(note.signed_by(key) for key in self._site_keys):
+            self._signed_to = max(self._signed_to, checkpoint.size)
+        if any(note.signed_by(witness) for witness in self._witnesses):
+            self._witnessed_to = max(self._witnessed_to, checkpoint.size)
 
     def _roots_wanted(self) -> set[int]:
         for note in self._notes:
@@ -197,10 +214,7 @@ class Audit:
             elif checkpoint.size and reached.get(checkpoint.size) != checkpoint.root:
                 self.found.add(f"the first {checkpoint.size} entries are not those that a checkpoint covers")
             else:
-                if self._site is not None and note.signed_by(self._site):
-                    self._signed_to = max(self._signed_to, checkpoint.size)
-                if any(note.signed_by(witness) for witness in self._witnesses):
-                    self._witnessed_to = max(self._witnessed_to, checkpoint.size)
+                self._credit(checkpoint, note)
 
     def check_states(self, kept: Iterable[tuple[str, bytes]]) -> None:
         """Compare the documents kept beside the entries with what the entries imply."""
