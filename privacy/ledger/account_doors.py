@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from privacy._units import float_down, float_up
@@ -15,7 +15,7 @@ from privacy.ledger.books import AccountState, Books
 from privacy.ledger.errors import LedgerRefused
 from privacy.ledger.journal import Journal
 from privacy.ledger.notes import Signer
-from privacy.ledger.quotes import Quote, quote
+from privacy.ledger.quotes import Quote, quote, smallest_fitting
 from privacy.ledger.requests import (
     account_in,
     account_terms,
@@ -292,6 +292,20 @@ class AccountDoors:
         """
         with self._journal.reading() as books:
             return quote(books, account_in(books, account), events, tuple(blocks))
+
+    def smallest_noise(
+        self, account: str, make_event: Callable[[float], Event], *, blocks: Iterable[str] = ()
+    ) -> float:
+        """Return the smallest noise multiplier with which `make_event(noise_multiplier)` would be admitted now.
+
+        To a relative 1e-9, on the safe side; infinity if nothing fits. Raises as `dry_run`.
+
+        Examples
+        --------
+        `ledger.smallest_noise("aml", lambda s: Repeated(DiscreteGaussian(noise_multiplier=s), 10))`
+        """
+        with self._journal.reading() as books:
+            return smallest_fitting(books, account_in(books, account), make_event, tuple(blocks))
 
     @staticmethod
     def _is_open(books: Books, terms: Account) -> bool:

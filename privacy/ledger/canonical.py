@@ -1,8 +1,9 @@
 """One byte string for each document: the journal's JSON.
 
-The profile is strict: null, booleans, integers, strings, lists, and maps with string keys; keys sorted, no whitespace,
-UTF-8 in Unicode normal form C. There are no floats (write decimals as text), no duplicate keys, no NaN. The stored
-bytes are what is hashed: they are never written again from the parsed value, only compared with it.
+The profile is strict: null, booleans, integers, strings, lists, and maps with string keys; keys sorted by their UTF-16
+code units, no whitespace, UTF-8 in Unicode normal form C. There are no floats (write decimals as text), no duplicate
+keys, no NaN. For integers up to 2^53 that is what the JSON Canonicalization Scheme (RFC 8785) writes. The stored bytes
+are what is hashed: they are never written again from the parsed value, only compared with it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ def encode(value: Any) -> bytes:
     b'{"a":"\xc3\xa9","b":[1,true,null]}'
     """
     _check(value, _MAX_DEPTH)
-    return _write(value).encode()
+    return _text(value).encode()
 
 
 def plain(value: Any) -> bytes:
     """Return the canonical bytes of a part of a decoded document, which needs no check."""
-    return _write(value).encode()
+    return _text(value).encode()
 
 
 def decode(data: bytes) -> Any:
@@ -47,7 +48,7 @@ def decode(data: bytes) -> Any:
     text = data.decode()
     try:
         value, _ = _read(text, 0)
-        same = _write(value) == text
+        same = _text(value) == text
     except StopIteration:
         raise ValueError("the bytes are no JSON") from None
     except RecursionError:
@@ -106,18 +107,34 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def _writer() -> Callable[[Any], str]:
+def _writer(*, sort: bool) -> Callable[[Any], str]:
     encoder = json.JSONEncoder(
-        ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
+        ensure_ascii=False, allow_nan=False, sort_keys=sort, separators=(",", ":"), check_circular=False
     )
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return encoder.encode
     # What `encode` makes anew for every document, made once; values are trees, by their type or by parsing.
-    chunks = make(None, encoder.default, json.encoder.encode_basestring, None, ":", ",", True, False, False)
+    chunks = make(None, encoder.default, json.encoder.encode_basestring, None, ":", ",", sort, False, False)
     return lambda value: "".join(chunks(value, 0))
 
 
-_write = _writer()
+_write, _write_as_is = _writer(sort=True), _writer(sort=False)
+
+
+def _text(value: Any) -> str:
+    text = _write(value)
+    # Code points and UTF-16 code units are in another order only beyond the basic plane.
+    return text if text.isascii() or max(text) <= "\uffff" else _write_as_is(_sorted(value))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value, key=lambda name: name.encode("utf-16-be"))}
+    return value
+
+
 # Without the search for whitespace around a document, which is refused anyway.
 _read = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float, object_pairs_hook=_no_duplicates).scan_once  # type: ignore[attr-defined]

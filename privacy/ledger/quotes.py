@@ -74,6 +74,30 @@ def quote(books: Books, state: AccountState, events: Event | Sequence[Event], bl
     )
 
 
+def smallest_fitting(
+    books: Books, state: AccountState, make_event: Callable[[float], Event], blocks: Sequence[str]
+) -> float:
+    """Return the smallest noise multiplier, to a relative 1e-9 and on the safe side, with which the release fits.
+
+    `make_event` gives the release with a noise multiplier; more noise must not cost more. Infinity if none up to 1e15
+    fits. Raises UnsupportedEvent.
+    """
+    names, states = touched(state, sorted(blocks)), chain_of(books, state)
+
+    def fits(log_noise: float) -> bool:
+        event = make_event(math.exp(log_noise))
+        check_whole(event, state.now.neighbours or "", all_blocks=len(names) == len(state.charged))
+        return over(states, price(event, state.now), names) is None
+
+    low, high = math.log(1e-6), math.log(1e15)
+    if not fits(high):
+        return math.inf
+    while high - low > 5e-10:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return math.exp(high)
+
+
 def _largest(fits: Callable[[int], bool]) -> int:
     if not fits(1):
         return 0

@@ -107,3 +107,47 @@ def test_a_subclass_that_writes_itself_differently_is_refused():
 def test_two_spellings_of_a_text_become_one(text):
     once = canonical.normalised({text: [text, 1]})
     assert once == canonical.normalised({unicodedata.normalize("NFD", text): [unicodedata.normalize("NFD", text), 1]})
+
+
+# RFC 8785: the vectors of its reference suite that need no floats, with the bytes that it states.
+JCS = [
+    ('[56,{"d":true,"10":null,"1":[]}]', '[56,{"1":[],"10":null,"d":true}]'),
+    (
+        (
+            '{"peach":"This sorting order","péché":"is wrong according to French",'
+            '"pêche":"but canonicalization MUST","sin":"ignore locale"}'
+        ),
+        (
+            '{"peach":"This sorting order","péché":"is wrong according to French",'
+            '"pêche":"but canonicalization MUST","sin":"ignore locale"}'
+        ),
+    ),
+    (
+        '{"1":{"f":{"f":"hi","F":5},"\\n":"56.0"},"10":{},"":"empty","a":{},"111":[{"e":"yes","E":"no"}],"A":{}}',
+        '{"":"empty","1":{"\\n":"56.0","f":{"F":5,"f":"hi"}},"10":{},"111":[{"E":"no","e":"yes"}],"A":{},"a":{}}',
+    ),
+    (
+        (
+            '{"\\u20ac":"Euro Sign","\\r":"Carriage Return","\\uff5e":"Basic Plane","1":"One",'
+            '"\\ud83d\\ude00":"Emoji: Grinning Face","\\u0080":"Control","\\u00f6":"Latin Small Letter O With Diaeresis"}'
+        ),
+        (
+            '{"\\r":"Carriage Return","1":"One","\u0080":"Control","ö":"Latin Small Letter O With Diaeresis",'
+            '"€":"Euro Sign","😀":"Emoji: Grinning Face","\uff5e":"Basic Plane"}'
+        ),
+    ),
+    ('"\\u20ac$\\u000F\\u000aA\'\\u0042\\u0022\\u005c\\\\\\"\\/"', '"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"'),
+]
+
+
+@pytest.mark.parametrize(("given", "stated"), JCS)
+def test_documents_are_written_as_rfc_8785_says(given, stated):
+    value = json.loads(given)
+    assert canonical.encode(value) == stated.encode()
+    assert canonical.decode(stated.encode()) == value
+
+
+def test_names_in_the_order_of_code_points_are_refused():
+    # U+1F600 is two code units, the first of which is below U+FF5E.
+    with pytest.raises(ValueError, match="canonical"):
+        canonical.decode('{"\uff5e":1,"😀":2}'.encode())
