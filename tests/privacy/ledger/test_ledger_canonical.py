@@ -129,10 +129,10 @@ JCS = [
     (
         (
             '{"\\u20ac":"Euro Sign","\\r":"Carriage Return","\\uff5e":"Basic Plane","1":"One",'
-            '"\\ud83d\\ude00":"Emoji: Grinning Face","\\u0080":"Control","\\u00f6":"Latin Small Letter O With Diaeresis"}'
+            '"\\ud83d\\ude00":"Emoji: Grinning Face","\\u0080":"Control","\\u00f6":"Latin Small Letter O"}'
         ),
         (
-            '{"\\r":"Carriage Return","1":"One","\u0080":"Control","ö":"Latin Small Letter O With Diaeresis",'
+            '{"\\r":"Carriage Return","1":"One","\u0080":"Control","ö":"Latin Small Letter O",'
             '"€":"Euro Sign","😀":"Emoji: Grinning Face","\uff5e":"Basic Plane"}'
         ),
     ),
