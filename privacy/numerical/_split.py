@@ -35,9 +35,10 @@ _LARGE = -0.4
 # Within so much of the wanted log delta Newton's method is trusted.
 _NEAR = 8.0
 
-# A part is split if its line costs more than this many sines, unless it cannot be.
+# A part is split if its line costs more than this many sines; that of a part which cannot be split may cost the last.
 _COST = 300_000.0
 _MOST_COST = 2_000_000.0
+_LAST_COST = 12_000_000.0
 _MOST_PARTS = 12
 _LEAST_ROOM = 0.1
 _MOST_HITS = 24
@@ -310,7 +311,7 @@ class Splitter:
                     left_out += found[1]
                     continue
                 if contour is None:
-                    contour = build(terms, at, epsilon, log_target=log_target, most_cost=_MOST_COST)
+                    contour = build(terms, at, epsilon, log_target=log_target, most_cost=_LAST_COST)
             if contour is None:
                 whole = False
                 left_out.append((limit, at.c))
