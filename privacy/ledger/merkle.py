@@ -202,6 +202,7 @@ def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[by
     """Return whether the proof shows the leaf at `index` of the tree of `size` leaves and that root.
 
     Anything malformed is False: wrong types, an index out of range, nodes that are missing, left over or not 32 bytes.
+    Some sizes share their proofs, so take the size and the root from one signed checkpoint.
 
     Source: RFC 9162, section 2.1.3.2.
     """

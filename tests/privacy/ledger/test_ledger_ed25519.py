@@ -85,6 +85,15 @@ def test_without_the_refusal_anybody_could_sign_under_a_small_order(public):
     assert forged > 0
 
 
+def test_honest_keys_of_either_sign_are_taken():
+    signs = set()
+    for seed in range(16):
+        signer = Signer("a", Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32))
+        assert verify_statement(signer.public, "a", b"body", signer.sign_statement("a", b"body"))
+        signs.add(signer.public[31] >> 7)
+    assert signs == {0, 1}
+
+
 def test_public_keys_in_a_second_spelling_are_refused():
     for y in range(19):
         for sign in (0, 1):

@@ -126,6 +126,16 @@ def test_every_consistency_proof_up_to_70_leaves_is_the_rfcs_and_its_mutations_f
                 assert not verify_consistency(m + 1, roots[m], n, roots[n], proof)
 
 
+def test_a_proof_of_another_length_than_the_claimed_size_asks_for_is_not_verified(tree, roots):
+    # Some sizes share their proofs: a root and its size are believed together, as one signed checkpoint.
+    for n in (1, 2, 4, 5, 8, 13):
+        for i in range(n):
+            proof = tree.inclusion_proof(i, n)
+            for claimed in range(i + 1, MOST):
+                if len(tree.inclusion_proof(i, claimed)) != len(proof):
+                    assert not verify_inclusion(LEAVES[i], i, claimed, proof, roots[n])
+
+
 def test_a_history_that_was_rewritten_has_no_consistency_proof(tree, roots):
     for changed in range(20):
         other = Tree()
