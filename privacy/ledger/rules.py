@@ -481,6 +481,8 @@ def _account_of(body: Mapping[str, Any]) -> Account:
     curve = body["curve"]
     if any(type(pair) is not list or len(pair) != 2 for pair in curve):
         raise BrokenRule("a curve is a list of orders and caps")
+    if body["filter"] not in ("zcdp", "renyi", "pure"):
+        raise BrokenRule("the filter is unknown")
     if not all(type(block) is str for block in body["blocks"]):
         raise BrokenRule("blocks are named by texts")
     return Account(
