@@ -344,7 +344,7 @@ class Replay:
         if before is not None and (before.status != "void" or not self._same_terms(before, body)):
             raise BrokenRule("the key was used before")
         version = body["data_version"]
-        if version and (data := self.books.data(version)) is not None and data.erased:
+        if is_erased(self.books, version):
             raise BrokenRule("the version of the data was erased")
         blocks = touched(state, body["blocks"])
         if exact != (now.filter == "exact"):
@@ -373,6 +373,8 @@ class Replay:
 
     def _start(self, body: dict[str, Any]) -> None:
         name, key = self._key(body, "reserved")
+        if is_erased(self.books, key.data_version):
+            raise BrokenRule("the version of the data was erased")
         for state in self._charged_with(key):
             _add(state.reserved, key.amounts, key.blocks, -1)
             _add(state.charged, key.amounts, key.blocks, 1)
@@ -387,6 +389,8 @@ class Replay:
         name, key = self._key(body, "started", more=("answer",))
         if answer is not None and not _HEX.fullmatch(answer):
             raise BrokenRule("the answer's digest is not 64 hexadecimal digits")
+        if answer is not None and is_erased(self.books, key.data_version):
+            raise BrokenRule("the version of the data was erased")
         key.status, key.answer = "posted", answer
         self.books.put("key", name, key)
 
@@ -440,6 +444,12 @@ _POST = {"answer", "at", "key", "kind", "seq"}
 def origin_of(ledger_id: str) -> str:
     """Return the origin line of the ledger's checkpoints."""
     return f"synthema-ledger/{ledger_id}"
+
+
+def is_erased(books: Books, version: str) -> bool:
+    """Whether the journal says that a version of the data is gone."""
+    data = books.data(version) if version else None
+    return data is not None and data.erased
 
 
 def touched(state: AccountState, blocks: Sequence[Any]) -> tuple[str, ...]:
