@@ -165,13 +165,16 @@ class Replay:
         head.ledger_id, head.site = body["ledger_id"], body["site"]
 
     def _rotate_key(self, body: dict[str, Any]) -> None:
-        _need(body, "role", "key", "replaces", "reason", signatures=list)
+        _need(body, "role", "key", "replaces", "reason", signatures=list, after=int)
         head = self.books.head
         role, key = body["role"], body["key"]
         if not _ROLE.fullmatch(role):
             raise BrokenRule("the role of a key is site, officer or witness and a name")
         if body["replaces"] != head.keys.get(role, ""):
             raise BrokenRule("the key does not replace the one in force")
+        # A key that was taken away may come back, but not by the signatures of its first time.
+        if body["after"] != head.keyed_at:
+            raise BrokenRule("the change of keys does not follow the last one")
         # Whoever signs so far vouches for the new key; the holder shows that it is theirs, but for a witness's.
         needed = [key] if key and not role.startswith("witness") else []
         vouching = head.keys.get(role, "") if role == "site" else head.keys.get("site", "")
@@ -190,6 +193,7 @@ class Replay:
             head.keys = {**head.keys, role: key}
         else:
             head.keys = {name: other for name, other in head.keys.items() if name != role}
+        head.keyed_at = body["seq"]
 
     def _checkpoint(self, body: dict[str, Any]) -> None:
         _need(body, "note")
