@@ -349,6 +349,9 @@ class SqliteStore:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:
+            self._drop()
+            raise LedgerCorrupt(f"{self.path.name} cannot be read as a ledger: a text in it is none") from error
         except (sqlite3.Error, OSError) as error:
             # After a failed sync the page cache is not to be trusted: the next use starts from the disk.
             self._drop()

@@ -171,6 +171,7 @@ class Head:
     frontier       of the Merkle tree over the entries
     keys           verifier keys in force: role ("site", "officer", or "witness NAME") to text
     checkpointed   the size that the last checkpoint entry covers
+    keyed_at       seq of the entry that last changed the keys; 0: none
     """
 
     size: int = 0
@@ -183,12 +184,13 @@ class Head:
     neighbours: str | None = None
     keys: dict[str, str] = field(default_factory=dict)
     checkpointed: int = 0
+    keyed_at: int = 0
 
     def document(self) -> bytes:
         """Return its bytes."""
         hashes = [each.hex() for each in self.frontier.hashes]
-        who = [self.format, self.schema, self.ledger_id, self.site, self.neighbours, self.keys, self.checkpointed]
-        return _dump([self.size, self.hash.hex(), hashes, *who])
+        who = [self.format, self.schema, self.ledger_id, self.site, self.neighbours, self.keys]
+        return _dump([self.size, self.hash.hex(), hashes, *who, self.checkpointed, self.keyed_at])
 
     @classmethod
     def of(cls, data: bytes) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from privacy.errors import LedgerCorrupt
@@ -10,6 +10,7 @@ from privacy.ledger.errors import LedgerRestored
 from privacy.ledger.journal import Journal
 from privacy.ledger.merkle import Tree, leaf_hash
 from privacy.ledger.notes import Checkpoint, Note, Verifier
+from privacy.ledger.rules import origin_of
 from privacy.ledger.site_key import SiteKey
 from privacy.ledger.witness import Witness, WitnessConflict, WitnessRefused, WitnessUnavailable
 
@@ -33,6 +34,8 @@ class WitnessPolicy:
             raise ValueError(f"needed must be between 1 and the number of witnesses, got {self.needed}")
         if self.window < 0:
             raise ValueError(f"window must be at least 0, got {self.window}")
+        if len({witness.vkey for witness in self.witnesses}) != len(self.witnesses):
+            raise ValueError("witnesses must have different keys: one that is asked twice vouches once")
 
 
 class Cosigning:
@@ -67,10 +70,11 @@ class Cosigning:
                 note, size, root = self._site_key.checkpoint(books.head), books.head.size, books.head.frontier.root
                 self._tree.extend([leaf_hash(body) for _, body, _ in self._journal.store.rows(self._tree.size + 1)])
                 kept = self._journal.store.state("cosigned")
+                named = {key for role, key in books.head.keys.items() if role.startswith("witness ")}
             if self._tree.root(size) != root:
                 raise LedgerCorrupt(f"{self._journal.store.name}: the entries are not those of its tree; see verify")
             try:
-                lines, reasons = self._lines(note, size)
+                lines, reasons = self._lines(note, size, named)
                 break
             except LedgerRestored as error:
                 # Another process of ours may have appended and asked meanwhile; then it is not behind.
@@ -81,23 +85,39 @@ class Cosigning:
             raise WitnessUnavailable("others append so fast that no checkpoint is cosigned: try again")
         if len(lines) >= self.policy.needed:
             cosigned = Note.parse(note).with_signatures(lines).render()
-            with self._journal.writing():
+            with self._journal.writing() as books:
                 known = self._journal.store.state("cosigned")
-                if known is None or _size(known) < size:
+                if not size <= _size(known) <= books.head.size:
                     self._journal.store.put_states([("cosigned", cosigned.encode())])
             return cosigned
         allowed = self.policy.window if window is None else window
-        if required and size - (0 if kept is None else _size(kept)) > allowed:
+        if required and size - self._vouched(kept, size) > allowed:
             raise WitnessUnavailable(
                 f"{len(lines)} of {self.policy.needed} witnesses cosigned ({'; '.join(reasons)}): nothing is spent "
                 "until they can be reached"
             )
         return note
 
-    def _lines(self, note: str, size: int) -> tuple[list[str], list[str]]:
+    def _vouched(self, kept: bytes | None, size: int) -> int:
+        """Return up to which entry enough of the policy's witnesses vouched, by the kept note; 0: none."""
+        # The note is kept in the file: whoever can write that must not be able to widen the window.
+        covered = _size(kept)
+        if kept is None or not 0 < covered <= size:
+            return 0
+        note = Note.parse(kept.decode())
+        checkpoint = Checkpoint.parse(note.text)
+        if (checkpoint.origin, checkpoint.root) != (origin_of(self._journal.ledger_id), self._tree.root(covered)):
+            return 0
+        vouching = sum(note.signed_by(Verifier.parse(witness.vkey)) for witness in self.policy.witnesses)
+        return covered if vouching >= self.policy.needed else 0
+
+    def _lines(self, note: str, size: int, named: Set[str]) -> tuple[list[str], list[str]]:
         """Return cosignature lines, and why others are missing. Raises LedgerRestored."""
         lines, reasons = [], []
         for witness in self.policy.witnesses:
+            if named and witness.vkey not in named:
+                reasons.append(f"{witness.name}: its key is not among the witnesses that the journal names")
+                continue
             try:
                 line = self._cosigned_by(witness, note, size)
             except WitnessUnavailable as error:
@@ -130,5 +150,8 @@ class Cosigning:
         raise WitnessUnavailable(f"{witness.name} is asked by somebody else at the same time")
 
 
-def _size(note: bytes) -> int:
-    return Checkpoint.parse(Note.parse(note.decode()).text).size
+def _size(note: bytes | None) -> int:
+    try:
+        return 0 if note is None else Checkpoint.parse(Note.parse(note.decode()).text).size
+    except ValueError:
+        return 0

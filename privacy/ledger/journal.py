@@ -49,11 +49,14 @@ class Journal:
         # The furthest head that was ever seen: the journal may grow, but never leave it.
         self._seen = (0, START)
         self._rows: list[tuple[int, bytes, bytes]] = []
+        self._applied = False
         self._moves: list[Move] = []
         self._closer = weakref.finalize(self, _close_in, self._pid, store)
+        # First the anchor: another process may append, and advance it, before the journal is looked at.
+        mark = None if anchor is None else anchor.read()
         with self.reading() as books:
             self.ledger_id = books.head.ledger_id
-            self._check_anchor(books)
+            self._check_anchor(books, mark)
 
     def close(self) -> None:
         """Close the store; closing twice is fine."""
@@ -65,7 +68,7 @@ class Journal:
     def writing(self) -> Iterator[Books]:
         """Be the only writer: what is appended in the block is durable when it is left, or not there at all."""
         with self._in_this_process():
-            self._rows, self._moves = [], []
+            self._rows, self._moves, self._applied = [], [], False
             try:
                 with self.store.writing():
                     books = self._caught_up()
@@ -77,8 +80,8 @@ class Journal:
                         self.store.guard(self._moves)
                         self._head = states[-1][1]
             except BaseException:
-                if self._rows:
-                    # Memory may be ahead of the store, or the store may have kept what it could not confirm.
+                if self._applied:
+                    # Memory may be ahead of the store (also by half an entry, if a signal struck), or the store may have kept what it could not confirm.
                     self._books = None
                 raise
             finally:
@@ -99,6 +102,7 @@ class Journal:
         document = {"seq": seq, "kind": kind, "at": self._clock(), **fields}
         body = canonical.encode(document)
         digest = entry_hash(books.head.hash, body)
+        self._applied = True
         self._replay(books).apply(document, body, digest)
         self._rows.append((seq, body, digest))
         self._moves += _moves(books, kind, fields)
@@ -165,8 +169,7 @@ class Journal:
             for problem in replay_problems(self.store, books.head.size):
                 raise LedgerCorrupt(f"{self.store.name} does not verify: {problem}; nothing is spent from it")
 
-    def _check_anchor(self, books: Books) -> None:
-        mark = None if self._anchor is None else self._anchor.read()
+    def _check_anchor(self, books: Books, mark: Mark | None) -> None:
         if mark is None:
             return
         if mark.ledger_id != books.head.ledger_id:

@@ -18,7 +18,7 @@ from privacy.ledger.accounts import Account, Rule, curve_for, epsilon_spent, fil
 from privacy.ledger.amounts import largest_rho, texts_of
 from privacy.ledger.books import AccountState, Books
 from privacy.ledger.errors import LedgerRefused
-from privacy.ledger.rules import UNIT, BrokenRule, chain_of, over, price, touched
+from privacy.ledger.rules import UNIT, BrokenRule, chain_of, is_erased, over, price, touched
 from privacy.neighbours import check_neighbours
 
 _MAX_NAME = 255
@@ -198,9 +198,7 @@ def admit(books: Books, state: AccountState, request: Request) -> list[str] | No
         blocks = touched(state, request.body["blocks"])
     except BrokenRule:
         raise LedgerRefused(f"account {now.name!r} has the blocks {', '.join(now.blocks) or '(none)'} only") from None
-    version = request.body["data_version"]
-    if version and (data := books.data(version)) is not None and data.erased:
-        raise LedgerRefused(f"the data version {version!r} was erased: nothing is released from it")
+    check_not_erased(books, request.body["data_version"])
     if now.filter == "exact":
         if not isinstance(event, NonPrivate):
             raise UnsupportedEvent(
@@ -213,6 +211,12 @@ def admit(books: Books, state: AccountState, request: Request) -> list[str] | No
     if short is not None:
         raise exceeded(short, cost, blocks)
     return texts_of(cost, filter_of(now).units)
+
+
+def check_not_erased(books: Books, version: str) -> None:
+    """Raise LedgerRefused if the version of the data was erased."""
+    if is_erased(books, version):
+        raise LedgerRefused(f"the data version {version!r} was erased: nothing is released from it")
 
 
 def exceeded(state: AccountState, cost: Amounts, blocks: tuple[str, ...]) -> BudgetExceeded:

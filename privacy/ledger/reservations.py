@@ -75,7 +75,7 @@ class Reservation:
         Raises
         ------
         LedgerRefused
-            The reservation was not started by this holder.
+            The reservation was not started by this holder, or its version of the data was erased since.
         ValueError
             The value is of a type that cannot be stored. It may be released again in another form.
         """

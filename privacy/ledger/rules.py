@@ -171,13 +171,16 @@ class Replay:
         head.ledger_id, head.site = body["ledger_id"], body["site"]
 
     def _rotate_key(self, body: dict[str, Any]) -> None:
-        _need(body, "role", "key", "replaces", "reason", signatures=list)
+        _need(body, "role", "key", "replaces", "reason", signatures=list, after=int)
         head = self.books.head
         role, key = body["role"], body["key"]
         if not _ROLE.fullmatch(role):
             raise BrokenRule("the role of a key is site, officer or witness and a name")
         if body["replaces"] != head.keys.get(role, ""):
             raise BrokenRule("the key does not replace the one in force")
+        # A key that was taken away may come back, but not by the signatures of its first time.
+        if body["after"] != head.keyed_at:
+            raise BrokenRule("the change of keys does not follow the last one")
         # Whoever signs so far vouches for the new key; the holder shows that it is theirs, but for a witness's.
         needed = [key] if key and not role.startswith("witness") else []
         vouching = head.keys.get(role, "") if role == "site" else head.keys.get("site", "")
@@ -197,6 +200,7 @@ class Replay:
             head.keys = {**head.keys, role: key}
         else:
             head.keys = {name: other for name, other in head.keys.items() if name != role}
+        head.keyed_at = body["seq"]
 
     def _checkpoint(self, body: dict[str, Any]) -> None:
         _need(body, "note")
@@ -351,7 +355,7 @@ class Replay:
         if before is not None and (before.status != "void" or not self._same_terms(before, body)):
             raise BrokenRule("the key was used before")
         version = body["data_version"]
-        if version and (data := self.books.data(version)) is not None and data.erased:
+        if is_erased(self.books, version):
             raise BrokenRule("the version of the data was erased")
         blocks = touched(state, body["blocks"])
         if exact != (now.filter == "exact"):
@@ -392,6 +396,8 @@ class Replay:
 
     def _start(self, body: dict[str, Any]) -> None:
         name, key = self._key(body, "reserved")
+        if is_erased(self.books, key.data_version):
+            raise BrokenRule("the version of the data was erased")
         for state in self._charged_with(key):
             _add(state.reserved, key.amounts, key.blocks, -1)
             _add(state.charged, key.amounts, key.blocks, 1)
@@ -406,6 +412,8 @@ class Replay:
         name, key = self._key(body, "started", more=("answer",))
         if answer is not None and not _HEX.fullmatch(answer):
             raise BrokenRule("the answer's digest is not 64 hexadecimal digits")
+        if answer is not None and is_erased(self.books, key.data_version):
+            raise BrokenRule("the version of the data was erased")
         key.status, key.answer = "posted", answer
         self.books.put("key", name, key)
 
@@ -459,6 +467,12 @@ _POST = {"answer", "at", "key", "kind", "seq"}
 def origin_of(ledger_id: str) -> str:
     """Return the origin line of the ledger's checkpoints."""
     return f"synthema-ledger/{ledger_id}"
+
+
+def is_erased(books: Books, version: str) -> bool:
+    """Whether the journal says that a version of the data is gone."""
+    data = books.data(version) if version else None
+    return data is not None and data.erased
 
 
 def touched(state: AccountState, blocks: Sequence[Any]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Signatures of journal entries: who vouched for a cap or a key.
 
 What is signed is the entry without its place, its time and its signatures, together with the ledger's identity: an
-officer can sign it elsewhere before it is written. `replaces` in these entries binds it to the state it was made for,
-so that a signature is good for one entry.
+officer can sign it elsewhere before it is written. `replaces` of a cap and `after` of a key bind it to the state it was
+made for, so that a signature is good for one entry.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from privacy.ledger.books import Books, Head
 from privacy.ledger.errors import LedgerRefused
 from privacy.ledger.journal import Journal
 from privacy.ledger.notes import Checkpoint, Note, Signer
-from privacy.ledger.rules import origin_of
+from privacy.ledger.rules import BrokenRule, origin_of
 from privacy.ledger.signatures import signed
 
 ROLE = "site"
@@ -19,7 +19,8 @@ class SiteKey:
 
     def __init__(self, journal: Journal, signer: Signer | None) -> None:
         self._journal = journal
-        self._signer = signer
+        # By key: whether a new one is in force is for the journal to say, also where a commit was not confirmed.
+        self._signers = {} if signer is None else {signer.verifier.vkey: signer}
         with journal.reading() as books:
             key = books.head.keys.get(ROLE)
         if signer is not None and key is not None and key != signer.verifier.vkey:
@@ -27,36 +28,41 @@ class SiteKey:
 
     def append(self, books: Books, kind: str, officer: Signer | None = None, **fields: Any) -> None:
         """Append an entry with the signatures it needs: the site's, and an officer's where one is given."""
-        signers = [self._present()] if ROLE in books.head.keys else []
+        signers = [self._present(books.head)] if ROLE in books.head.keys else []
         if officer is not None:
             signers.append(officer)
         self._append(books, kind, fields, signers)
 
     def rotate(self, books: Books, role: str, key: str, reason: str, holder: Signer | None) -> None:
         """Put a key in force. Raises LedgerRefused."""
-        fields = {"role": role, "key": key, "replaces": books.head.keys.get(role, ""), "reason": reason}
+        before = {"replaces": books.head.keys.get(role, ""), "after": books.head.keyed_at}
+        fields = {"role": role, "key": key, "reason": reason, **before}
         signers = [] if holder is None or not key else [holder]
+        if role == ROLE and holder is not None:
+            self._signers[holder.verifier.vkey] = holder
         if ROLE in books.head.keys:
-            signers.append(self._present())
+            signers.append(self._present(books.head))
         try:
             self._append(books, "rotate_key", fields, signers)
-        except ValueError as error:
+        except (ValueError, BrokenRule) as error:
             raise LedgerRefused(f"the key of role {role!r} is not set: {error}") from None
-        if role == ROLE and holder is not None:
-            self._signer = holder
 
     def checkpoint(self, head: Head) -> str:
         """Return the signed note of a checkpoint of all entries. Raises LedgerRefused without a key."""
         if ROLE not in head.keys:
             raise LedgerRefused("a checkpoint is signed: set the site's key first")
         text = Checkpoint(origin_of(head.ledger_id), head.size, head.frontier.root).text
-        return Note(text, (self._present().sign_note(text),)).render()
+        return Note(text, (self._present(head).sign_note(text),)).render()
 
     def _append(self, books: Books, kind: str, fields: dict[str, Any], signers: list[Signer]) -> None:
         signatures = signed({"kind": kind, **fields}, self._journal.ledger_id, signers)
         self._journal.append(books, kind, **fields, signatures=signatures)
 
-    def _present(self) -> Signer:
-        if self._signer is None:
+    def _present(self, head: Head) -> Signer:
+        if not self._signers:
             raise LedgerRefused("this ledger has a site key: open it with that key's signer for this")
-        return self._signer
+        signer = self._signers.get(head.keys[ROLE])
+        if signer is None:
+            # Another process put it in force after this one opened the ledger.
+            raise LedgerRefused("the site's key was replaced: open the ledger with the signer of the new one for this")
+        return signer

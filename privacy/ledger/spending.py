@@ -7,11 +7,11 @@ from typing import Any
 
 from privacy.errors import KeyReused, LedgerCorrupt, SpentWithoutAnswer
 from privacy.ledger.answers import encode_answer
-from privacy.ledger.books import Books, KeyState
+from privacy.ledger.books import Books
 from privacy.ledger.cosigning import Cosigning
 from privacy.ledger.errors import LedgerRefused
 from privacy.ledger.journal import Journal
-from privacy.ledger.requests import Request, account_in, admit
+from privacy.ledger.requests import Request, account_in, admit, check_not_erased
 from privacy.ledger.reservations import Reservation
 from privacy.ledger.rules import terms_of
 from privacy.ledger.vault import Vault
@@ -54,9 +54,11 @@ class Spending:
             if terms_of(self._journal.document(before.seq)) != terms_of(request.body):
                 raise KeyReused(key)
             if before.answer is not None:
-                return Reservation(self, key, status="answered", stored=self._stored(books, key, before))
+                return Reservation(self, key, status="answered", stored=self._vault.read(key, before, books))
             if before.status in ("started", "posted"):
                 raise SpentWithoutAnswer(key)
+        if before is not None:
+            check_not_erased(books, before.data_version)
         if before is None or before.status == "void":
             amounts = admit(books, state, request)
             self._journal.append(books, "reserve", **request.body, amounts=amounts)
@@ -75,6 +77,7 @@ class Spending:
                     raise LedgerRefused(f"the reservation of key {one.key!r} was voided: reserve again")
                 if state.status != "reserved":
                     raise SpentWithoutAnswer(one.key)
+                check_not_erased(books, state.data_version)
                 self._journal.append(books, "start", key=one.key)
         for one in reservations:
             one.started()
@@ -101,16 +104,14 @@ class Spending:
                     raise LedgerCorrupt(f"key {key!r} is missing")
                 # A commit that failed may have reached the disk all the same: then what is there stands.
                 if state.status == "posted":
-                    out.append(None if state.answer is None else self._stored(books, key, state))
+                    out.append(None if state.answer is None else self._vault.read(key, state, books))
                     continue
+                if answer is not None:
+                    check_not_erased(books, state.data_version)
                 digest = None if answer is None else self._vault.store(key, answer)
                 self._journal.append(books, "post", key=key, answer=digest)
                 out.append(None if answer is None else self._vault.decoded(answer))
         return out
-
-    def _stored(self, books: Books, key: str, state: KeyState) -> Any:
-        data = books.data(state.data_version) if state.data_version else None
-        return self._vault.read(key, state, erased=data is not None and data.erased)
 
     def void(self, key: str) -> None:
         """Give a reservation back that was never started. Raises LedgerRefused for any other key."""

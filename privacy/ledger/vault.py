@@ -13,9 +13,10 @@ from typing import Any
 
 from privacy.errors import LedgerCorrupt
 from privacy.ledger.answers import decode_answer
-from privacy.ledger.books import KeyState
+from privacy.ledger.books import Books, KeyState
 from privacy.ledger.chain import answer_hash, key_digest
 from privacy.ledger.errors import LedgerRefused
+from privacy.ledger.rules import is_erased
 from privacy.ledger.store import Store
 
 _NONCE = 12
@@ -39,8 +40,8 @@ class Vault:
         self._store.put_answer(name, sealed)
         return answer_hash(sealed)
 
-    def read(self, key: str, state: KeyState, *, erased: bool) -> Any:
-        """Return the stored answer of a key; `erased`: whether the data version that it came from was.
+    def read(self, key: str, state: KeyState, books: Books) -> Any:
+        """Return the stored answer of a key.
 
         Raises
         ------
@@ -50,7 +51,7 @@ class Vault:
             It was erased, or the key that it was encrypted with is not there.
         """
         sealed = self._store.answer(key_digest(key))
-        if sealed is None and erased:
+        if sealed is None and is_erased(books, state.data_version):
             raise LedgerRefused(f"the answer to key {key!r} was erased with the data version {state.data_version!r}")
         if sealed is None or answer_hash(sealed) != state.answer:
             raise LedgerCorrupt(f"the stored answer to key {key!r} is missing or was changed: see verify")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from privacy.ledger._note_format import signature_parts
 from privacy.ledger._sqlite import ChangedWhileRead, format_problems, path_of, reading_only, schema_hash
 from privacy.ledger.books import Books
 from privacy.ledger.chain import answer_hash, key_digest
@@ -106,7 +107,8 @@ def verify(
         try:
             with reading_only(path) as connection:
                 _audit_file(connection, audit)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            # The last: of names in the schema that are no texts.
             audit.found.add(f"the file cannot be read as a ledger: {error}")
         except ChangedWhileRead:
             audit = audit.again()
@@ -133,6 +135,9 @@ class Audit:
         self._notes = [Note.parse(text) for text in notes]
         self._checkpoints: list[tuple[Checkpoint, Note]] = []
         self._signed_to = self._witnessed_to = 0
+        self._kept: Note | None = None
+        # Every key that was ever in force, by its role.
+        self._keys: dict[str, set[str]] = {}
 
     def again(self) -> Audit:
         """Return a fresh one that asks the same."""
@@ -142,7 +147,8 @@ class Audit:
     def add_note(self, text: str) -> None:
         """Take a checkpoint that is kept beside the entries."""
         try:
-            self._notes.append(Note.parse(text))
+            self._kept = Note.parse(text)
+            self._notes.append(self._kept)
         except ValueError as error:
             self.found.add(f"a checkpoint cannot be read: {error}")
 
@@ -161,7 +167,7 @@ class Audit:
             if seq != number:
                 found.add(f"entry {number}: missing or out of place", number)
             try:
-                self._trust(replay.extend(seq, body, digest))
+                self._see(replay.extend(seq, body, digest))
             except BrokenRule as error:
                 found.add(f"entry {seq}: {error}", seq)
                 # Look on from here, with the hash as it is written, so that one broken link is one problem.
@@ -177,16 +183,36 @@ class Audit:
                 "ledger's"
             )
         self._check_notes(reached)
+        self._check_keys()
 
-    def _trust(self, document: dict[str, Any]) -> None:
-        # After the rules have let it pass.
-        known = [key.vkey for key in self._site_keys]
-        if document["kind"] == "rotate_key" and document["role"] == "site":
-            if document["replaces"] in known and document["key"] not in known:
+    def _see(self, document: dict[str, Any]) -> None:
+        """Take note of keys, and of checkpoints that the auditor's site key has signed."""
+        if document["kind"] == "rotate_key":
+            self._keys.setdefault(document["role"].split(" ")[0], set()).add(document["key"])
+            known = [key.vkey for key in self._site_keys]
+            if document["role"] == "site" and document["replaces"] in known and document["key"] not in known:
                 self._site_keys.append(Verifier.parse(document["key"]))
         elif document["kind"] == "checkpoint":
             note = Note.parse(document["note"])
             self._credit(Checkpoint.parse(note.text), note)
+
+    def _check_keys(self) -> None:
+        sites, witnesses = self._keys.get("site", set()), self._keys.get("witness", set()) - {""}
+        if self._site_keys and self._site_keys[0].vkey not in sites:
+            self.found.add("the given site key was never in force: another hand signed this history, or none")
+        if self._kept is None:
+            return
+        known = [Verifier.parse(key) for key in sites | witnesses] + self._witnesses
+        strangers = False
+        for line in self._kept.signatures:
+            owners = [one for one in known if signature_parts(line)[:2] == (one.name, one.key_id)]
+            strangers = strangers or not owners
+            if owners and not any(one.verify(self._kept.text, line) for one in owners):
+                self.found.add("a signature of the kept checkpoint does not fit")
+        if strangers and witnesses:
+            self.found.add("a signature of the kept checkpoint is of nobody whom the journal names")
+        if not any(self._kept.signed_by(Verifier.parse(key)) for key in sites):
+            self.found.add("the kept checkpoint is not signed by the site's key")
 
     def _credit(self, checkpoint: Checkpoint, note: Note) -> None:
         if any(note.signed_by(key) for key in self._site_keys):
