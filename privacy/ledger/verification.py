@@ -160,11 +160,16 @@ class Audit:
             if seq != number:
                 found.add(f"entry {number}: missing or out of place", number)
             try:
-                replay.extend(seq, body, digest)
+                document = replay.extend(seq, body, digest)
             except BrokenRule as error:
                 found.add(f"entry {seq}: {error}", seq)
                 # Look on from here, with the hash as it is written, so that one broken link is one problem.
                 books.head.size, books.head.hash = number, digest
+            else:
+                if document["kind"] == "checkpoint":
+                    # The rules have compared its root with the entries; whose key it is, only the auditor knows.
+                    note = Note.parse(document["note"])
+                    self._vouched(Checkpoint.parse(note.text), note)
             head_seen = head_seen or digest.hex() == self._head
             if number in roots:
                 reached[number] = books.head.frontier.root
@@ -197,10 +202,13 @@ class Audit:
             elif checkpoint.size and reached.get(checkpoint.size) != checkpoint.root:
                 self.found.add(f"the first {checkpoint.size} entries are not those that a checkpoint covers")
             else:
-                if self._site is not None and note.signed_by(self._site):
-                    self._signed_to = max(self._signed_to, checkpoint.size)
-                if any(note.signed_by(witness) for witness in self._witnesses):
-                    self._witnessed_to = max(self._witnessed_to, checkpoint.size)
+                self._vouched(checkpoint, note)
+
+    def _vouched(self, checkpoint: Checkpoint, note: Note) -> None:
+        if self._site is not None and note.signed_by(self._site):
+            self._signed_to = max(self._signed_to, checkpoint.size)
+        if any(note.signed_by(witness) for witness in self._witnesses):
+            self._witnessed_to = max(self._witnessed_to, checkpoint.size)
 
     def check_states(self, kept: Iterable[tuple[str, bytes]]) -> None:
         """Compare the documents kept beside the entries with what the entries imply."""
