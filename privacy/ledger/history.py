@@ -14,7 +14,7 @@ from privacy.ledger.ledger import Ledger
 from privacy.ledger.rules import BrokenRule, Replay, chain_of
 
 # More points than this nobody sees in a picture; of a long history every so-manieth charge is kept, and the last.
-MOST_POINTS = 512
+MOST_POINTS = 256
 
 
 @dataclass(frozen=True, slots=True)
