@@ -249,8 +249,10 @@ def _settings(place: Path) -> Iterator[Finding]:
 
 def synchronous_level(place: Path) -> int:
     """Return what `PRAGMA synchronous` says after FULL was asked for, as every opening does: 2, or the library lies."""
+    # Beside a log nobody is disturbed; without one, opening would make it.
+    options = "mode=ro" if Path(f"{place}-wal").exists() else "mode=ro&immutable=1"
     with contextlib.closing(
-        sqlite3.connect(f"file:{quote(str(place))}?mode=ro", uri=True, isolation_level=None)
+        sqlite3.connect(f"file:{quote(str(place))}?{options}", uri=True, isolation_level=None)
     ) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         return int(connection.execute("PRAGMA synchronous").fetchone()[0])
