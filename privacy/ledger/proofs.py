@@ -64,14 +64,12 @@ def _prove(snapshot: Snapshot, seq: int, given: str | None) -> bytes:
     if checkpoint.origin != origin_of(head.ledger_id) or checkpoint.size > head.size:
         raise LedgerRefused("the note is a checkpoint of another ledger, or of a longer history than this one")
     tree, body = Tree(), b""
-    leaves = []
     for place, data, _ in snapshot.rows():
         if place > checkpoint.size:
             break
         if place == seq:
             body = data
-        leaves.append(leaf_hash(data))
-    tree.extend(leaves)
+        tree.extend([leaf_hash(data)])
     if tree.size != checkpoint.size or tree.root() != checkpoint.root:
         raise LedgerCorrupt(f"{snapshot.name}: the entries are not those that the checkpoint covers; see verify")
     proof = [base64.b64encode(each).decode() for each in tree.inclusion_proof(seq - 1, tree.size)]
