@@ -2,6 +2,8 @@
 
 `open_ledger` opens or makes a ledger (one SQLite file). Accounts hold a cap; a spend is reserved and started on disk
 before any row is touched, and its answer is stored with the charge. `verify` recomputes everything from the file.
+What leaves the house: `export.export` writes all entries for `verify_export`, `prove` one entry for `check_proof`.
+`backup.backup` makes a verified copy, `doctor.doctor` looks at the ledger's surroundings, `history` is for pictures.
 
 >>> import tempfile
 >>> from privacy import DiscreteGaussian
@@ -22,9 +24,11 @@ from privacy.ledger.accounts import Account, Remaining
 from privacy.ledger.chain import Entry
 from privacy.ledger.cosigning import WitnessPolicy
 from privacy.ledger.errors import LedgerRefused, LedgerRestored, LedgerUnavailable
+from privacy.ledger.export import verify_export, verify_file
 from privacy.ledger.keys import generate_key, load_key
 from privacy.ledger.ledger import Ledger, open_ledger
 from privacy.ledger.notes import Signer, Verifier
+from privacy.ledger.proofs import ProofInvalid, check_proof, prove
 from privacy.ledger.quotes import Quote
 from privacy.ledger.reservations import Reservation, Spend
 from privacy.ledger.verification import Verification, verify
@@ -38,6 +42,7 @@ __all__ = [
     "LedgerRestored",
     "LedgerUnavailable",
     "LocalWitness",
+    "ProofInvalid",
     "Quote",
     "Remaining",
     "Reservation",
@@ -50,8 +55,12 @@ __all__ = [
     "WitnessPolicy",
     "WitnessRefused",
     "WitnessUnavailable",
+    "check_proof",
     "generate_key",
     "load_key",
     "open_ledger",
+    "prove",
     "verify",
+    "verify_export",
+    "verify_file",
 ]

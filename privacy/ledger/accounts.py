@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 from functools import lru_cache
 from typing import Literal, cast
 
@@ -193,19 +194,28 @@ class Remaining:
             if isinstance(self.smallest_noise, DiscreteLaplace)
             else "noise of standard deviation"
         )
-        buys = f"it buys one count with {kind} {_up(noise)} or more" if noise < math.inf else "nothing more fits"
+        buys = f"it buys one count with {kind} {up(noise)} or more" if noise < math.inf else "nothing more fits"
         # Of the losses; a delta that was set aside is not what a count costs.
         name, left = min(
             ((name, value) for name, value in self.left.items() if name != "delta"), key=lambda pair: pair[1]
         )
         reserved = f" ({name} = {self.reserved[name]:.6g} reserved)" if self.reserved[name] > 0 else ""
+        spent = up(self.epsilon_spent, 4)
         return (
-            f"account {self.account!r} ({self.neighbours}): epsilon {self.epsilon_spent:.4g} of {self.epsilon_cap:.4g} "
+            f"account {self.account!r} ({self.neighbours}): epsilon {spent} of {self.epsilon_cap:.4g} "
             f"is spent at delta {self.delta_cap:g}; {name} = {left:.6g} is left{reserved}: {buys}"
         )
 
 
-def _up(value: float) -> str:
-    # Three digits rounded up: noise as small as the text says must fit.
-    step = 10.0 ** (math.floor(math.log10(value)) - 2)
-    return f"{math.ceil(value / step) * step:.6g}"
+def up(value: float, digits: int = 3) -> str:
+    """Return a number to so many significant digits, rounded up: what a text says is spent, or enough, is true.
+
+    Examples
+    --------
+    >>> up(1.25501, 4), up(3.0, 4), up(2.711)
+    ('1.256', '3', '2.72')
+    """
+    if not math.isfinite(value):
+        return f"{value}"
+    # Of the shortest decimal of the double, so that 0.1 stays 0.1.
+    return f"{float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal(repr(value))):.6g}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from privacy._units import float_up
 from privacy.events import Event
 from privacy.filters import check_whole
-from privacy.ledger.accounts import epsilon_spent, filter_of
+from privacy.ledger.accounts import epsilon_spent, filter_of, up
 from privacy.ledger.books import AccountState, Books
 from privacy.ledger.errors import LedgerRefused
 from privacy.ledger.rules import chain_of, over, price, touched
@@ -38,9 +38,10 @@ class Quote:
         """Return the quote in plain words."""
         costs = ", ".join(f"{name} = {value:.6g}" for name, value in self.cost.items() if value > 0)
         verdict = f"fits {self.largest_count} times" if self.fits else "does not fit"
+        alone = up(self.epsilon_alone, 4)
         return (
-            f"account {self.account!r}: it costs {costs} (epsilon {self.epsilon_alone:.4g} by itself) and {verdict}; "
-            f"afterwards epsilon {self.epsilon_after:.4g} of {self.epsilon_cap:.4g} would be spent"
+            f"account {self.account!r}: it costs {costs} (epsilon {alone} by itself) and {verdict}; "
+            f"afterwards epsilon {up(self.epsilon_after, 4)} of {self.epsilon_cap:.4g} would be spent"
         )
 
 

@@ -316,10 +316,10 @@ def _print(body: dict[str, Any], text: str, *, as_json: bool) -> None:
 def _errors(*, as_json: bool) -> Iterator[None]:
     """Turn what cannot be read or priced into one message and the exit code of bad input."""
     from privacy import PrivacyError
-    from synthema.cli.app import BAD_INPUT, _fail
+    from synthema.cli.errors import BAD_INPUT, fail
     from synthema.errors import SynthemaError
 
     try:
         yield
     except (PrivacyError, SynthemaError, OSError, ValueError) as error:
-        _fail(error, BAD_INPUT, as_json=as_json)
+        fail(error, BAD_INPUT, as_json=as_json)

@@ -8,16 +8,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from synthema.cli.account import account_app
+from synthema.cli.errors import errors, show
+from synthema.cli.ledger_app import ledger_app
 
 if TYPE_CHECKING:
     from synthema.pipeline import Outcome
-
-BAD_INPUT, REFUSED, STOPPED, NOT_VERIFIED = 2, 3, 4, 5
 
 app = typer.Typer(
     name="synthema",
@@ -26,7 +26,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-ledger_app = typer.Typer(help="Read and verify a site's budget history.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(account_app, name="account")
 
@@ -42,7 +41,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run the whole pipeline on real leukaemia data, split over five made-up hospitals."""
-    with _errors(as_json=as_json):
+    with errors(as_json=as_json):
         from synthema.demo import demo_frames, demo_study
         from synthema.study import Study
 
@@ -61,7 +60,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Run a study on your own CSV files, every site in this process."""
-    with _errors(as_json=as_json):
+    with errors(as_json=as_json):
         from synthema.errors import StudyError
         from synthema.study import Study
         from synthema.tables import read_table
@@ -82,74 +81,12 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check a CSV file against a schema. Says what is wrong by column and rule, never a value."""
-    with _errors(as_json=as_json):
+    with errors(as_json=as_json):
         from privacy import Schema
         from synthema.tables import read_table
 
         read_table(table, Schema.load(schema))
-        _print({"ok": True, "table": table.name}, f"{table.name} fits the schema", as_json=as_json)
-
-
-@ledger_app.command("verify")
-def ledger_verify(
-    files: Annotated[list[Path], typer.Argument(metavar="LEDGER.db...", help="Ledger files.")],
-    head: Annotated[str | None, typer.Option(help="A head noted earlier, which must be part of the history.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Recompute every hash, rule and balance of a ledger. Exit code 5 if anything does not fit."""
-    with _errors(as_json=as_json):
-        from privacy.ledger import verify
-
-        results: list[dict[str, Any]] = []
-        for file in files:
-            result = verify(f"sqlite:///{file.absolute()}", head=head)
-            results.append(
-                {
-                    "file": str(file),
-                    "ok": result.ok,
-                    "entries": result.entries,
-                    "assurance": result.assurance,
-                    "problems": list(result.problems),
-                }
-            )
-        if as_json:
-            print(json.dumps(results, indent=2))
-        else:
-            for item in results:
-                verdict = "verified" if item["ok"] else "DOES NOT VERIFY"
-                print(f"{item['file']}: {verdict} ({item['entries']} entries, assurance: {item['assurance']})")
-                for problem in item["problems"]:
-                    print(f"  {problem}")
-        if not all(item["ok"] for item in results):
-            raise typer.Exit(NOT_VERIFIED)
-
-
-@ledger_app.command("show")
-def ledger_show(
-    file: Annotated[Path, typer.Argument(metavar="LEDGER.db")],
-    as_json: Json = False,
-) -> None:
-    """Print a ledger's accounts: what was spent, what is left."""
-    with _errors(as_json=as_json):
-        from synthema.cli.ledger_view import ledger_summary, ledger_text
-
-        summary = ledger_summary(file)
-        print(json.dumps(summary, indent=2) if as_json else ledger_text(summary))
-
-
-@ledger_app.command("void")
-def ledger_void(
-    file: Annotated[Path, typer.Argument(metavar="LEDGER.db")],
-    key: Annotated[str, typer.Argument(help="Key of a reservation that was never started (see `ledger show`).")],
-    as_json: Json = False,
-) -> None:
-    """Give back a reservation that a stopped run left behind. What was started stays charged."""
-    with _errors(as_json=as_json):
-        from synthema.cli.ledger_view import open_existing
-
-        with open_existing(file) as ledger:
-            ledger.void(key)
-        _print({"ok": True, "voided": key}, f"{file}: {key} is voided", as_json=as_json)
+        show({"ok": True, "table": table.name}, f"{table.name} fits the schema", as_json=as_json)
 
 
 def _run(study: Any, frames: Any, out: Path, *, as_json: bool) -> None:
@@ -209,60 +146,6 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
         yield say
         if current:
             bar.update(current[-1], total=1, completed=1)
-
-
-@contextmanager
-def _errors(*, as_json: bool) -> Iterator[None]:
-    """Turn the packages' errors into one message and an exit code."""
-    try:
-        yield
-    except ImportError as error:
-        from synthema.collision import explanation
-
-        text = explanation(error)
-        if text is None:
-            raise
-        print(f"synthema: {text}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    except Exception as error:
-        code = _exit_code(error)
-        if code is None:
-            raise
-        _fail(error, code, as_json=as_json)
-
-
-def _exit_code(error: Exception) -> int | None:
-    from privacy import LedgerError, SchemaError
-    from synthema.errors import SiteRefused, StudyError, SynthemaError, TableError
-
-    if isinstance(error, SiteRefused):
-        return REFUSED
-    if isinstance(error, TableError | StudyError | SchemaError):
-        return BAD_INPUT
-    if isinstance(error, SynthemaError | LedgerError):
-        return STOPPED
-    return None
-
-
-def _fail(error: Exception, code: int, *, as_json: bool) -> NoReturn:
-    if as_json:
-        body: dict[str, Any] = {"error": type(error).__name__, "message": str(error), "exit_code": code}
-        for name in ("site", "reason", "step"):
-            if hasattr(error, name):
-                body[name] = getattr(error, name)
-        if hasattr(error, "problems"):
-            body["problems"] = [
-                {"column": problem.column, "rule": problem.rule, "way_out": problem.way_out}
-                for problem in error.problems
-            ]
-        print(json.dumps(body, indent=2))
-    else:
-        print(f"synthema: {error}", file=sys.stderr)
-    raise typer.Exit(code)
-
-
-def _print(data: dict[str, Any], text: str, *, as_json: bool) -> None:
-    print(json.dumps(data, indent=2) if as_json else text)
 
 
 def main() -> None:

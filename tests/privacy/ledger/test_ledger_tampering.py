@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy import DiscreteGaussian, LedgerCorrupt, NonPrivate, ZeroConcentratedDP, rho_of
 from privacy._units import LOSS, round_up
@@ -17,6 +18,7 @@ from privacy.ledger.accounts import Account, filter_of
 from privacy.ledger.amounts import texts_of
 from privacy.ledger.books import Books
 from privacy.ledger.chain import START, answer_hash, entry_hash
+from privacy.ledger.notes import Signer
 from privacy.ledger.rules import BrokenRule, Replay
 
 FLIPPED_BYTES = 400
@@ -601,3 +603,17 @@ def test_a_file_that_is_opened_while_it_is_verified_is_read_again(copy, monkeypa
     result = check(copy)
     assert result.ok, result.problems
     assert (result.entries, len(times)) == (size + 3, 2)
+
+
+def test_a_checkpoint_entry_signed_by_the_auditors_key_is_assurance_signed_and_by_another_key_is_not(tmp_path):
+    path = tmp_path / "signed.db"
+    site, other = (Signer(name, Ed25519PrivateKey.generate()) for name in ("vienna/ledger", "other/ledger"))
+    with open_ledger(f"sqlite:///{path}", site="vienna", signer=site) as ledger:
+        ledger.set_key("site", site.verifier.vkey, reason="first", holder=site)
+        ledger.checkpoint()
+        ledger.note("after it")
+    result = check(path, site_key=site.verifier.vkey)
+    assert (result.ok, result.assurance, result.covered) == (True, "signed", 2)
+    for key in (other.verifier.vkey, None):
+        result = check(path, site_key=key)
+        assert (result.ok, result.assurance, result.covered) == (True, "chain", 0)

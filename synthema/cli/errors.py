@@ -1,0 +1,77 @@
+"""Exit codes, and what the packages' errors look like to the user of a command: one message, or one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+
+BAD_INPUT, REFUSED, STOPPED, NOT_VERIFIED = 2, 3, 4, 5
+
+
+@contextmanager
+def errors(*, as_json: bool) -> Iterator[None]:
+    """Turn the packages' errors into one message and an exit code."""
+    try:
+        yield
+    except ImportError as error:
+        from synthema.collision import explanation
+
+        text = explanation(error)
+        if text is None:
+            raise
+        print(f"synthema: {text}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        fail(error, code, as_json=as_json)
+
+
+def exit_code(error: Exception) -> int | None:
+    """Return the exit code of an error that is reported without a traceback, or None."""
+    from privacy import LedgerError, SchemaError, UnsupportedEvent
+    from synthema.errors import SiteRefused, StudyError, SynthemaError, TableError
+
+    if isinstance(error, TableError | StudyError | SchemaError | UnsupportedEvent):
+        return BAD_INPUT
+    if isinstance(error, SiteRefused):
+        return REFUSED
+    if isinstance(error, SynthemaError):
+        return STOPPED
+    if isinstance(error, LedgerError):
+        from privacy.ledger import ProofInvalid, WitnessConflict, WitnessRefused
+
+        if isinstance(error, ProofInvalid):
+            return NOT_VERIFIED
+        # A witness that says no says so for good; one that cannot be asked stops us, as a restored ledger does.
+        return REFUSED if isinstance(error, WitnessRefused | WitnessConflict) else STOPPED
+    return None
+
+
+def fail(error: Exception, code: int, *, as_json: bool) -> NoReturn:
+    """Print the error and end the command."""
+    if as_json:
+        body: dict[str, Any] = {"error": type(error).__name__, "message": str(error), "exit_code": code}
+        for name in ("site", "reason", "step", "size", "seen"):
+            if hasattr(error, name):
+                body[name] = getattr(error, name)
+        if hasattr(error, "problems"):
+            body["problems"] = [
+                {"column": problem.column, "rule": problem.rule, "way_out": problem.way_out}
+                for problem in error.problems
+            ]
+        print(json.dumps(body, indent=2))
+    else:
+        print(f"synthema: {error}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def show(data: Any, text: str, *, as_json: bool) -> None:
+    """Print the one or the other."""
+    print(json.dumps(data, indent=2, allow_nan=False) if as_json else text)
