@@ -503,7 +503,10 @@ class Episode:
         ledger = self.opened(process)
         if account.terms.rule == "exact":
             self.expecting(LedgerRefused, lambda: ledger.dry_run(ask.account, ask.event, blocks=ask.blocks))
-        if cost is None or not set(ask.blocks) <= set(account.terms.blocks):
+        if not set(ask.blocks) <= set(account.terms.blocks):
+            self.expecting(LedgerRefused, lambda: ledger.dry_run(ask.account, ask.event, blocks=ask.blocks))
+        if cost is None:
+            self.expecting(UnsupportedEvent, lambda: ledger.dry_run(ask.account, ask.event, blocks=ask.blocks))
             return
         with contextlib.suppress(UnsupportedEvent):
             quote = ledger.dry_run(ask.account, ask.event, blocks=ask.blocks)

@@ -575,3 +575,13 @@ def test_approximate_deltas_stop_at_the_last_unit(tmp_path, rule):
         with pytest.raises(BudgetExceeded):
             mine.reserve("a", ApproximateDP(0.001, 1e-36), key="a unit", purpose="p")
     assert verify(f"sqlite:///{tmp_path}/delta.db").ok
+
+
+@pytest.mark.parametrize("blocks", [["z"], ["a", "a"], ["a", "z"]])
+def test_blocks_that_an_account_does_not_have_are_refused_by_every_door(tmp_path, blocks):
+    with open_ledger(f"sqlite:///{tmp_path}/blocks.db") as mine:
+        mine.open_account("b", epsilon=1e-6, **terms(blocks=["a", "b"], block_rule="year"))
+        with pytest.raises(LedgerRefused, match="has the blocks a, b only"):
+            mine.dry_run("b", PureDP(UNIT), blocks=blocks)
+        with pytest.raises(LedgerRefused, match="has the blocks a, b only"):
+            mine.reserve("b", PureDP(UNIT), key="k", purpose="p", blocks=blocks)
