@@ -167,7 +167,7 @@ class Model:
     def committed(self, commit: Any) -> None:
         """Take what a transaction wrote, once it cannot be lost. Raises Violation."""
         for seq, body, digest in commit.rows:
-            document = json.loads(body)
+            document = json.loads(body.decode())
             demand(seq == self.size + 1 == document["seq"], f"entry {seq} is out of place")
             self.size = seq
             self.hashes.append(digest)
