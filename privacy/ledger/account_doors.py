@@ -289,6 +289,8 @@ class AccountDoors:
         ------
         UnknownAccount, UnsupportedEvent
             As `spend`.
+        LedgerRefused
+            The account holds exact releases, or has other blocks.
         """
         with self._journal.reading() as books:
             return quote(books, account_in(books, account), events, tuple(blocks))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from privacy.errors import LedgerCorrupt
@@ -111,7 +111,7 @@ class Cosigning:
         vouching = sum(note.signed_by(Verifier.parse(witness.vkey)) for witness in self.policy.witnesses)
         return covered if vouching >= self.policy.needed else 0
 
-    def _lines(self, note: str, size: int, named: Set[str]) -> tuple[list[str], list[str]]:
+    def _lines(self, note: str, size: int, named: Collection[str]) -> tuple[list[str], list[str]]:
         """Return cosignature lines, and why others are missing. Raises LedgerRestored."""
         lines, reasons = [], []
         for witness in self.policy.witnesses:

@@ -81,7 +81,8 @@ class Journal:
                         self._head = states[-1][1]
             except BaseException:
                 if self._applied:
-                    # Memory may be ahead of the store (also by half an entry, if a signal struck), or the store may have kept what it could not confirm.
+                    # Memory may be ahead of the store, by half an entry if a signal struck; or the store may have kept
+                    # what it could not confirm.
                     self._books = None
                 raise
             finally:

@@ -12,7 +12,8 @@ from privacy.filters import check_whole
 from privacy.ledger.accounts import epsilon_spent, filter_of, up
 from privacy.ledger.books import AccountState, Books
 from privacy.ledger.errors import LedgerRefused
-from privacy.ledger.rules import chain_of, over, price, touched
+from privacy.ledger.requests import blocks_in
+from privacy.ledger.rules import chain_of, over, price
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,15 @@ class Quote:
 
 
 def quote(books: Books, state: AccountState, events: Event | Sequence[Event], blocks: Sequence[str]) -> Quote:
-    """Return what the events would do to an account. Raises UnsupportedEvent, or LedgerRefused for an exact account."""
+    """Return what the events would do to an account.
+
+    Raises UnsupportedEvent, or LedgerRefused for an exact account or other blocks.
+    """
     now = state.now
     if now.filter == "exact":
         raise LedgerRefused(f"account {now.name!r} holds exact releases, which have no price")
     batch = [events] if isinstance(events, Event) else list(events)
-    rule, names = filter_of(now), touched(state, sorted(blocks))
+    rule, names = filter_of(now), blocks_in(state, sorted(blocks))
     total = [0] * len(rule.units)
     for event in batch:
         check_whole(event, now.neighbours or "", all_blocks=len(names) == len(state.charged))

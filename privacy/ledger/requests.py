@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,10 +194,7 @@ def admit(books: Books, state: AccountState, request: Request) -> list[str] | No
     Raises BudgetExceeded, UnsupportedEvent, or LedgerRefused for blocks or data that are not to be had.
     """
     now, event = state.now, request.event
-    try:
-        blocks = touched(state, request.body["blocks"])
-    except BrokenRule:
-        raise LedgerRefused(f"account {now.name!r} has the blocks {', '.join(now.blocks) or '(none)'} only") from None
+    blocks = blocks_in(state, request.body["blocks"])
     check_not_erased(books, request.body["data_version"])
     if now.filter == "exact":
         if not isinstance(event, NonPrivate):
@@ -211,6 +208,15 @@ def admit(books: Books, state: AccountState, request: Request) -> list[str] | No
     if short is not None:
         raise exceeded(short, cost, blocks)
     return texts_of(cost, filter_of(now).units)
+
+
+def blocks_in(state: AccountState, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the blocks that a release touches. Raises LedgerRefused for others than the account's, or one twice."""
+    try:
+        return touched(state, names)
+    except BrokenRule:
+        known = ", ".join(state.now.blocks) or "(none)"
+        raise LedgerRefused(f"account {state.now.name!r} has the blocks {known} only, each named once") from None
 
 
 def check_not_erased(books: Books, version: str) -> None:

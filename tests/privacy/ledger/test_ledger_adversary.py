@@ -1,4 +1,4 @@
-"""Somebody who owns the file, or the site's key, or a budget: what verify, the anchor, witnesses and caps make of it."""
+"""Who owns the file, or the site's key, or a budget: what verify, the anchor, witnesses and caps make of it."""
 
 from __future__ import annotations
 
@@ -399,9 +399,11 @@ def test_a_spend_that_no_witness_sees_is_refused_and_charges_nothing(world):
             spend(ledger, "new")
         assert (ledger.remaining("aml"), ledger.events("aml"), ledger.pending()) == (before, events, ())
     assert world.verify(notes=[world.honest]).ok
-    with world.open([world.witnesses[0], silent(world)[1]], needed=2) as ledger:
-        with pytest.raises(WitnessUnavailable, match="1 of 2"):
-            spend(ledger, "new")
+    with (
+        world.open([world.witnesses[0], silent(world)[1]], needed=2) as ledger,
+        pytest.raises(WitnessUnavailable, match="1 of 2"),
+    ):
+        spend(ledger, "new")
     with world.open([world.witnesses[0], silent(world)[1]]) as ledger:
         spend(ledger, "new")
 
@@ -451,7 +453,7 @@ def test_one_witness_is_not_two_and_a_stranger_is_none(world):
 # Caps
 
 
-def raw_cap(world, ledger, fields, keys, *, replaces=None):
+def raw_cap(ledger, fields, keys, *, replaces=None):
     """Append a cap with these signatures, past the ledger's own door."""
     with ledger._journal.writing() as books:
         fields = {**fields, "replaces": books.account("aml").capped_at if replaces is None else replaces}
@@ -474,9 +476,9 @@ def test_a_cap_rises_only_by_two_different_signatures(world):
         fields, size = cap_fields(ledger, 2.0), ledger.head[0]
         for keys in ([], [site], [officer], [site, site], [officer, officer], [site, other], [site, officer, officer]):
             with pytest.raises(BrokenRule):
-                raw_cap(world, ledger, fields, keys)
+                raw_cap(ledger, fields, keys)
         assert ledger.head[0] == size
-        raw_cap(world, ledger, fields, [site, officer])
+        raw_cap(ledger, fields, [site, officer])
         assert ledger.remaining("aml").epsilon_cap == 2.0
     assert world.verify(notes=[world.honest]).ok
 
@@ -490,10 +492,10 @@ def test_an_officers_signature_is_good_for_one_cap_once(world):
         }
         ledger.set_cap("aml", epsilon=1.0, delta=1e-6, reason="r")
         for replaces in (signed_once["replaces"], None):
-            with pytest.raises(BrokenRule, match="does not replace|does not fit"):
-                raw_cap(world, ledger, fields, signed_once["signatures"], replaces=replaces)
+            with pytest.raises(BrokenRule, match=r"does not replace|does not fit"):
+                raw_cap(ledger, fields, signed_once["signatures"], replaces=replaces)
         with pytest.raises(BrokenRule, match="does not fit"):
-            raw_cap(world, ledger, cap_fields(ledger, 3.0), signed_once["signatures"])
+            raw_cap(ledger, cap_fields(ledger, 3.0), signed_once["signatures"])
         # A signature that the officer gave in advance dies with the cap that it was meant to replace.
         statement = ledger.cap_statement("aml", epsilon=1.2, delta=1e-6, reason="r")
         fields = cap_fields(ledger, 1.2)
@@ -503,7 +505,7 @@ def test_an_officers_signature_is_good_for_one_cap_once(world):
         ]
         ledger.set_cap("aml", epsilon=0.9, delta=1e-6, reason="r")
         with pytest.raises(BrokenRule, match="does not fit"):
-            raw_cap(world, ledger, fields, pairs)
+            raw_cap(ledger, fields, pairs)
         assert ledger.remaining("aml").epsilon_cap == 0.9
 
 
@@ -573,3 +575,13 @@ def test_approximate_deltas_stop_at_the_last_unit(tmp_path, rule):
         with pytest.raises(BudgetExceeded):
             mine.reserve("a", ApproximateDP(0.001, 1e-36), key="a unit", purpose="p")
     assert verify(f"sqlite:///{tmp_path}/delta.db").ok
+
+
+@pytest.mark.parametrize("blocks", [["z"], ["a", "a"], ["a", "z"]])
+def test_blocks_that_an_account_does_not_have_are_refused_by_every_door(tmp_path, blocks):
+    with open_ledger(f"sqlite:///{tmp_path}/blocks.db") as mine:
+        mine.open_account("b", epsilon=1e-6, **terms(blocks=["a", "b"], block_rule="year"))
+        with pytest.raises(LedgerRefused, match="has the blocks a, b only"):
+            mine.dry_run("b", PureDP(UNIT), blocks=blocks)
+        with pytest.raises(LedgerRefused, match="has the blocks a, b only"):
+            mine.reserve("b", PureDP(UNIT), key="k", purpose="p", blocks=blocks)
