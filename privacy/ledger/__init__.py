@@ -1,6 +1,6 @@
 """A site's budget history: append-only, hash-chained, crash-safe, and verifiable by others.
 
-`open_ledger` opens or makes a ledger (one SQLite file). Accounts hold a cap; a spend is reserved and started on disk
+`open_ledger` opens or makes a ledger (one SQLite file, or a PostgreSQL database). Accounts hold a cap; a spend is reserved and started on disk
 before any row is touched, and its answer is stored with the charge. `verify` recomputes everything from the file.
 
 >>> import tempfile
@@ -18,6 +18,7 @@ before any row is touched, and its answer is stored with the charge. `verify` re
 True
 """
 
+from privacy.ledger._postgres_schema import grant_writer
 from privacy.ledger.accounts import Account, Remaining
 from privacy.ledger.chain import Entry
 from privacy.ledger.cosigning import WitnessPolicy
@@ -51,6 +52,7 @@ __all__ = [
     "WitnessRefused",
     "WitnessUnavailable",
     "generate_key",
+    "grant_writer",
     "load_key",
     "open_ledger",
     "verify",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from privacy.errors import LedgerCorrupt
 from privacy.ledger._postgres_link import Link
-from privacy.ledger._postgres_schema import MIGRATIONS, QUEUE, VERSION, catalog_problems, schema_hash
+from privacy.ledger._postgres_schema import QUEUE, catalog_problems, missing_scripts, run_scripts, schema_hash
 from privacy.ledger.errors import LedgerUnavailable
 from privacy.ledger.store import Move
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _BEGIN_WRITING = f"""
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SELECT pg_advisory_xact_lock({QUEUE});
-SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes')
-  FROM synthema_ledger.state WHERE name = 'head' FOR UPDATE
+SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes'),
+  current_setting('synchronous_standby_names') FROM synthema_ledger.state WHERE name = 'head' FOR UPDATE
 """  # noqa: S608 - a number of ours
 _BEGIN_MAKING = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({QUEUE})"
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -88,14 +88,14 @@ class PostgresStore:
             with self._transaction(_BEGIN_MAKING):
                 if _is_made(connection):  # somebody else was faster: theirs is the ledger
                     return
-                _run_scripts(connection, 0)
+                run_scripts(connection)
                 connection.cursor().executemany("INSERT INTO synthema_ledger.entry VALUES (%s, %s, %s)", rows)
                 self.put_states(states)
 
     def outdated(self) -> bool:
         """Return whether scripts are to be run (`migrate`). Until then nothing is checked. Raises as `reading`."""
         with self._errors():
-            self._migrating = _version(self._connected()) < VERSION
+            self._migrating = bool(missing_scripts(self._connected()))
         return self._migrating
 
     def migrate(self) -> bool:
@@ -103,12 +103,10 @@ class PostgresStore:
 
         An entry that names the new schema belongs into the same commit.
         """
-        connection = self._connected()
-        version = _version(connection)
-        _run_scripts(connection, version)
+        done = run_scripts(self._connected())
         self._migrating = self._checked = False
         self._open()
-        return version < VERSION
+        return done
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -116,7 +114,7 @@ class PostgresStore:
         with self._errors(), self._transaction(_BEGIN_WRITING) as settings:
             if settings is None:
                 raise LedgerCorrupt(f"{self.name}: it does not say where its journal stands; see verify")
-            self._link.check_durable(settings)
+            self._link.check_durable(settings[:3])
             yield
 
     @contextlib.contextmanager
@@ -243,16 +241,22 @@ class PostgresStore:
             cursor = connection.execute(begin, prepare=False)
             while cursor.nextset():
                 pass
-            yield cursor.fetchone() if cursor.description else None
-            self._warned = False
-            # A transaction that an error ended earlier answers ROLLBACK, and that is no error to the driver.
-            if connection.execute("COMMIT").statusmessage != "COMMIT":
-                raise LedgerUnavailable(f"{self.name}: the transaction had failed: try again with the same key")
-            if self._warned:
-                raise self._link.unconfirmed()
+            settings = cursor.fetchone() if cursor.description else None
+            yield settings
+            self._commit(connection, standby=settings is not None and settings[-1] != "")
         except BaseException:
             self._roll_back(connection)
             raise
+
+    def _commit(self, connection: psycopg.Connection[Any], *, standby: bool) -> None:
+        self._warned = False
+        with self._link.limited(connection, standby=standby):
+            status = connection.execute("COMMIT").statusmessage
+        # A transaction that an error ended earlier answers ROLLBACK, and that is no error to the driver.
+        if status != "COMMIT":
+            raise LedgerUnavailable(f"{self.name}: the transaction had failed: try again with the same key")
+        if self._warned:
+            raise self._link.unconfirmed()
 
     def _roll_back(self, connection: psycopg.Connection[Any]) -> None:
         try:
@@ -276,19 +280,6 @@ class PostgresStore:
 def _is_made(connection: psycopg.Connection[Any]) -> bool:
     query = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'synthema_ledger'"
     return connection.execute(query).fetchone() is not None
-
-
-def _version(connection: psycopg.Connection[Any]) -> int:
-    row = connection.execute("SELECT max(version) FROM synthema_ledger.schema_version").fetchone()
-    return 0 if row is None or row[0] is None else int(row[0])
-
-
-def _run_scripts(connection: psycopg.Connection[Any], after: int) -> None:
-    for version, statements in MIGRATIONS:
-        if version > after:
-            for statement in statements:
-                connection.execute(statement.encode())
-            connection.execute("INSERT INTO synthema_ledger.schema_version VALUES (%s)", (version,))
 
 
 def _merged(moves: Sequence[Move]) -> tuple[list[Move], list[Move]]:

@@ -5,6 +5,9 @@ A password is in the URL and nowhere else: not in names, errors or what they wer
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -23,7 +26,6 @@ LOCK_SECONDS = 30.0
 STATEMENT_SECONDS = 60.0
 IDLE_SECONDS = 30.0
 CONNECT_SECONDS = 10
-# Waiting for a standby, too, ends with the statement's time: the commit is then here and perhaps nowhere else.
 _UNCONFIRMED = "was not confirmed by its standby: it is there, and may be lost if the server fails over"
 
 # Conditions (SQLSTATE) that say that what is stored is not as we left it.
@@ -66,10 +68,15 @@ class Link:
             parts = self._psycopg.conninfo.conninfo_to_dict(url)
         except (ValueError, self._psycopg.Error):
             raise bad from None
-        # libpq splits at the first @ and would name the rest of a password as a host.
-        if not url.startswith(_PREFIX) or netloc.count("@") > 1 or not parts.get("dbname"):
+        # libpq would take a part of a password that is not encoded for a host or a port, and name it in its errors.
+        torn = url.count("@") > netloc.count("@") or netloc.count("@") > 1
+        port = str(parts.get("port") or "0").replace(",", "")
+        if not url.startswith(_PREFIX) or torn or not port.isdecimal() or not parts.get("dbname"):
             raise bad
-        self._parts: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "application_name": "synthema-ledger"} | parts
+        self._parts: dict[str, Any] = {
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "synthema-ledger",
+        } | parts
         secrets = [str(parts[name]) for name in ("password", "sslpassword") if parts.get(name)]
         raw = netloc.rpartition("@")[0].partition(":")[2]
         self._secrets = sorted({each for each in (*secrets, raw, unquote(raw)) if each}, key=len, reverse=True)
@@ -87,38 +94,40 @@ class Link:
         LedgerUnavailable
             The server cannot be reached, is too old, or does not promise that what it commits is on the disk.
         """
-        psycopg = self._psycopg
+        driver = self._psycopg
         try:
-            connection: psycopg.Connection[Any] = psycopg.connect(**self._parts, autocommit=True)
-        except psycopg.Error as error:
+            connection: psycopg.Connection[Any] = driver.connect(**self._parts, autocommit=True)
+        except driver.Error as error:
             raise self.translated(error) from None
         try:
-            # Nothing in front of the system's own names; and times in milliseconds.
-            times = (("lock", LOCK_SECONDS), ("statement", STATEMENT_SECONDS))
-            settings = [("search_path", "pg_catalog, pg_temp"), ("client_min_messages", "warning")]
-            settings += [(f"{name}_timeout", str(round(1000 * seconds))) for name, seconds in times]
-            settings += [("idle_in_transaction_session_timeout", str(round(1000 * IDLE_SECONDS)))]
-            for name, value in settings:
-                connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
-            if connection.info.server_version < _LEAST_SERVER:
-                raise LedgerUnavailable(f"{self.name}: the server is older than PostgreSQL 14: use a newer one")
-            if connection.info.encoding != "utf-8" or connection.info.parameter_status("server_encoding") != "UTF8":
-                raise LedgerUnavailable(f"{self.name}: make the database with ENCODING 'UTF8'")
-            row = connection.execute(
-                "SELECT current_setting('fsync'), current_setting('synchronous_commit'), "
-                "current_setting('full_page_writes')"
-            ).fetchone()
-            self.check_durable(row or ())
-            if row is not None and row[1] != "remote_apply":
-                connection.execute("SET synchronous_commit = on")
+            self._prepare(connection)
         except BaseException as error:
             connection.close()
-            if isinstance(error, psycopg.Error):
+            if isinstance(error, driver.Error):
                 raise self.translated(error) from None
             raise
         return connection
 
-    def check_durable(self, settings: tuple[str, ...] | list[str]) -> None:
+    def _prepare(self, connection: psycopg.Connection[Any]) -> None:
+        # Nothing in front of the system's own names; and times in milliseconds.
+        settings = {"search_path": "pg_catalog, pg_temp", "client_min_messages": "warning"}
+        seconds = {"lock": LOCK_SECONDS, "statement": STATEMENT_SECONDS, "idle_in_transaction_session": IDLE_SECONDS}
+        settings |= {f"{name}_timeout": str(round(1000 * value)) for name, value in seconds.items()}
+        for name, text in settings.items():
+            connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, text))
+        if connection.info.server_version < _LEAST_SERVER:
+            raise LedgerUnavailable(f"{self.name}: the server is older than PostgreSQL 14: use a newer one")
+        if connection.info.parameter_status("server_encoding") != "UTF8" or connection.info.encoding != "utf-8":
+            raise LedgerUnavailable(f"{self.name}: make the database, and connect, with the encoding UTF8")
+        row = connection.execute(
+            "SELECT current_setting('fsync'), current_setting('synchronous_commit'), "
+            "current_setting('full_page_writes')"
+        ).fetchone()
+        self.check_durable(row or ())
+        if row is not None and row[1] != "remote_apply":
+            connection.execute("SET synchronous_commit = on")
+
+    def check_durable(self, settings: Sequence[str]) -> None:
         """Raise LedgerUnavailable if a setting says that a commit may be forgotten in a power cut."""
         for name, value in zip(("fsync", "synchronous_commit", "full_page_writes"), settings, strict=True):
             if value == "off":
@@ -126,6 +135,25 @@ class Link:
                     f"{self.name}: the server has {name} = off, so that it can forget a charge that it acknowledged: "
                     "nothing is spent until it is on"
                 )
+
+    @contextlib.contextmanager
+    def limited(self, connection: psycopg.Connection[Any], *, standby: bool) -> Iterator[None]:
+        """Let a commit wait for a synchronous standby no longer than a statement: the server sets that wait no limit.
+
+        The server then warns that the commit is here and perhaps nowhere else.
+        """
+        if not standby:
+            yield
+            return
+        timer = threading.Timer(STATEMENT_SECONDS, connection.cancel_safe)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            # A cancellation that is on its way must not meet the next statement.
+            timer.join()
 
     def translated(self, error: psycopg.Error | OSError) -> LedgerError:
         """Return what an error of the driver means to a ledger. Its details, which may quote rows, are left out."""

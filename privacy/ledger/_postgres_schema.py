@@ -52,29 +52,24 @@ _FUNCTIONS = {"erased_only": _ERASED_ONLY, "next_entry": _NEXT, "stays": _STAYS}
 
 # The triggers stop accidents, and whoever is not the owner. The owner can drop them: `verify` sees that. Written as
 # `pg_get_triggerdef` renders them.
-_TRIGGERS = (
-    "CREATE TRIGGER answer_delete BEFORE DELETE ON synthema_ledger.answer "
-    "FOR EACH ROW EXECUTE FUNCTION synthema_ledger.erased_only()",
-    "CREATE TRIGGER answer_stays BEFORE UPDATE OR TRUNCATE ON synthema_ledger.answer "
-    "FOR EACH STATEMENT EXECUTE FUNCTION synthema_ledger.stays()",
-    "CREATE TRIGGER balance_stays BEFORE DELETE OR TRUNCATE ON synthema_ledger.balance "
-    "FOR EACH STATEMENT EXECUTE FUNCTION synthema_ledger.stays()",
-    "CREATE TRIGGER entry_next BEFORE INSERT ON synthema_ledger.entry "
-    "FOR EACH ROW EXECUTE FUNCTION synthema_ledger.next_entry()",
-    "CREATE TRIGGER entry_stays BEFORE DELETE OR UPDATE OR TRUNCATE ON synthema_ledger.entry "
-    "FOR EACH STATEMENT EXECUTE FUNCTION synthema_ledger.stays()",
-    "CREATE TRIGGER erased_stays BEFORE DELETE OR UPDATE OR TRUNCATE ON synthema_ledger.erased "
-    "FOR EACH STATEMENT EXECUTE FUNCTION synthema_ledger.stays()",
-    "CREATE TRIGGER schema_version_stays BEFORE DELETE OR UPDATE OR TRUNCATE ON synthema_ledger.schema_version "
-    "FOR EACH STATEMENT EXECUTE FUNCTION synthema_ledger.stays()",
-    "CREATE TRIGGER state_stays BEFORE DELETE OR TRUNCATE ON synthema_ledger.state "
-    "FOR EACH STATEMENT EXECUTE FUNCTION synthema_ledger.stays()",
+_TRIGGERS = tuple(
+    f"CREATE TRIGGER {name} BEFORE {actions} ON {SCHEMA}.{table} FOR EACH {each} EXECUTE FUNCTION {SCHEMA}.{function}()"
+    for name, actions, table, each, function in (
+        ("answer_delete", "DELETE", "answer", "ROW", "erased_only"),
+        ("answer_stays", "UPDATE OR TRUNCATE", "answer", "STATEMENT", "stays"),
+        ("balance_stays", "DELETE OR TRUNCATE", "balance", "STATEMENT", "stays"),
+        ("entry_next", "INSERT", "entry", "ROW", "next_entry"),
+        ("entry_stays", "DELETE OR UPDATE OR TRUNCATE", "entry", "STATEMENT", "stays"),
+        ("erased_stays", "DELETE OR UPDATE OR TRUNCATE", "erased", "STATEMENT", "stays"),
+        ("schema_version_stays", "DELETE OR UPDATE OR TRUNCATE", "schema_version", "STATEMENT", "stays"),
+        ("state_stays", "DELETE OR TRUNCATE", "state", "STATEMENT", "stays"),
+    )
 )
 
 
 def _always(trigger: str) -> str:
     # ALWAYS: also under session_replication_role = replica, which switches ordinary triggers off.
-    name, table = trigger.split()[2], trigger.split(" ON ")[1].split()[0]
+    name, table = trigger.split()[2], trigger.split(" ON ")[1].split(maxsplit=1)[0]
     return f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"
 
 
@@ -130,10 +125,10 @@ _COLUMNS = {
     "schema_version": ("version integer",),
     "state": ('name text "C"', "value bytea"),
 }
+_HOLDS = "((charged >= (0)::numeric) AND (reserved >= (0)::numeric) AND ((charged + reserved) <= most))"
 _CONSTRAINTS = (
     "answer_pkey PRIMARY KEY (key_digest)",
-    "balance_holds CHECK (((charged >= (0)::numeric) AND (reserved >= (0)::numeric) AND "
-    "((charged + reserved) <= most)))",
+    f"balance_holds CHECK ({_HOLDS})",
     "balance_most CHECK (((cap <= most) AND (most < 'Infinity'::numeric)))",
     "balance_pkey PRIMARY KEY (account, block, amount)",
     "entry_hash_check CHECK ((octet_length(hash) = 32))",
@@ -208,8 +203,29 @@ def catalog_problems(connection: psycopg.Connection[Any]) -> list[str]:
     if versions != [version for version, _ in MIGRATIONS]:
         return [f"the schema has the scripts {versions}; this software has scripts 1 to {VERSION}"]
     found, expected = Counter(row[0] for row in connection.execute(_CATALOG_QUERY)), _expected()
-    changes = [(line, "is missing") for line in (expected - found)] + [(line, "is extra") for line in (found - expected)]
+    changes = [(line, "is missing") for line in (expected - found)] + [
+        (line, "is extra") for line in (found - expected)
+    ]
     return [f"the schema was changed: {' '.join(line.split())[:160]} {what}" for line, what in sorted(changes)]
+
+
+def missing_scripts(connection: psycopg.Connection[Any]) -> list[int]:
+    """Return the numbers of the scripts that were not run; none for a schema that is newer. Raises psycopg.Error."""
+    row = connection.execute("SELECT max(version) FROM synthema_ledger.schema_version").fetchone()
+    last = 0 if row is None or row[0] is None else int(row[0])
+    return [version for version, _ in MIGRATIONS if version > last]
+
+
+def run_scripts(connection: psycopg.Connection[Any]) -> bool:
+    """Run, in the transaction that is open, the scripts that were not run; return whether there were any."""
+    made = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'synthema_ledger'").fetchone()
+    missing = [version for version, _ in MIGRATIONS] if made is None else missing_scripts(connection)
+    for version, statements in MIGRATIONS:
+        if version in missing:
+            for statement in statements:
+                connection.execute(statement.encode())
+            connection.execute("INSERT INTO synthema_ledger.schema_version VALUES (%s)", (version,))
+    return bool(missing)
 
 
 def schema_hash() -> str:

@@ -35,4 +35,6 @@ def server():
 @pytest.fixture
 def database(server):
     """The URL of an empty database, with the owner's password in it."""
-    return server.database()
+    url = server.database()
+    yield url
+    server.give_back(url)

@@ -38,7 +38,9 @@ def missing() -> str | None:
 def binaries() -> Path | None:
     found = [Path(os.path.realpath(each)).parent for each in [shutil.which("initdb")] if each]
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
-    return next((path for path in [*found, *places] if (path / "initdb").exists() and (path / "postgres").exists()), None)
+    return next(
+        (path for path in [*found, *places] if (path / "initdb").exists() and (path / "postgres").exists()), None
+    )
 
 
 class Server:
@@ -52,8 +54,11 @@ class Server:
         self._user = _unprivileged() if os.geteuid() == 0 else None
         self._process: subprocess.Popen | None = None
         self.data = folder / "data"
+        self._free: list[str] = []
 
     def start(self) -> None:
+        import psycopg
+
         password = self.folder / "password"
         password.write_text(PASSWORD + "\n")
         if self._user is not None:
@@ -79,7 +84,7 @@ class Server:
         while True:
             try:
                 self.execute("SELECT 1")
-            except Exception:
+            except psycopg.OperationalError:
                 if time.monotonic() > deadline or self._process.poll() is not None:
                     raise RuntimeError((self.folder / "log").read_text(errors="replace")) from None
                 time.sleep(0.05)
@@ -112,9 +117,25 @@ class Server:
             return cursor.fetchall() if cursor.description else None
 
     def database(self) -> str:
+        if self._free:
+            return self.url(self._free.pop())
         name = f"ledger_{secrets.token_hex(6)}"
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def give_back(self, url: str) -> None:
+        """Empty a database for the next test: a thousand files that need not be made, and removed, again."""
+        name = database_of(url)
+        self.execute(
+            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'",
+        )
+        self.execute(
+            "DROP SCHEMA IF EXISTS synthema_ledger CASCADE",
+            "DROP SCHEMA public CASCADE",
+            "CREATE SCHEMA public",
+            database=name,
+        )
+        self._free.append(name)
 
     def _as_user(self):
         if self._user is None:

@@ -13,14 +13,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-
-import ledger_writer
-import psycopg
+from pathlib import Path
 
 from privacy import BudgetExceeded, ZeroConcentratedDP
 from privacy.ledger import open_ledger
 
-URL = os.environ["LEDGER_URL"]
+sys.path.append(str(Path(__file__).parent))
+import ledger_writer
+
+URL = os.environ.get("LEDGER_URL", "")
 
 
 def together(writers, work):
@@ -48,6 +49,8 @@ def reserve(answer_key, writers, each, rho):
 
 
 def naive(_, writers, each, fits):
+    import psycopg
+
     def work(name):
         def run(say):
             with psycopg.connect(URL, autocommit=True) as connection:

@@ -87,6 +87,10 @@ class PostgresMachine(states.LedgerMachine):
         self.ledgers = [states.open_ledger(self.url) for _ in range(2)]
         self.keys, self.held, self.entries, self.heads = {}, {}, 1, []
 
+    def teardown(self):
+        super().teardown()
+        self.server.give_back(self.url)
+
 
 class TestPostgresStates(PostgresMachine.TestCase):
     settings = settings(
