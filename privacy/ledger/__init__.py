@@ -1,6 +1,6 @@
 """A site's budget history: append-only, hash-chained, crash-safe, and verifiable by others.
 
-`open_ledger` opens or makes a ledger (one SQLite file). Accounts hold a cap; a spend is reserved and started on disk
+`open_ledger` opens or makes a ledger (one SQLite file, or a PostgreSQL database). Accounts hold a cap; a spend is reserved and started on disk
 before any row is touched, and its answer is stored with the charge. `verify` recomputes everything from the file.
 What leaves the house: `export.export` writes all entries for `verify_export`, `prove` one entry for `check_proof`.
 `backup.backup` makes a verified copy, `doctor.doctor` looks at the ledger's surroundings, `history` is for pictures.
@@ -20,6 +20,7 @@ What leaves the house: `export.export` writes all entries for `verify_export`, `
 True
 """
 
+from privacy.ledger._postgres_schema import grant_writer
 from privacy.ledger.accounts import Account, Remaining
 from privacy.ledger.chain import Entry
 from privacy.ledger.cosigning import WitnessPolicy
@@ -57,6 +58,7 @@ __all__ = [
     "WitnessUnavailable",
     "check_proof",
     "generate_key",
+    "grant_writer",
     "load_key",
     "open_ledger",
     "prove",

@@ -246,6 +246,12 @@ class Books:
             if isinstance(record, KeyState):
                 yield name.removeprefix("key "), record
 
+    def all_accounts(self) -> Iterator[AccountState]:
+        """Yield all accounts that are in memory."""
+        for record in self._records.values():
+            if isinstance(record, AccountState):
+                yield record
+
     def documents(self) -> Iterator[tuple[str, bytes]]:
         """Yield all names and documents that are in memory."""
         for name, record in self._records.items():

@@ -10,7 +10,7 @@ class LedgerRefused(LedgerError):
 
 
 class LedgerUnavailable(LedgerError):
-    """The file could not be read or written (disk full, I/O error, moved away).
+    """The file or database could not be read or written (disk full, I/O error, moved away, connection lost).
 
     What was not acknowledged may or may not be on disk; it is on disk as a whole or not at all. Trying again with the
     same key is safe.

@@ -17,7 +17,7 @@ from typing import Any
 from privacy.errors import LedgerCorrupt
 from privacy.ledger import canonical
 from privacy.ledger.anchor import Anchor, Mark
-from privacy.ledger.books import Books
+from privacy.ledger.books import AccountState, Books
 from privacy.ledger.chain import START, entry_hash
 from privacy.ledger.errors import LedgerRefused, LedgerRestored
 from privacy.ledger.rules import FORMAT, BrokenRule, Replay, chain_of
@@ -203,12 +203,13 @@ def replay_problems(store: Store, size: int) -> Iterator[str]:
 
 
 def _moves(books: Books, kind: str, fields: dict[str, Any]) -> Iterator[Move]:
+    """Yield what the entry, which the books hold already, does to each amount."""
     if kind in ("open_account", "set_cap"):
         state = books.account(fields["account"])
         if state is not None:
             for block in state.charged:
                 for i, cap in enumerate(state.caps):
-                    yield Move((state.now.name, block, i), cap, 0, 0)
+                    yield Move((state.now.name, block, i), cap, 0, 0, _after(state, block, i), sets_cap=True)
         return
     signs = {"reserve": (0, 1), "start": (1, -1), "void": (0, -1)}.get(kind)
     key = books.key(fields["key"]) if signs is not None else None
@@ -218,7 +219,11 @@ def _moves(books: Books, kind: str, fields: dict[str, Any]) -> Iterator[Move]:
     for state in [] if account is None else chain_of(books, account):
         for block in key.blocks:
             for i, (cap, cost) in enumerate(zip(state.caps, key.amounts, strict=True)):
-                yield Move((state.now.name, block, i), cap, signs[0] * cost, signs[1] * cost)
+                yield Move((state.now.name, block, i), cap, signs[0] * cost, signs[1] * cost, _after(state, block, i))
+
+
+def _after(state: AccountState, block: str, amount: int) -> tuple[int, int]:
+    return state.charged[block][amount], state.reserved[block][amount]
 
 
 def _close_in(pid: int, store: Store) -> None:

@@ -79,22 +79,37 @@ def open_ledger(
         It cannot be read or written.
     """
     site = name_of("site", site) if site else ""
+    place = None if anchor is None else Anchor(Path(anchor))
     if url.startswith("postgresql://"):
-        from privacy.ledger._postgres import PostgresStore
-
-        store: Any = PostgresStore(url)
-        store.create(*_first_entry(site, store.schema_hash()))
+        journal = _in_database(url, site, place)
     else:
         path = path_of(url)
         create(path, *_first_entry(site, schema_hash()))
-        store = SqliteStore(path)
+        journal = Journal(SqliteStore(path), place)
         answer_key = answer_key or Path(f"{path}-answers.key")
-    journal = Journal(store, None if anchor is None else Anchor(Path(anchor)))
     try:
         return Ledger(journal, site=site, signer=signer, answer_key=answer_key, witnesses=witnesses, check=check)
     except BaseException:
         journal.close()
         raise
+
+
+def _in_database(url: str, site: str, anchor: Anchor | None) -> Journal:
+    from privacy.ledger._postgres import PostgresStore
+
+    store = PostgresStore(url)
+    try:
+        store.create(*_first_entry(site, store.schema_hash()))
+        outdated = store.outdated()
+        journal = Journal(store, anchor)
+        if outdated:
+            with journal.writing() as books:
+                if store.migrate():
+                    journal.append(books, "note", text="a new schema", schema=store.schema_hash())
+    except BaseException:
+        store.close()
+        raise
+    return journal
 
 
 def _first_entry(site: str, schema: str) -> tuple[list[tuple[int, bytes, bytes]], list[tuple[str, bytes]]]:

@@ -87,7 +87,7 @@ def smallest_fitting(
     `make_event` gives the release with a noise multiplier; more noise must not cost more. Infinity if none up to 1e15
     fits. Raises UnsupportedEvent.
     """
-    names, states = touched(state, sorted(blocks)), chain_of(books, state)
+    names, states = blocks_in(state, sorted(blocks)), chain_of(books, state)
 
     def fits(log_noise: float) -> bool:
         event = make_event(math.exp(log_noise))

@@ -19,12 +19,16 @@ class Move:
     place      account, block and amount
     cap        in force
     charged    and `reserved`: what is added, which may be negative
+    after      what is charged and what is reserved, as the books have it after the entry
+    sets_cap   the entry puts `cap` in force
     """
 
     place: tuple[str, str, int]
     cap: int
     charged: int
     reserved: int
+    after: tuple[int, int]
+    sets_cap: bool = False
 
 
 class Store(Protocol):
@@ -60,7 +64,10 @@ class Store(Protocol):
         """Write documents in the place of earlier ones of their names."""
 
     def guard(self, moves: Sequence[Move]) -> None:
-        """Check the caps once more, where the store can: a second pair of eyes. Raises LedgerCorrupt."""
+        """Check the caps once more, where the store can: a second pair of eyes. Raises LedgerCorrupt.
+
+        A store that keeps balances of its own compares them with the books, and moves them.
+        """
 
     def answer(self, digest: bytes) -> bytes | None:
         """Return the stored answer, or None."""

@@ -96,7 +96,7 @@ def verify(
     """
     audit = Audit(head=head, site_key=site_key, witness_keys=witness_keys, notes=notes)
     if url.startswith("postgresql://"):
-        from privacy.ledger._postgres import audit_database
+        from privacy.ledger._postgres_audit import audit_database
 
         return audit_database(url, audit)
     path = path_of(url)

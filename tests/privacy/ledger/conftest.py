@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from privacy.ledger import open_ledger
@@ -17,3 +20,21 @@ def ledger(url):
     with open_ledger(url, site="vienna") as opened:
         opened.open_account("aml", epsilon=3.0, delta=1e-6, neighbours="add_remove_one")
         yield opened
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A PostgreSQL server of this run."""
+    sys.path.append(str(Path(__file__).parent))
+    from postgres_server import running
+
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def database(server):
+    """The URL of an empty database, with the owner's password in it."""
+    url = server.database()
+    yield url
+    server.give_back(url)
