@@ -1,7 +1,8 @@
 """A site's budget history: append-only, hash-chained, crash-safe, and verifiable by others.
 
-`open_ledger` opens or makes a ledger (one SQLite file, or a PostgreSQL database). Accounts hold a cap; a spend is reserved and started on disk
-before any row is touched, and its answer is stored with the charge. `verify` recomputes everything from the file.
+`open_ledger` opens or makes a ledger: one SQLite file, or a PostgreSQL database. Accounts hold a cap; a spend is
+reserved and started on disk before any row is touched, and its answer is stored with the charge. `verify` recomputes
+everything from what is kept.
 What leaves the house: `export.export` writes all entries for `verify_export`, `prove` one entry for `check_proof`.
 `backup.backup` makes a verified copy, `doctor.doctor` looks at the ledger's surroundings, `history` is for pictures.
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from privacy.errors import LedgerCorrupt
+from privacy.ledger._postgres_balance import move_balances
 from privacy.ledger._postgres_link import Link
 from privacy.ledger._postgres_schema import QUEUE, catalog_problems, missing_scripts, run_scripts, schema_hash
 from privacy.ledger.errors import LedgerUnavailable
@@ -35,16 +34,6 @@ SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_
 """  # noqa: S608 - a number of ours
 _BEGIN_MAKING = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({QUEUE})"
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-
-_MOVE = """UPDATE synthema_ledger.balance SET charged = charged + %(charged)s, reserved = reserved + %(reserved)s
-WHERE account = %(account)s AND block = %(block)s AND amount = %(amount)s AND cap = %(cap)s
-  AND charged + %(charged)s = %(charged_after)s AND reserved + %(reserved)s = %(reserved_after)s
-  AND (%(charged)s + %(reserved)s <= 0 OR charged + reserved + %(charged)s + %(reserved)s <= cap)"""
-_SET_CAP = """UPDATE synthema_ledger.balance SET cap = %(cap)s, most = greatest(most, %(cap)s)
-WHERE account = %(account)s AND block = %(block)s AND amount = %(amount)s
-  AND charged = %(charged_after)s AND reserved = %(reserved_after)s"""
-_FIRST_CAP = """INSERT INTO synthema_ledger.balance (account, block, amount, cap, charged, reserved, most)
-VALUES (%(account)s, %(block)s, %(amount)s, %(cap)s, 0, 0, %(cap)s) ON CONFLICT DO NOTHING"""
 
 _ROWS_AT_ONCE = 2000
 
@@ -164,19 +153,7 @@ class PostgresStore:
 
     def guard(self, moves: Sequence[Move]) -> None:
         """Move the balances, each where its own row allows it. Raises LedgerCorrupt if one does not."""
-        spends, caps = _merged(moves)
-        cursor = self._open().cursor()
-        for move in caps:
-            values = _values(move)
-            if cursor.execute(_SET_CAP, values).rowcount == 1:
-                continue
-            # No row: of an account that was just opened, or one that somebody removed.
-            if any(move.after) or cursor.execute(_FIRST_CAP, values).rowcount != 1:
-                raise self._unbalanced(move)
-        if spends:
-            cursor.executemany(_MOVE, [_values(move) for move in spends])
-            if cursor.rowcount != len(spends):
-                raise self._unbalanced(spends[0])
+        move_balances(self._open(), moves, self.name)
 
     def put_answer(self, digest: bytes, body: bytes) -> None:
         """Insert an answer."""
@@ -209,12 +186,6 @@ class PostgresStore:
         cursor.executemany(statement, rows)
         if cursor.rowcount != len(rows):
             raise LedgerCorrupt(f"{self.name}: a row was not inserted: something in the database intercepts writes")
-
-    def _unbalanced(self, move: Move) -> LedgerCorrupt:
-        return LedgerCorrupt(
-            f"{self.name}: the balance of account {move.place[0]!r} is not what the journal implies, or its cap does "
-            "not cover the entry; nothing was written: see verify"
-        )
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
@@ -280,32 +251,3 @@ class PostgresStore:
 def _is_made(connection: psycopg.Connection[Any]) -> bool:
     query = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'synthema_ledger'"
     return connection.execute(query).fetchone() is not None
-
-
-def _merged(moves: Sequence[Move]) -> tuple[list[Move], list[Move]]:
-    """Return what a commit does to each place in all, and the caps that it sets."""
-    spends: dict[tuple[str, str, int], Move] = {}
-    caps = []
-    for move in moves:
-        if move.sets_cap:
-            caps.append(move)
-            continue
-        before = spends.get(move.place)
-        if before is not None:
-            charged, reserved = before.charged + move.charged, before.reserved + move.reserved
-            move = replace(move, charged=charged, reserved=reserved)  # noqa: PLW2901 - the same move, summed up
-        spends[move.place] = move
-    return list(spends.values()), caps
-
-
-def _values(move: Move) -> dict[str, object]:
-    account, block, amount = move.place
-    numbers = {
-        "cap": move.cap,
-        "charged": move.charged,
-        "reserved": move.reserved,
-        "charged_after": move.after[0],
-        "reserved_after": move.after[1],
-    }
-    # Decimals are sent as NUMERIC whatever their size; an int as the smallest type that holds it.
-    return {"account": account, "block": block, "amount": amount} | {k: Decimal(v) for k, v in numbers.items()}
