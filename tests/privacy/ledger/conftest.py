@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from privacy.ledger import open_ledger
+
+# The helpers beside the tests are modules of no package.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -1,0 +1,114 @@
+"""A `sqlite3` connection made of an `apsw` one: the few methods that the ledger uses, and the same errors.
+
+`apsw` carries its own copy of SQLite, newer than most systems'; it also lets a test put a failing disk below it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apsw
+
+# Which error of `sqlite3` stands for which of `apsw`; the classes are those that `sqlite3` itself chooses.
+_DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+_CONSTRAINT = (apsw.ConstraintError, apsw.MismatchError)
+_MISUSED = (
+    apsw.MisuseError,
+    apsw.RangeError,
+    apsw.BindingsError,
+    apsw.ConnectionClosedError,
+    apsw.CursorClosedError,
+    apsw.ThreadingViolationError,
+)
+
+
+def sqlite_version() -> str:
+    """Return the version of SQLite inside."""
+    return str(apsw.sqlite_lib_version())
+
+
+def connect(uri: str, wait_seconds: float, *, vfs: str | None = None) -> ApswConnection:
+    """Open the database of a `file:` URI. Raises sqlite3.Error. `vfs` names another disk, for tests."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+    with _errors():
+        connection = apsw.Connection(uri, flags=flags, vfs=vfs)
+        connection.set_busy_timeout(int(wait_seconds * 1000))
+    return ApswConnection(connection)
+
+
+class ApswConnection:
+    """A connection like `sqlite3`'s; threads may share it, one at a time."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        with _errors():
+            return bool(self._connection.in_transaction)
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> ApswCursor:
+        """Run one statement. Raises sqlite3.Error."""
+        with _errors():
+            return ApswCursor(self._connection.execute(sql, parameters), self._connection.changes())
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> ApswCursor:
+        """Run a statement that changes rows once for each. Raises sqlite3.Error."""
+        changed = 0
+        cursor = self._connection.cursor()
+        with _errors():
+            for each in parameters:
+                cursor.execute(sql, each)
+                changed += self._connection.changes()
+        return ApswCursor(cursor, changed)
+
+    def close(self) -> None:
+        """Close; closing twice is fine. Raises sqlite3.Error."""
+        with _errors():
+            self._connection.close()
+
+
+class ApswCursor:
+    """Rows. `rowcount` is of use after an INSERT, UPDATE or DELETE."""
+
+    def __init__(self, cursor: apsw.Cursor, rowcount: int) -> None:
+        self._cursor = cursor
+        self.rowcount = rowcount
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None. Raises sqlite3.Error."""
+        with _errors():
+            return self._cursor.fetchone()
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left. Raises sqlite3.Error."""
+        with _errors():
+            rows: list[Any] = self._cursor.fetchall()
+        return rows
+
+    def __iter__(self) -> Iterator[Any]:
+        while (row := self.fetchone()) is not None:
+            yield row
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except apsw.Error as error:
+        raise _like_sqlite3(error) from error
+
+
+def _like_sqlite3(error: apsw.Error) -> sqlite3.Error:
+    text = str(error) or type(error).__name__
+    if isinstance(error, _DAMAGED):
+        return sqlite3.DatabaseError(text)
+    if isinstance(error, _CONSTRAINT):
+        return sqlite3.IntegrityError(text)
+    if isinstance(error, _MISUSED):
+        return sqlite3.ProgrammingError(text)
+    return sqlite3.OperationalError(text)
