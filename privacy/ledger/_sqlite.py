@@ -164,7 +164,11 @@ def create(path: Path, rows: Sequence[tuple[int, bytes, bytes]], states: Iterabl
             connection.executemany("INSERT INTO entry VALUES (?, ?, ?)", rows)
             connection.executemany("INSERT INTO state VALUES (?, ?)", states)
             connection.execute("COMMIT")
-        # Closing moved everything into the one file. `link` fails if somebody else was faster: theirs is the ledger.
+            # Everything into the one file, before it gets its name. Closing would do it too, and say nothing if it fails.
+            busy, left, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy or left:
+                raise sqlite3.OperationalError("its log could not be moved into it")
+        # `link` fails if somebody else was faster: theirs is the ledger.
         with contextlib.suppress(FileExistsError):
             os.link(new, path)
         _sync_folder(path)
