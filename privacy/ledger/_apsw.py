@@ -67,8 +67,8 @@ class ApswConnection:
         return ApswCursor(cursor, changed)
 
     def close(self) -> None:
-        """Close; closing twice is fine. Raises sqlite3.Error."""
-        with _errors():
+        """Close; closing twice is fine. As in `sqlite3`, a failure to tidy up is no error: nothing is lost by it."""
+        with contextlib.suppress(apsw.Error):
             self._connection.close()
 
 
