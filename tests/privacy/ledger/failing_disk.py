@@ -160,4 +160,3 @@ def _counted(name):
 
 for _name in ("xRead", "xWrite", "xTruncate", "xFileSize", "xLock", "xUnlock", "xCheckReservedLock"):
     setattr(_File, _name, _counted(_name))
-
