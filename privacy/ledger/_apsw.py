@@ -1,6 +1,7 @@
 """A `sqlite3` connection made of an `apsw` one: the few methods that the ledger uses, and the same errors.
 
 `apsw` carries its own copy of SQLite, newer than most systems'; it also lets a test put a failing disk below it.
+The package is an extra, so it is imported where it is used.
 """
 
 from __future__ import annotations
@@ -10,28 +11,18 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import apsw
-
-# Which error of `sqlite3` stands for which of `apsw`; the classes are those that `sqlite3` itself chooses.
-_DAMAGED = (apsw.CorruptError, apsw.NotADBError)
-_CONSTRAINT = (apsw.ConstraintError, apsw.MismatchError)
-_MISUSED = (
-    apsw.MisuseError,
-    apsw.RangeError,
-    apsw.BindingsError,
-    apsw.ConnectionClosedError,
-    apsw.CursorClosedError,
-    apsw.ThreadingViolationError,
-)
-
 
 def sqlite_version() -> str:
     """Return the version of SQLite inside."""
+    import apsw
+
     return str(apsw.sqlite_lib_version())
 
 
 def connect(uri: str, wait_seconds: float, *, vfs: str | None = None) -> ApswConnection:
     """Open the database of a `file:` URI. Raises sqlite3.Error. `vfs` names another disk, for tests."""
+    import apsw
+
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
     with _errors():
         connection = apsw.Connection(uri, flags=flags, vfs=vfs)
@@ -42,7 +33,7 @@ def connect(uri: str, wait_seconds: float, *, vfs: str | None = None) -> ApswCon
 class ApswConnection:
     """A connection like `sqlite3`'s; threads may share it, one at a time."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     @property
@@ -68,14 +59,14 @@ class ApswConnection:
 
     def close(self) -> None:
         """Close; closing twice is fine. As in `sqlite3`, a failure to tidy up is no error: nothing is lost by it."""
-        with contextlib.suppress(apsw.Error):
+        with contextlib.suppress(sqlite3.Error), _errors():
             self._connection.close()
 
 
 class ApswCursor:
     """Rows. `rowcount` is of use after an INSERT, UPDATE or DELETE."""
 
-    def __init__(self, cursor: apsw.Cursor, rowcount: int) -> None:
+    def __init__(self, cursor: Any, rowcount: int) -> None:
         self._cursor = cursor
         self.rowcount = rowcount
 
@@ -97,18 +88,17 @@ class ApswCursor:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
+    import apsw
+
     try:
         yield
     except apsw.Error as error:
-        raise _like_sqlite3(error) from error
-
-
-def _like_sqlite3(error: apsw.Error) -> sqlite3.Error:
-    text = str(error) or type(error).__name__
-    if isinstance(error, _DAMAGED):
-        return sqlite3.DatabaseError(text)
-    if isinstance(error, _CONSTRAINT):
-        return sqlite3.IntegrityError(text)
-    if isinstance(error, _MISUSED):
-        return sqlite3.ProgrammingError(text)
-    return sqlite3.OperationalError(text)
+        # The classes that `sqlite3` itself chooses.
+        kind: type[sqlite3.Error] = sqlite3.OperationalError
+        if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+            kind = sqlite3.DatabaseError
+        elif isinstance(error, (apsw.ConstraintError, apsw.MismatchError)):
+            kind = sqlite3.IntegrityError
+        elif isinstance(error, (apsw.MisuseError, apsw.RangeError, apsw.BindingsError, apsw.ConnectionClosedError)):
+            kind = sqlite3.ProgrammingError
+        raise kind(str(error) or type(error).__name__) from error

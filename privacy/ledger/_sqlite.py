@@ -164,7 +164,7 @@ def create(path: Path, rows: Sequence[tuple[int, bytes, bytes]], states: Iterabl
             connection.executemany("INSERT INTO entry VALUES (?, ?, ?)", rows)
             connection.executemany("INSERT INTO state VALUES (?, ?)", states)
             connection.execute("COMMIT")
-            # Everything into the one file, before it gets its name. Closing would do it too, and say nothing if it fails.
+            # Everything into the one file, before it gets its name. Closing would do it too, but hide a failure.
             busy, left, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy or left:
                 raise sqlite3.OperationalError("its log could not be moved into it")

@@ -153,7 +153,7 @@ class _File(apsw.VFSFile):
 
 def _counted(name):
     def method(self, *arguments):
-        return self.disk.file_call(name, lambda *each: getattr(super(_File, self), name)(*each), *arguments)
+        return self.disk.file_call(name, getattr(super(_File, self), name), *arguments)
 
     return method
 

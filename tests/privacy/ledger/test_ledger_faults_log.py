@@ -100,7 +100,7 @@ def test_a_flipped_byte_in_a_frame_leaves_the_commits_before_it(recorded, tmp_pa
 
 
 def test_a_spend_goes_on_after_a_cut_and_a_key_that_was_cut_off_is_charged_once(recorded, tmp_path):
-    file, log, commits = recorded
+    file, log, _ = recorded
     entries = found(tmp_path, file, log[: len(log) // 2])
     known = {entry.body["key"] for entry in entries if entry.kind == "start"}
     url = f"sqlite:///{tmp_path}/copy.db"
