@@ -25,8 +25,11 @@ Loader = Callable[[str], bytes | None]
 WHOLE = ""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
 
 
 class Record(Protocol):
@@ -49,6 +52,8 @@ class AccountState:
     capped_at: int
     charged: dict[str, Amounts] = field(default_factory=dict)
     reserved: dict[str, Amounts] = field(default_factory=dict)
+    # The document's beginning, which no spend changes.
+    _terms: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def used(self, block: str) -> Amounts:
         """What is charged or reserved in a block."""
@@ -56,6 +61,8 @@ class AccountState:
 
     def worst(self, amounts: Callable[[str], Amounts]) -> Amounts:
         """Return, of every amount, what the worst neighbour sees: one block, or two where a patient may be replaced."""
+        if len(self.charged) == 1:
+            return amounts(next(iter(self.charged)))
         columns = list(zip(*(amounts(block) for block in self.charged), strict=True))
         if self.now.neighbours == "replace_one":
             return tuple([sum(sorted(column)[-2:]) for column in columns])
@@ -69,11 +76,13 @@ class AccountState:
 
     def document(self) -> bytes:
         """Return its bytes."""
-        terms = [_terms(self.opened), _terms(self.now)]
+        if not self._terms:
+            self._terms = b"%b,%b" % (_dump(_terms(self.opened)), _dump(_terms(self.now)))
         amounts = [
             {name: list(map(str, value)) for name, value in part.items()} for part in (self.charged, self.reserved)
         ]
-        return _dump([*terms, list(map(str, self.caps)), self.capped_at, *amounts])
+        rest = _dump([list(map(str, self.caps)), self.capped_at, *amounts])
+        return b"[%b,%b" % (self._terms, rest[1:])
 
     @classmethod
     def of(cls, data: bytes) -> Self:
