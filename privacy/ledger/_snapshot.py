@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from privacy.errors import LedgerCorrupt
 from privacy.ledger._sqlite import ChangedWhileRead, SqliteStore, format_problems, path_of, reading_only
+from privacy.ledger._sqlite_library import Connection
 from privacy.ledger.books import Head
 from privacy.ledger.errors import LedgerUnavailable
 from privacy.ledger.ledger import Ledger, open_ledger
@@ -42,7 +43,7 @@ class Snapshot(Protocol):
 
 
 class _FileSnapshot:
-    def __init__(self, name: str, connection: sqlite3.Connection) -> None:
+    def __init__(self, name: str, connection: Connection) -> None:
         self.name = name
         self._connection = connection
 

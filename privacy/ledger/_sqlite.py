@@ -5,25 +5,26 @@ answer   the stored answers, encrypted, by digest of their key
 erased   digests of the keys whose answers were erased: only those leave `answer`
 state    what the journal implies (`books`), so that a spend need not read it
 
-Writers queue on a side file (`flock`) before `BEGIN IMMEDIATE`: SQLite's own waiting is a lottery in which some process
-can wait for seconds. The queue is for fairness; the transaction is what keeps two spends apart. Checkpoints of the
-write-ahead log run inside commits and on close, so they too happen under the queue.
+Writers queue on a side file (`_queue`) before `BEGIN IMMEDIATE`: SQLite's own waiting is a lottery in which some
+process can wait for seconds. The queue is for fairness; the transaction is what keeps two spends apart. Checkpoints of
+the write-ahead log run inside commits and on close, so they too happen under the queue.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote
 
 from privacy.errors import LedgerCorrupt
+from privacy.ledger._queue import turn
+from privacy.ledger._sqlite_library import Connection, connect
 from privacy.ledger.errors import LedgerUnavailable
 from privacy.ledger.store import Move
 
@@ -31,6 +32,7 @@ APPLICATION_ID = 0x53594E4C
 FORMAT_VERSION = 2
 _PREFIX = "sqlite:///"
 _WAIT_SECONDS = 60.0
+_READ_WAIT_SECONDS = 5.0
 
 # The triggers stop accidents and INSERT OR REPLACE. Whoever can write the file can drop them; `verify` sees that.
 _SCHEMA = (
@@ -81,7 +83,7 @@ def _expected_schema() -> list[tuple[object, ...]]:
         return connection.execute(_SCHEMA_QUERY).fetchall()
 
 
-def format_problems(connection: sqlite3.Connection) -> list[str]:
+def format_problems(connection: Connection) -> list[str]:
     """Return what is wrong with the file's marks and tables; nothing if they are exactly what this version makes."""
     problems = []
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -96,15 +98,13 @@ def format_problems(connection: sqlite3.Connection) -> list[str]:
 
 
 @contextlib.contextmanager
-def reading_only(path: Path) -> Iterator[sqlite3.Connection]:
+def reading_only(path: Path) -> Iterator[Connection]:
     """Give a connection that cannot write. Raises sqlite3.Error, or ChangedWhileRead: then read again."""
     before = _marks(path)
     # Without a log nobody has the file open, and it can be read without leaving a lock file beside it: from a
     # read-only medium, too. If somebody opened it meanwhile, what was read may be torn.
     alone = before[0] is None
-    options = "mode=ro&immutable=1" if alone else "mode=ro"
-    connection = sqlite3.connect(f"file:{quote(str(path))}?{options}", uri=True, isolation_level=None, timeout=5.0)
-    with contextlib.closing(connection):
+    with contextlib.closing(connect(path, "immutable" if alone else "ro", _READ_WAIT_SECONDS)) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("BEGIN")  # one state of the file, whoever writes meanwhile
@@ -153,7 +153,7 @@ def create(path: Path, rows: Sequence[tuple[int, bytes, bytes]], states: Iterabl
     new = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
     try:
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
+        with contextlib.closing(connect(new, "rw", _WAIT_SECONDS)) as connection:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -164,7 +164,11 @@ def create(path: Path, rows: Sequence[tuple[int, bytes, bytes]], states: Iterabl
             connection.executemany("INSERT INTO entry VALUES (?, ?, ?)", rows)
             connection.executemany("INSERT INTO state VALUES (?, ?)", states)
             connection.execute("COMMIT")
-        # Closing moved everything into the one file. `link` fails if somebody else was faster: theirs is the ledger.
+            # Everything into the one file, before it gets its name. Closing would do it too, but hide a failure.
+            busy, left, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy or left:
+                raise sqlite3.OperationalError("its log could not be moved into it")
+        # `link` fails if somebody else was faster: theirs is the ledger.
         with contextlib.suppress(FileExistsError):
             os.link(new, path)
         _sync_folder(path)
@@ -184,19 +188,23 @@ def _sync_folder(path: Path) -> None:
 
 
 class SqliteStore:
-    """One connection to a ledger's file, a `store.Store`. Not thread-safe: the `Ledger` serialises its threads."""
+    """One connection to a ledger's file, a `store.Store`. Not thread-safe: the `Ledger` serialises its threads.
 
-    def __init__(self, path: Path) -> None:
+    wait_seconds   how long a writer waits for its turn, and a statement for a lock
+    """
+
+    def __init__(self, path: Path, *, wait_seconds: float = _WAIT_SECONDS) -> None:
         self.path = path
         self.name = path.name
-        self._connection: sqlite3.Connection | None = None
+        self.wait_seconds = wait_seconds
+        self._connection: Connection | None = None
         self._file = (0, 0)
         self._schema_version = -1
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Be the only writer; commit on leaving, roll back on an error. Raises LedgerUnavailable or LedgerCorrupt."""
-        with self._errors(), self._queue(), self._transaction("BEGIN IMMEDIATE"):
+        with self._errors(), self._queue(self.wait_seconds), self._transaction("BEGIN IMMEDIATE"):
             yield
 
     @contextlib.contextmanager
@@ -265,8 +273,10 @@ class SqliteStore:
         """Close the connection. Never raises: everything acknowledged is on disk already."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            # The last connection moves the log into the file: under the queue, like any other write.
-            with contextlib.suppress(OSError, sqlite3.Error), self._queue():
+            # The last connection moves the log into the file: under the queue, like any other write. If that is not
+            # free, its holder has the file open, so this is not the last one. Never wait here: a ledger that is
+            # collected as garbage is closed wherever its thread happens to be, which may be inside the queue.
+            with contextlib.suppress(OSError, sqlite3.Error, LedgerUnavailable), self._queue(0.0):
                 connection.close()
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
@@ -275,15 +285,9 @@ class SqliteStore:
         if self._open().execute(statement, values).rowcount != 1:
             raise LedgerCorrupt("a row was not inserted: something in the file intercepts writes")
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Connection:
         if self._connection is None:
-            connection = sqlite3.connect(
-                f"file:{quote(str(self.path))}?mode=rw",
-                uri=True,
-                isolation_level=None,  # Python begins no transaction of its own, so none begins too late
-                check_same_thread=False,
-                timeout=_WAIT_SECONDS,
-            )
+            connection = connect(self.path, "rw", self.wait_seconds)
             try:
                 connection.execute("PRAGMA trusted_schema = OFF")
                 connection.execute("PRAGMA cell_size_check = ON")
@@ -318,7 +322,7 @@ class SqliteStore:
                     connection.execute("ROLLBACK")
             raise
 
-    def _check_file(self, connection: sqlite3.Connection) -> None:
+    def _check_file(self, connection: Connection) -> None:
         if self._identity() != self._file:
             self._drop()
             raise LedgerCorrupt(
@@ -329,21 +333,12 @@ class SqliteStore:
             self._check_format(connection)
             self._schema_version = version
 
-    def _check_format(self, connection: sqlite3.Connection) -> None:
+    def _check_format(self, connection: Connection) -> None:
         if problems := format_problems(connection):
             raise LedgerCorrupt(f"{self.path.name}: {'; '.join(problems)}")
 
-    @contextlib.contextmanager
-    def _queue(self) -> Iterator[None]:
-        # Opened anew each time: a descriptor that lives on would be inherited, with its lock, by a forked child.
-        place = os.open(f"{self.path}-queue", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(place, fcntl.LOCK_EX)
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                fcntl.flock(place, fcntl.LOCK_UN)
-            os.close(place)
+    def _queue(self, wait_seconds: float) -> AbstractContextManager[None]:
+        return turn(Path(f"{self.path}-queue"), wait_seconds, self.name)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ A backup restores the entries, and with them a balance of the past: what was spe
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from privacy.errors import LedgerCorrupt
 from privacy.ledger._files import new_file
 from privacy.ledger._sqlite import ChangedWhileRead, SqliteStore, path_of, reading_only
+from privacy.ledger._sqlite_library import copy
 from privacy.ledger.errors import LedgerUnavailable
 from privacy.ledger.ledger import Ledger
 from privacy.ledger.verification import Verification, verify
@@ -90,9 +90,9 @@ def _copy(path: Path, new: Path) -> tuple[int, bytes] | None:
     """Copy the file's present state; return seq and hash of its last entry."""
     for _ in range(_ATTEMPTS):
         try:
-            with reading_only(path) as source, contextlib.closing(sqlite3.connect(new, isolation_level=None)) as copy:
+            with reading_only(path) as source:
                 row = source.execute("SELECT seq, hash FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
-                source.backup(copy)
+                copy(source, new)
             return None if row is None else (row[0], bytes(row[1]))
         except ChangedWhileRead:
             new.write_bytes(b"")

@@ -26,8 +26,11 @@ Loader = Callable[[str], bytes | None]
 WHOLE = ""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
 
 
 class Record(Protocol):
@@ -50,6 +53,8 @@ class AccountState:
     capped_at: int
     charged: dict[str, Amounts] = field(default_factory=dict)
     reserved: dict[str, Amounts] = field(default_factory=dict)
+    # The document's beginning, which no spend changes.
+    _terms: bytes = field(default=b"", init=False, repr=False, compare=False)
     _rule: Filter | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -80,11 +85,13 @@ class AccountState:
 
     def document(self) -> bytes:
         """Return its bytes."""
-        terms = [_terms(self.opened), _terms(self.now)]
+        if not self._terms:
+            self._terms = b"%b,%b" % (_dump(_terms(self.opened)), _dump(_terms(self.now)))
         amounts = [
             {name: list(map(str, value)) for name, value in part.items()} for part in (self.charged, self.reserved)
         ]
-        return _dump([*terms, list(map(str, self.caps)), self.capped_at, *amounts])
+        rest = _dump([list(map(str, self.caps)), self.capped_at, *amounts])
+        return b"[%b,%b" % (self._terms, rest[1:])
 
     @classmethod
     def of(cls, data: bytes) -> Self:

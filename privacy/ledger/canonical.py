@@ -79,17 +79,20 @@ def _check(value: Any, depth: int) -> None:
     if value is None or type(value) in (bool, int):
         return
     if type(value) is str:
-        if not unicodedata.is_normalized("NFC", value):
+        if not value.isascii() and not unicodedata.is_normalized("NFC", value):
             raise ValueError("a text is not in Unicode normal form C")
     elif type(value) is list:
         for item in value:
-            _check(item, depth - 1)
+            if not (type(item) is str and depth and item.isascii()):  # most are: a call costs more than the look
+                _check(item, depth - 1)
     elif type(value) is dict:
         for name, item in value.items():
             if type(name) is not str:
                 raise ValueError(f"names in a map must be texts, got {type(name).__name__}")
-            _check(name, depth)
-            _check(item, depth - 1)
+            if not name.isascii():
+                _check(name, depth)
+            if not (type(item) is str and depth and item.isascii()):
+                _check(item, depth - 1)
     elif isinstance(value, float):
         _no_float("")
     else:

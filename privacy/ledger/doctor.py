@@ -21,26 +21,13 @@ from privacy.errors import LedgerError
 from privacy.ledger._checkup import Finding, journal_findings
 from privacy.ledger._host import file_system_of, holder_of
 from privacy.ledger._snapshot import from_snapshot
+from privacy.ledger._sqlite_library import known_bug, sqlite_of
 
 # What is written is small, and a commit that fails is whole or not there: these are for the operator's comfort.
 _NO_ROOM_BYTES, _LITTLE_ROOM_BYTES = 16_000_000, 256_000_000
 _LARGE_LOG_BYTES = 64_000_000
 _QUEUE_SECONDS = 1.0
 _NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
-
-
-def known_bug(version: tuple[int, ...]) -> bool:
-    """Return whether an SQLite of this version has the WAL-reset bug: 3.7.0 up to and including 3.51.2.
-
-    There, two connections that write and checkpoint at the same instant can, rarely, leave a damaged file. Writers
-    here queue around both, which makes it rarer still; a fixed library is better.
-
-    Examples
-    --------
-    >>> known_bug((3, 51, 2)), known_bug((3, 51, 3)), known_bug((3, 6, 23))
-    (True, False, False)
-    """
-    return (3, 7, 0) <= tuple(version) <= (3, 51, 2)
 
 
 def doctor(
@@ -81,15 +68,15 @@ def doctor(
 
 
 def _library() -> Finding:
-    version = sqlite3.sqlite_version
-    if known_bug(sqlite3.sqlite_version_info):
+    library = sqlite_of()
+    if known_bug(library.version):
         return Finding(
             "warn",
             "sqlite",
-            f"SQLite {version} has the WAL-reset bug (3.7.0 to 3.51.2), which can, rarely, damage the file",
+            f"{library} has the WAL-reset bug (3.7.0 to 3.51.2), which can, rarely, damage the file",
             "Install the extra: pip install 'synthema[apsw]' brings a fixed SQLite; keep backups",
         )
-    return Finding("ok", "sqlite", f"SQLite {version} does not have the WAL-reset bug")
+    return Finding("ok", "sqlite", f"{library} does not have the WAL-reset bug")
 
 
 def _missing(place: Path) -> Finding:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from privacy.errors import LedgerCorrupt
@@ -26,7 +28,12 @@ from privacy.ledger.store import Move, Store
 
 def utc_now() -> str:
     """Return the site's clock, as entries write it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _text_of_second(int(time.time()))
+
+
+@lru_cache(maxsize=2)
+def _text_of_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Journal:
@@ -155,7 +162,9 @@ class Journal:
         if self.store.last() != (head.size, head.hash):
             self._books = None
             raise LedgerCorrupt(f"{name}: the last entry is not where the journal stands; see verify")
-        if seen[0] and (head.size < seen[0] or (row := self.store.row(seen[0])) is None or row[1] != seen[1]):
+        # Where it was seen last, the last entry has just been compared.
+        moved = seen[0] and seen != (head.size, head.hash)
+        if moved and (head.size < seen[0] or (row := self.store.row(seen[0])) is None or row[1] != seen[1]):
             self._books = None
             raise LedgerCorrupt(f"{name}: entries that were there before are missing or changed")
         self._seen = (head.size, head.hash)

@@ -6,6 +6,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from privacy._checks import check_positive, check_probability
@@ -144,11 +145,15 @@ def event_document(event: Event) -> Any:
         raise UnsupportedEvent(event, accountant="the ledger", reason="it is not an event")
     try:
         document = canonical.normalised(event_to_json(event))
-        event_from_json(document)
-        canonical.encode(document)
+        _event_of(canonical.encode(document))
     except (ValueError, TypeError, AttributeError) as error:
         raise UnsupportedEvent(event, accountant="the ledger", reason=f"it cannot be written: {error}") from None
     return document
+
+
+@lru_cache(maxsize=4096)
+def _event_of(document: bytes) -> Event:
+    return event_from_json(canonical.decode(document))
 
 
 def account_in(books: Books, name: str) -> AccountState:
@@ -185,7 +190,7 @@ class Request:
             "data_version": name_of("data_version", data_version) if data_version else "",
             "blocks": sorted(name_of("block", block) for block in blocks),
         }
-        return cls(body["key"], event_from_json(body["event"]), body)
+        return cls(body["key"], _event_of(canonical.plain(body["event"])), body)
 
 
 def admit(books: Books, state: AccountState, request: Request) -> list[str] | None:

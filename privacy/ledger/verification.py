@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from privacy.ledger._note_format import signature_parts
 from privacy.ledger._sqlite import ChangedWhileRead, format_problems, path_of, reading_only, schema_hash
+from privacy.ledger._sqlite_library import Connection
 from privacy.ledger.books import Books
 from privacy.ledger.chain import answer_hash, key_digest
 from privacy.ledger.notes import Checkpoint, Note, Verifier
@@ -296,7 +297,7 @@ class Audit:
         )
 
 
-def _audit_file(connection: sqlite3.Connection, audit: Audit) -> None:
+def _audit_file(connection: Connection, audit: Audit) -> None:
     for problem in format_problems(connection):
         audit.found.add(problem)
     if audit.found.problems:
@@ -316,13 +317,13 @@ def _audit_file(connection: sqlite3.Connection, audit: Audit) -> None:
     audit.check_answers(answers, [row[0] for row in connection.execute("SELECT key_digest FROM erased")])
 
 
-def _body(connection: sqlite3.Connection, seq: int) -> bytes:
+def _body(connection: Connection, seq: int) -> bytes:
     row = connection.execute("SELECT body FROM entry WHERE seq = ?", (seq,)).fetchone()
     if row is None or not isinstance(row[0], bytes):
         raise BrokenRule(f"entry {seq} is missing")
     return row[0]
 
 
-def _states(connection: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
+def _states(connection: Connection) -> Iterator[tuple[str, bytes]]:
     for name, value in connection.execute("SELECT name, value FROM state"):
         yield str(name), value if isinstance(value, bytes) else b""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from privacy.ledger import open_ledger
+
+# Needs the package apsw, as do the tests that use it.
+collect_ignore = [] if find_spec("apsw") else ["failing_disk.py"]
+
+# The helpers beside the tests are modules of no package.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

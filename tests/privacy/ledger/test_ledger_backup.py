@@ -31,8 +31,8 @@ from privacy.ledger import (
     open_ledger,
     verify,
 )
+from privacy.ledger._sqlite_library import Library
 from privacy.ledger.backup import backup
-from privacy.ledger.doctor import known_bug
 from privacy.ledger.rules import origin_of
 
 EVENT = ZeroConcentratedDP(0.001)
@@ -141,7 +141,7 @@ def what(path, check, *args, **more):
 @pytest.fixture(autouse=True)
 def healthy(monkeypatch):
     """A machine on which there is nothing to find: what differs between machines is set."""
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
+    monkeypatch.setattr(doctor, "sqlite_of", lambda: Library("sqlite3", (3, 51, 3)))
     monkeypatch.setattr(doctor, "file_system_of", lambda _path: "ext4")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(0, 0, 10**12))
 
@@ -164,8 +164,7 @@ class Usage(NamedTuple):
     ],
 )
 def test_the_versions_with_the_bug_are_known(path, monkeypatch, version, bug):
-    assert known_bug(version) == bug
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    monkeypatch.setattr(doctor, "sqlite_of", lambda: Library("sqlite3", version))
     assert ("warn", "sqlite") in findings(path) if bug else ("ok", "sqlite") in findings(path)
     assert ("apsw" in what(path, "sqlite")) == bug
 

@@ -67,12 +67,18 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.url = f"sqlite:///{self.folder.name}/site.db"
+        self.url = self.place()
         self.site, self.officer = (Signer(name, Ed25519PrivateKey.generate()) for name in ("site", "officer"))
         self.model = Model(ACCOUNTS, [event for events in EVENTS.values() for event in events])
         self.held: dict[str, list] = {}
-        self.ledgers = [open_ledger(self.url, signer=self.site) for _ in range(2)]
+        self.ledgers = [self.opened() for _ in range(2)]
         self.heads: list[str] = []
+
+    def place(self):
+        return f"sqlite:///{self.folder.name}/site.db"
+
+    def opened(self):
+        return open_ledger(self.url, signer=self.site, answer_key=Path(self.folder.name, "answers.key"))
 
     @initialize()
     def open_accounts(self):
@@ -245,7 +251,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(side=sides)
     def reopen(self, side):
         self.ledgers[side].close()
-        self.ledgers[side] = open_ledger(self.url, signer=self.site)
+        self.ledgers[side] = self.opened()
         # A crash: what was started by its holder stays started, for ever.
         self.held.clear()
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privacy import DiscreteGaussian, LedgerCorrupt, NonPrivate, ZeroConcentratedDP, rho_of
 from privacy._units import LOSS, round_up
 from privacy.ledger import LedgerRefused, open_ledger, verification, verify
+from privacy.ledger._sqlite_library import connect
 from privacy.ledger.accounts import Account, filter_of
 from privacy.ledger.amounts import texts_of
 from privacy.ledger.books import Books
@@ -56,7 +57,9 @@ class Open:
     """The file in the hands of its owner: triggers lifted, and put back as they were."""
 
     def __init__(self, path):
-        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.connection = connect(
+            Path(path), "rw", 5.0
+        )  # the process's own: two libraries would not see each other's locks
         self.connection.execute("PRAGMA synchronous = OFF")
 
     def __enter__(self):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
-import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine
 
 from privacy import SpentWithoutAnswer, ZeroConcentratedDP
 from privacy.ledger import (
@@ -79,13 +77,8 @@ class PostgresMachine(states.LedgerMachine):
 
     server = None
 
-    def __init__(self):
-        RuleBasedStateMachine.__init__(self)
-        self.folder = tempfile.TemporaryDirectory()
-        self.url = self.server.database()
-        states.open_ledger = functools.partial(open_ledger, answer_key=Path(self.folder.name, "answers.key"))
-        self.ledgers = [states.open_ledger(self.url) for _ in range(2)]
-        self.keys, self.held, self.entries, self.heads = {}, {}, 1, []
+    def place(self):
+        return self.server.database()
 
     def teardown(self):
         super().teardown()
