@@ -200,9 +200,14 @@ def test_flipped_bits_that_change_what_the_file_says_are_found(dense):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bit", range(8))
-def test_every_flipped_bit_that_changes_what_the_file_says_is_found(dense, bit):
-    changed, missed = flip(dense, lambda size: ((byte, bit) for byte in range(size)))
+@pytest.mark.parametrize("part", range(2))
+def test_every_flipped_byte_that_changes_what_the_file_says_is_found(dense, part):
+    """One bit of every byte. With SYNTHEMA_ALL_BITS=1, all eight: 15 minutes on one core."""
+    bits = range(8) if os.environ.get("SYNTHEMA_ALL_BITS") else [None]
+    changed, missed = flip(
+        dense,
+        lambda size: ((byte, byte % 8 if bit is None else bit) for bit in bits for byte in range(part, size, 2)),
+    )
     assert missed == []
     assert changed > LEAST_FLIPS
 
