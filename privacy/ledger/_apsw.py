@@ -50,7 +50,10 @@ class ApswConnection:
     """A connection like `sqlite3`'s; threads may share it, one at a time."""
 
     def __init__(self, connection: Any) -> None:
+        import apsw
+
         self._connection = connection
+        self._error = apsw.Error
 
     @property
     def inner(self) -> Any:
@@ -65,18 +68,23 @@ class ApswConnection:
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> ApswCursor:
         """Run one statement. Raises sqlite3.Error."""
-        with _errors():
-            return ApswCursor(self._connection.execute(sql, parameters), self._connection.changes())
+        # Without the context manager of `_errors`: a spend makes some twenty calls.
+        try:
+            return ApswCursor(self._connection.execute(sql, parameters), self._connection.changes(), self._error)
+        except self._error as error:
+            raise _translated(error) from error
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> ApswCursor:
         """Run a statement that changes rows once for each. Raises sqlite3.Error."""
         changed = 0
         cursor = self._connection.cursor()
-        with _errors():
+        try:
             for each in parameters:
                 cursor.execute(sql, each)
                 changed += self._connection.changes()
-        return ApswCursor(cursor, changed)
+        except self._error as error:
+            raise _translated(error) from error
+        return ApswCursor(cursor, changed, self._error)
 
     def close(self) -> None:
         """Close; closing twice is fine. As in `sqlite3`, a failure to tidy up is no error: nothing is lost by it."""
@@ -87,19 +95,26 @@ class ApswConnection:
 class ApswCursor:
     """Rows. `rowcount` is of use after an INSERT, UPDATE or DELETE."""
 
-    def __init__(self, cursor: Any, rowcount: int) -> None:
+    __slots__ = ("_cursor", "_error", "rowcount")
+
+    def __init__(self, cursor: Any, rowcount: int, error: type[Exception]) -> None:
         self._cursor = cursor
+        self._error = error
         self.rowcount = rowcount
 
     def fetchone(self) -> Any:
         """Return the next row, or None. Raises sqlite3.Error."""
-        with _errors():
+        try:
             return self._cursor.fetchone()
+        except self._error as error:
+            raise _translated(error) from error
 
     def fetchall(self) -> list[Any]:
         """Return the rows that are left. Raises sqlite3.Error."""
-        with _errors():
+        try:
             rows: list[Any] = self._cursor.fetchall()
+        except self._error as error:
+            raise _translated(error) from error
         return rows
 
     def __iter__(self) -> Iterator[Any]:
@@ -114,12 +129,18 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except apsw.Error as error:
-        # The classes that `sqlite3` itself chooses.
-        kind: type[sqlite3.Error] = sqlite3.OperationalError
-        if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
-            kind = sqlite3.DatabaseError
-        elif isinstance(error, (apsw.ConstraintError, apsw.MismatchError)):
-            kind = sqlite3.IntegrityError
-        elif isinstance(error, (apsw.MisuseError, apsw.RangeError, apsw.BindingsError, apsw.ConnectionClosedError)):
-            kind = sqlite3.ProgrammingError
-        raise kind(str(error) or type(error).__name__) from error
+        raise _translated(error) from error
+
+
+def _translated(error: Exception) -> sqlite3.Error:
+    """Return the error of the class that `sqlite3` itself chooses."""
+    import apsw
+
+    kind: type[sqlite3.Error] = sqlite3.OperationalError
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        kind = sqlite3.DatabaseError
+    elif isinstance(error, (apsw.ConstraintError, apsw.MismatchError)):
+        kind = sqlite3.IntegrityError
+    elif isinstance(error, (apsw.MisuseError, apsw.RangeError, apsw.BindingsError, apsw.ConnectionClosedError)):
+        kind = sqlite3.ProgrammingError
+    return kind(str(error) or type(error).__name__)

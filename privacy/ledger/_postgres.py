@@ -45,6 +45,8 @@ class PostgresStore:
     an error of the connection.
     """
 
+    guards = True
+
     def __init__(self, url: str) -> None:
         self._link = Link(url)
         self.name = self._link.name

@@ -113,7 +113,8 @@ class Journal:
         self._applied = True
         self._replay(books).apply(document, body, digest)
         self._rows.append((seq, body, digest))
-        self._moves += _moves(books, kind, fields)
+        if self.store.guards:
+            self._moves += _moves(books, kind, fields)
         return seq
 
     def _replay(self, books: Books) -> Replay:

@@ -35,6 +35,8 @@ class Store(Protocol):
     """A ledger's store. Blocks raise LedgerUnavailable, LedgerCorrupt; they are written as a whole or not at all."""
 
     name: str
+    # Whether `guard` does anything.
+    guards: bool
 
     def writing(self) -> AbstractContextManager[None]:
         """Be the only writer; commit on leaving, roll back on an error."""

@@ -146,6 +146,8 @@ class FakeStore:
 
     name = "site.db"
 
+    guards = False
+
     def __init__(self, disk: Disk) -> None:
         self.stale: Image | None = None
         self._disk = disk
