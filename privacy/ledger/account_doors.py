@@ -125,8 +125,8 @@ class AccountDoors:
     def cap_statement(self, name: str, *, epsilon: float, delta: float, reason: str, **terms: Any) -> bytes:
         """Return what the site and an officer sign to raise a cap; good for the cap that is in force now.
 
-        An officer signs it elsewhere: `officer.sign_statement("ledger-entry", statement)`; or hand their signer to
-        `set_cap`. `terms` as for `set_cap`.
+        An officer signs it elsewhere, `officer.sign_statement("ledger-entry", statement)`, and `set_cap` takes the
+        signature; or hand it their signer. `terms` as for `set_cap`.
         """
         with self._journal.reading() as books:
             fields = self._cap_fields(account_in(books, name), epsilon, delta, text_of("reason", reason), **terms)
@@ -141,11 +141,12 @@ class AccountDoors:
         reason: str,
         approximate_delta: float | None = None,
         curve: Mapping[float, float] | None = None,
-        officer: Signer | None = None,
+        officer: Signer | bytes | None = None,
     ) -> None:
         """Set an account's cap; what was spent stays spent, even above the new cap. The same cap: does nothing.
 
-        Lowering needs the site's key, if the ledger has one; raising needs a second, different one: the officer's.
+        Lowering needs the site's key, if the ledger has one; raising needs a second, different one: the officer's
+        signer, or the signature that they made of `cap_statement` elsewhere.
 
         Raises
         ------
@@ -162,7 +163,10 @@ class AccountDoors:
             keys = books.head.keys
             if raised(state, account, filter_of(account).caps):
                 now = state.now
-                if "site" not in keys or officer is None or keys.get("officer") != officer.verifier.vkey:
+                known = isinstance(officer, bytes) or (
+                    officer is not None and keys.get("officer") == officer.verifier.vkey
+                )
+                if "site" not in keys or "officer" not in keys or not known:
                     raise LedgerRefused(
                         f"the cap of account {now.name!r} is epsilon {now.epsilon!r} at delta {now.delta!r} and can "
                         "only be lowered: patients were promised no more than this; raising it needs the keys of the "

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from functools import lru_cache
 from typing import Literal, cast
 
@@ -203,8 +203,13 @@ class Remaining:
         spent = up(self.epsilon_spent, 4)
         return (
             f"account {self.account!r} ({self.neighbours}): epsilon {spent} of {self.epsilon_cap:.4g} "
-            f"is spent at delta {self.delta_cap:g}; {name} = {left:.6g} is left{reserved}: {buys}"
+            f"is spent at delta {self.delta_cap:g}; {name} = {down(left, 6)} is left{reserved}: {buys}"
         )
+
+
+def down(value: float, digits: int = 3) -> str:
+    """Return a number to so many significant digits, rounded down: what a text says is left is there."""
+    return f"{float(Context(prec=digits, rounding=ROUND_FLOOR).create_decimal(repr(value))):.{digits}g}"
 
 
 def up(value: float, digits: int = 3) -> str:

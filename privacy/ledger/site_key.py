@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
 from typing import Any
 
 from privacy.ledger.books import Books, Head
@@ -26,9 +28,22 @@ class SiteKey:
         if signer is not None and key is not None and key != signer.verifier.vkey:
             raise LedgerRefused("the signer's key is not the site's key in force: load the one it was replaced by")
 
-    def append(self, books: Books, kind: str, officer: Signer | None = None, **fields: Any) -> None:
-        """Append an entry with the signatures it needs: the site's, and an officer's where one is given."""
+    def append(self, books: Books, kind: str, officer: Signer | bytes | None = None, **fields: Any) -> None:
+        """Append an entry with the signatures it needs: the site's, and an officer's where one is given.
+
+        Raises LedgerRefused if a signature that the officer made elsewhere is not one of this entry.
+        """
         signers = [self._present(books.head)] if ROLE in books.head.keys else []
+        if isinstance(officer, bytes):
+            made = [books.head.keys["officer"], base64.b64encode(officer).decode()]
+            try:
+                self._append(books, kind, fields, signers, [made])
+            except BrokenRule as error:
+                raise LedgerRefused(
+                    f"the officer's signature is not one of this cap ({error}): it is good for one cap of one account, "
+                    "in place of the one that was in force when it was made"
+                ) from None
+            return
         if officer is not None:
             signers.append(officer)
         self._append(books, kind, fields, signers)
@@ -54,8 +69,10 @@ class SiteKey:
         text = Checkpoint(origin_of(head.ledger_id), head.size, head.frontier.root).text
         return Note(text, (self._present(head).sign_note(text),)).render()
 
-    def _append(self, books: Books, kind: str, fields: dict[str, Any], signers: list[Signer]) -> None:
-        signatures = signed({"kind": kind, **fields}, self._journal.ledger_id, signers)
+    def _append(
+        self, books: Books, kind: str, fields: dict[str, Any], signers: list[Signer], made: Sequence[list[str]] = ()
+    ) -> None:
+        signatures = [*signed({"kind": kind, **fields}, self._journal.ledger_id, signers), *made]
         self._journal.append(books, kind, **fields, signatures=signatures)
 
     def _present(self, head: Head) -> Signer:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,14 +97,27 @@ def ledger_cap(
     ] = None,
     passphrase_file: Passphrase = None,
     officer_passphrase_file: Annotated[Path | None, typer.Option(help="The same for the officer's key.")] = None,
+    officer_signature: Annotated[
+        str | None, typer.Option(metavar="BASE64", help="What the officer's `sign-cap` printed elsewhere.")
+    ] = None,
+    statement: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Only write what an officer signs elsewhere (`sign-cap`).")
+    ] = None,
     anchor: AnchorFile = None,
     as_json: Json = False,
 ) -> None:
     """Set an account's cap: lower by the site's key, raise by the site's and an officer's. Spent stays spent."""
     with ledger_errors(as_json=as_json):
         signer = None if key is None else signer_of(key, passphrase_file)
-        officer = None if officer_key is None else signer_of(officer_key, officer_passphrase_file)
+        officer: Any = None if officer_key is None else signer_of(officer_key, officer_passphrase_file)
+        if officer_signature is not None:
+            officer = base64.b64decode(officer_signature, validate=True)
         with opened(file, signer=signer, anchor=anchor) as ledger:
+            if statement is not None:
+                statement.write_bytes(ledger.cap_statement(account, epsilon=epsilon, delta=delta, reason=reason))
+                text = f"{statement}: for the officer's `synthema ledger sign-cap`; the cap is as it was"
+                show({"statement": str(statement)}, text, as_json=as_json)
+                return
             ledger.set_cap(account, epsilon=epsilon, delta=delta, reason=reason, officer=officer)
             left = ledger.remaining(account)
         body = {"account": account, "epsilon_cap": left.epsilon_cap, "delta_cap": left.delta_cap}
@@ -165,6 +179,7 @@ def ledger_doctor(
 
 ledger_app.command("new-key")(ledger_keys.new_key)
 ledger_app.command("set-key")(ledger_keys.set_key)
+ledger_app.command("sign-cap")(ledger_keys.sign_cap)
 ledger_app.command("verify")(ledger_audit.verify)
 ledger_app.command("export")(ledger_audit.export)
 ledger_app.command("prove")(ledger_audit.prove)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -103,6 +104,33 @@ def new_key(
             f"public key of a witness:              {body['witness_vkey']}",
             as_json=as_json,
         )
+
+
+def sign_cap(
+    statement: Annotated[Path, typer.Argument(metavar="STATEMENT", help="What `cap --statement` wrote.")],
+    key: Key,
+    passphrase_file: Passphrase = None,
+    as_json: Json = False,
+) -> None:
+    """Sign a new cap as the officer, away from the ledger: says which cap, and prints the signature for it."""
+    with ledger_errors(as_json=as_json):
+        from privacy.ledger import canonical
+        from privacy.ledger.signatures import PURPOSE
+
+        data = statement.read_bytes()
+        body = canonical.decode(data)
+        if not isinstance(body, dict) or body.get("kind") != "set_cap":
+            raise ValueError(
+                f"{statement.name} is no statement of a cap: let the site write one with `cap --statement`"
+            )
+        signature = base64.b64encode(signer_of(key, passphrase_file).sign_statement(PURPOSE, data)).decode()
+        said = {name: body[name] for name in ("account", "epsilon", "delta", "reason", "ledger_id", "replaces")}
+        text = (
+            f"account {said['account']!r} of ledger {said['ledger_id'][:16]}...: epsilon {said['epsilon']} at delta "
+            f"{said['delta']}, because: {said['reason']}\nin place of the cap of entry {said['replaces']}, and of no "
+            f"other; the signature:\n{signature}"
+        )
+        show({**said, "signature": signature}, text, as_json=as_json)
 
 
 def set_key(

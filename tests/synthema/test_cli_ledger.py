@@ -411,3 +411,20 @@ def test_the_example_runs_and_shows_what_it_says(capsys):
     printed = capsys.readouterr().out
     for words in ("refused:", "assurance: witnessed", "open_account of aml-2026, witnessed", "forged, ok: False"):
         assert words in printed
+
+
+def test_an_officer_signs_a_cap_away_from_the_ledger_and_the_signature_is_good_for_that_cap_alone(site):
+    run_json("new-key", site.folder / "o.key", "--name", "dpo", "--no-passphrase")
+    run_json("set-key", site.db, "officer", "--new", site.folder / "o.key", "--key", site.key, "--reason", "r")
+    cap = ["cap", site.db, "aml", "--epsilon", "9", "--delta", "1e-6", "--reason", "board", "--key", site.key]
+    assert run_json(*cap, code=4)["error"] == "LedgerRefused"
+    run_json(*cap, "--statement", site.folder / "cap.json")
+    signed = run_json("sign-cap", site.folder / "cap.json", "--key", site.folder / "o.key")
+    assert (signed["account"], signed["epsilon"], signed["reason"]) == ("aml", "9.0", "board")
+    assert "epsilon 9.0" in run("sign-cap", site.folder / "cap.json", "--key", site.folder / "o.key").stdout
+    more = [*cap[:4], "10", *cap[5:], "--officer-signature", signed["signature"]]
+    assert "good for one cap" in run_json(*more, code=4)["message"]
+    assert run_json(*cap, "--officer-signature", signed["signature"])["epsilon_cap"] == 9.0
+    run_json(*cap[:4], "1", *cap[5:])
+    assert "good for one cap" in run_json(*cap, "--officer-signature", signed["signature"], code=4)["message"]
+    assert run("sign-cap", site.key, "--key", site.folder / "o.key", code=2)
