@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import statistics
 import time
 
@@ -16,6 +17,7 @@ import pytest
 
 from privacy import ZeroConcentratedDP
 from privacy.ledger import open_ledger, verify
+from privacy.ledger.merkle import Tree, leaf_hash
 
 SPENDS = 300
 LONG_HISTORY = 2000
@@ -117,3 +119,12 @@ def test_verifying_a_long_history(benchmark, ledger, tmp_path):
     assert result.ok
     if benchmark.stats is not None:
         benchmark.extra_info["entries_per_second"] = result.entries / benchmark.stats.stats.median
+
+
+def test_an_inclusion_proof_among_a_million_entries(benchmark):
+    tree = Tree()
+    size = 1_000_000 if benchmark.enabled else 1_000
+    tree.extend([leaf_hash(seq.to_bytes(8, "big")) for seq in range(size)])
+    places = itertools.cycle(random.Random(1).sample(range(size), 500))
+    proof = benchmark(lambda: tree.inclusion_proof(next(places), size))
+    assert len(proof) <= size.bit_length()

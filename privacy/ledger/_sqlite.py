@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import secrets
 import sqlite3
@@ -29,13 +30,12 @@ from privacy.ledger.errors import LedgerUnavailable
 from privacy.ledger.store import Move
 
 APPLICATION_ID = 0x53594E4C
-FORMAT_VERSION = 2
 _PREFIX = "sqlite:///"
 _WAIT_SECONDS = 60.0
 _READ_WAIT_SECONDS = 5.0
 
 # The triggers stop accidents and INSERT OR REPLACE. Whoever can write the file can drop them; `verify` sees that.
-_SCHEMA = (
+_FIRST = (
     """CREATE TABLE entry (
         seq INTEGER PRIMARY KEY,
         body BLOB NOT NULL CHECK (typeof(body) = 'blob'),
@@ -62,6 +62,10 @@ _SCHEMA = (
         WHEN EXISTS (SELECT 1 FROM answer WHERE key_digest = NEW.key_digest)
         BEGIN SELECT RAISE(ABORT, 'answers are for ever'); END""",
 )
+# Numbered scripts: version 2 is the first, each later one changes what the one before it made, and none ever changes.
+_FIRST_VERSION = 2
+SCRIPTS: list[tuple[str, ...]] = [_FIRST]
+_MARKS = ("application_id", "user_version")
 _SCHEMA_QUERY = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
 
 
@@ -75,10 +79,15 @@ def path_of(url: str) -> Path:
     return Path(url[len(_PREFIX) :]).absolute()
 
 
-@lru_cache(maxsize=1)
-def _expected_schema() -> list[tuple[object, ...]]:
+def format_version() -> int:
+    """Return the version of the tables that this software makes."""
+    return _FIRST_VERSION + len(SCRIPTS) - 1
+
+
+@lru_cache(maxsize=4)
+def _expected_schema(scripts: tuple[tuple[str, ...], ...]) -> list[tuple[object, ...]]:
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        for statement in _SCHEMA:
+        for statement in itertools.chain(*scripts):
             connection.execute(statement)
         return connection.execute(_SCHEMA_QUERY).fetchall()
 
@@ -90,9 +99,9 @@ def format_problems(connection: Connection) -> list[str]:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application_id != APPLICATION_ID:
         problems.append("the file is not a ledger: it lacks the mark of one")
-    if version != FORMAT_VERSION:
-        problems.append(f"the file has format version {version}; this software reads version {FORMAT_VERSION}")
-    if connection.execute(_SCHEMA_QUERY).fetchall() != _expected_schema():
+    if version != format_version():
+        problems.append(f"the file has format version {version}; this software reads version {format_version()}")
+    if connection.execute(_SCHEMA_QUERY).fetchall() != _expected_schema(tuple(SCRIPTS)):
         problems.append("tables or triggers are missing, changed or added")
     return problems
 
@@ -129,8 +138,8 @@ def _marks(path: Path) -> tuple[object, ...]:
 
 def schema_hash() -> str:
     """Return the hash of tables and triggers, which the journal names: `sqlite-2:` and 64 hexadecimal digits."""
-    text = "\n".join(str(row) for row in _expected_schema())
-    return f"sqlite-{FORMAT_VERSION}:{hashlib.sha256(text.encode()).hexdigest()}"
+    text = "\n".join(str(row) for row in _expected_schema(tuple(SCRIPTS)))
+    return f"sqlite-{format_version()}:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def create(path: Path, rows: Sequence[tuple[int, bytes, bytes]], states: Iterable[tuple[str, bytes]]) -> None:
@@ -155,11 +164,11 @@ def create(path: Path, rows: Sequence[tuple[int, bytes, bytes]], states: Iterabl
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         with contextlib.closing(connect(new, "rw", _WAIT_SECONDS)) as connection:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+            connection.execute(f"PRAGMA user_version = {format_version()}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA:
+            for statement in itertools.chain(*SCRIPTS):
                 connection.execute(statement)
             connection.executemany("INSERT INTO entry VALUES (?, ?, ?)", rows)
             connection.executemany("INSERT INTO state VALUES (?, ?)", states)
@@ -203,6 +212,30 @@ class SqliteStore:
         self._connection: Connection | None = None
         self._file = (0, 0)
         self._schema_version = -1
+        self._migrating = False
+
+    def outdated(self) -> bool:
+        """Return whether scripts are to be run (`migrate`). Until then the tables are not checked."""
+        with self._errors():
+            connection = connect(self.path, "ro", self.wait_seconds)
+            with contextlib.closing(connection):
+                marks = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS]
+        self._migrating = marks[0] == APPLICATION_ID and _FIRST_VERSION <= marks[1] < format_version()
+        return self._migrating
+
+    def migrate(self) -> bool:
+        """Run the scripts that are missing, inside `writing`; return whether there were any.
+
+        An entry that names the new schema belongs into the same commit.
+        """
+        connection = self._open()
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for statement in itertools.chain(*SCRIPTS[version - _FIRST_VERSION + 1 :]):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {format_version()}")
+        self._migrating = False
+        self._check_format(connection)
+        return bool(version < format_version())
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -337,6 +370,8 @@ class SqliteStore:
             self._schema_version = version
 
     def _check_format(self, connection: Connection) -> None:
+        if self._migrating:
+            return
         if problems := format_problems(connection):
             raise LedgerCorrupt(f"{self.path.name}: {'; '.join(problems)}")
 

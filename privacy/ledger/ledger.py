@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from privacy.events import Event
 from privacy.ledger import canonical
@@ -29,6 +29,9 @@ from privacy.ledger.rules import CHANGES, FORMAT, Replay
 from privacy.ledger.site_key import SiteKey
 from privacy.ledger.spending import Spending
 from privacy.ledger.vault import Vault
+
+if TYPE_CHECKING:
+    from privacy.ledger._postgres import PostgresStore
 
 Change = Literal["refresh", "opt_out", "erasure"]
 Check = Literal["auto", "whole", "head"]
@@ -85,7 +88,8 @@ def open_ledger(
     else:
         path = path_of(url)
         create(path, *_first_entry(site, schema_hash()))
-        journal = Journal(SqliteStore(path), place)
+        store = SqliteStore(path)
+        journal = _up_to_date(store, place, schema_hash)
         answer_key = answer_key or Path(f"{path}-answers.key")
     try:
         return Ledger(journal, site=site, signer=signer, answer_key=answer_key, witnesses=witnesses, check=check)
@@ -100,15 +104,24 @@ def _in_database(url: str, site: str, anchor: Anchor | None) -> Journal:
     store = PostgresStore(url)
     try:
         store.create(*_first_entry(site, store.schema_hash()))
-        outdated = store.outdated()
-        journal = Journal(store, anchor)
-        if outdated:
-            with journal.writing() as books:
-                if store.migrate():
-                    journal.append(books, "note", text="a new schema", schema=store.schema_hash())
+        return _up_to_date(store, anchor, store.schema_hash)
     except BaseException:
         store.close()
         raise
+
+
+def _up_to_date(store: SqliteStore | PostgresStore, anchor: Anchor | None, schema: Callable[[], str]) -> Journal:
+    """Open the journal; tables of an earlier version are changed first, and the journal says so in the same commit."""
+    outdated = store.outdated()
+    journal = Journal(store, anchor)
+    if outdated:
+        try:
+            with journal.writing() as books:
+                if store.migrate():
+                    journal.append(books, "note", text="a new schema", schema=schema())
+        except BaseException:
+            journal.close()
+            raise
     return journal
 
 
