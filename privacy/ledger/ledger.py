@@ -87,7 +87,8 @@ def open_ledger(
         journal = _in_database(url, site, place)
     else:
         path = path_of(url)
-        create(path, *_first_entry(site, schema_hash()))
+        if not path.exists():
+            create(path, *_first_entry(site, schema_hash()))
         store = SqliteStore(path)
         journal = _up_to_date(store, place, schema_hash)
         answer_key = answer_key or Path(f"{path}-answers.key")
