@@ -127,6 +127,10 @@ def fair(path, writers, seconds):
     return {"spends": [int(lines[0]) for lines in said], "codes": codes}
 
 
+def checkpoint_often(ledger):
+    ledger._journal.store._open().execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+
+
 def crash(path, rounds, writers, seed):
     rng = random.Random(seed)
     url = f"sqlite:///{path}"
@@ -135,7 +139,7 @@ def crash(path, rounds, writers, seed):
         def run(say):
             for opening in range(100_000):
                 with open_ledger(url, check="head") as ledger:
-                    ledger._journal.store._open().execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+                    checkpoint_often(ledger)
                     for i in range(spends):
                         key = f"{name}-{opening}-{i}"
                         say(f"trying {key}")

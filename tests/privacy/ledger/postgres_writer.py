@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from privacy import BudgetExceeded, ZeroConcentratedDP
-from privacy.ledger import open_ledger
+from privacy.ledger import open_ledger, verify
 
 sys.path.append(str(Path(__file__).parent))
 import ledger_writer
@@ -68,7 +68,9 @@ def naive(_, writers, each, fits):
 
 def crash(answer_key, *numbers):
     # The writers of the file's test, on this database.
-    ledger_writer.open_ledger = lambda _: open_ledger(URL, answer_key=answer_key, check="head")
+    ledger_writer.open_ledger = lambda _url, check="head": open_ledger(URL, answer_key=answer_key, check=check)
+    ledger_writer.verify = lambda _url: verify(URL)
+    ledger_writer.checkpoint_often = lambda _ledger: None
     return ledger_writer.crash("", *map(int, numbers))
 
 

@@ -37,7 +37,9 @@ def test_missing_scripts_are_run_once_and_the_journal_names_the_new_schema(old, 
 def test_a_script_that_fails_leaves_everything_as_it_was(old, monkeypatch):
     before = verify(old)
     with monkeypatch.context() as patch:
-        patch.setattr(_sqlite, "SCRIPTS", [*_sqlite.SCRIPTS, (*NEXT, "CREATE UNIQUE INDEX once ON entry (typeof(body))")])
+        patch.setattr(
+            _sqlite, "SCRIPTS", [*_sqlite.SCRIPTS, (*NEXT, "CREATE UNIQUE INDEX once ON entry (typeof(body))")]
+        )
         with pytest.raises(LedgerUnavailable):
             open_ledger(old)
     assert verify(old) == before

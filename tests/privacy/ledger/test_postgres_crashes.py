@@ -99,23 +99,14 @@ def test_the_same_race_by_reading_first_and_writing_without_a_lock_overspends(ur
 
 
 def test_killed_writers_lose_nothing_that_was_acknowledged(url, answer_key):
-    said = writer(url, "crash", answer_key, KILL_ROUNDS, KILLED_AT_ONCE, 20261126)["said"]
-    entered = {line.split()[1] for line in said if line.startswith("entered")}
-    released = {line.split()[1] for line in said if line.startswith("released")}
-    assert len(entered) > LEAST_ACKNOWLEDGED
+    out = writer(url, "crash", answer_key, KILL_ROUNDS, KILLED_AT_ONCE, 20261126)
+    assert out["problems"] == []
+    assert len([line for line in out["said"] if line.startswith("entered")]) > LEAST_ACKNOWLEDGED
+    assert {"answered", "spent"} <= set(out["retried"].values()), "some were killed late, and some in between"
     result = verify(url)
     assert result.ok, result.problems
     with open_ledger(url, answer_key=answer_key) as ledger:
-        started = {entry.body["key"] for entry in ledger.entries() if entry.kind == "start"}
-        posted = {entry.body["key"] for entry in ledger.entries() if entry.kind == "post"}
-        assert entered <= started
-        assert released <= posted <= started
-        assert len(started - posted) <= KILL_ROUNDS * KILLED_AT_ONCE
-        left = ledger.remaining("aml")
-        assert left.rho_spent >= len(started) * 1e-6
-        assert left.rho_reserved == 0
-        for key in released:
-            assert ledger.reserve("aml", ZeroConcentratedDP(1e-6), key=key, purpose="crash").stored == key
+        assert ledger.remaining("aml").rho_reserved == 0
 
 
 def end_sessions(server, url):
