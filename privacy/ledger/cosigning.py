@@ -120,7 +120,8 @@ class Cosigning:
                 continue
             try:
                 line = self._cosigned_by(witness, note, size)
-            except WitnessUnavailable as error:
+            except (WitnessUnavailable, WitnessRefused) as error:
+                # One that knows another key of ours, say: others may be enough.
                 reasons.append(f"{witness.name}: {error}")
                 continue
             if Verifier.parse(witness.vkey).verify(Note.parse(note).text, line):

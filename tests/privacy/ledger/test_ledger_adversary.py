@@ -447,6 +447,19 @@ def test_a_forged_cosigned_checkpoint_does_not_widen_the_window(world, by):
     assert world.verify(notes=[world.honest]).ok
 
 
+def test_a_witness_that_does_not_know_the_key_does_not_stop_the_others(world):
+    other = signer("other")
+    keys = [one._signer for one in world.witnesses]
+    lost = LocalWitness(world.path.with_name("lost.db"), keys[1], {world.origin: other.verifier})
+    with world.open([world.witnesses[0], lost]) as ledger:
+        spend(ledger, "new")
+    with (
+        world.open([world.witnesses[0], lost], needed=2) as ledger,
+        pytest.raises(WitnessUnavailable, match="1 of 2"),
+    ):
+        spend(ledger, "next")
+
+
 def test_one_witness_is_not_two_and_a_stranger_is_none(world):
     with pytest.raises(ValueError, match="different keys"):
         WitnessPolicy([world.witnesses[0], world.witnesses[0]], needed=2)
