@@ -19,7 +19,7 @@ from privacy.ledger.accounts import Account, Rule, curve_for, epsilon_spent, fil
 from privacy.ledger.amounts import largest_rho, texts_of
 from privacy.ledger.books import AccountState, Books
 from privacy.ledger.errors import LedgerRefused
-from privacy.ledger.rules import UNIT, BrokenRule, chain_of, is_erased, over, price, touched
+from privacy.ledger.rules import UNIT, BrokenRule, chain_of, check_normal, is_erased, over, price, touched
 from privacy.neighbours import check_neighbours
 
 _MAX_NAME = 255
@@ -140,7 +140,7 @@ def open_fields(account: Account) -> dict[str, Any]:
 
 
 def event_document(event: Event) -> Any:
-    """Return an event as the journal writes it. Raises UnsupportedEvent for what is no event."""
+    """Return an event as the journal writes it. Raises UnsupportedEvent for what is none, or has a subnormal number."""
     if not isinstance(event, Event):
         raise UnsupportedEvent(event, accountant="the ledger", reason="it is not an event")
     try:
@@ -153,7 +153,10 @@ def event_document(event: Event) -> Any:
 
 @lru_cache(maxsize=4096)
 def _event_of(document: bytes) -> Event:
-    return event_from_json(canonical.decode(document))
+    plain = canonical.decode(document)
+    event = event_from_json(plain)
+    check_normal(plain, event)
+    return event
 
 
 def account_in(books: Books, name: str) -> AccountState:

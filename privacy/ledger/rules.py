@@ -10,6 +10,7 @@ A key's life:   reserve -> start -> post (with or without an answer)
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import add, sub
@@ -40,6 +41,7 @@ _CAP_TOLERANCE = 10**9
 _MOST_PRICES = 4096
 
 _AT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9.]+(e[-+]?[0-9]+)?", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ROLE = re.compile(r"site|officer|witness [!-~]{1,200}", re.ASCII)
 
@@ -66,6 +68,18 @@ def price(event: Event, account: Account) -> Amounts:
     if not any(found):
         raise UnsupportedEvent(event, accountant="the ledger", reason="it would cost nothing")
     return found
+
+
+def check_normal(document: Any, event: Event) -> None:
+    """Raise UnsupportedEvent for an event with a subnormal parameter: it has lost digits, and what it means is unsure.
+
+    document   the event as the journal writes it
+    """
+    if isinstance(document, dict | list):
+        for part in document.values() if isinstance(document, dict) else document:
+            check_normal(part, event)
+    elif isinstance(document, str) and _NUMBER.fullmatch(document) and 0 < abs(float(document)) < sys.float_info.min:
+        raise UnsupportedEvent(event, accountant="the ledger", reason="a subnormal number is in it")
 
 
 def terms_of(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -388,6 +402,7 @@ class Replay:
             if len(self._prices) >= _MOST_PRICES:
                 self._prices.clear()
             event = event_from_json(document)
+            check_normal(document, event)
             found = self._prices[name] = event, state.rule.price(event)
         return found
 

@@ -252,7 +252,7 @@ def test_the_cap_is_met_exactly_and_never_passed(ledger):
     assert accountant.epsilon(delta=1e-6) <= 3.0
     assert ledger.remaining("aml").epsilon_spent <= 3.0
     assert ledger.remaining("aml").rho_left == 0.0
-    with pytest.raises(BudgetExceeded), spend(ledger, "more", ZeroConcentratedDP(5e-324)):
+    with pytest.raises(BudgetExceeded), spend(ledger, "more", ZeroConcentratedDP(1e-300)):
         pass
 
 
@@ -308,6 +308,8 @@ def test_costs_in_the_journal_add_up_to_what_remaining_says(ledger):
         (Repeated(EVENT, 10**400), BudgetExceeded),
         (NonPrivate("a table"), UnsupportedEvent),
         (Composed((EVENT, NonPrivate("a table"))), UnsupportedEvent),
+        (ZeroConcentratedDP(5e-324), UnsupportedEvent),
+        (Repeated(ZeroConcentratedDP(2.2e-308), 10**300), UnsupportedEvent),
         (Event(), UnsupportedEvent),
         ("event", UnsupportedEvent),
         (None, UnsupportedEvent),
@@ -332,7 +334,7 @@ def test_an_event_that_pretends_to_be_cheaper_is_priced_as_it_is_written(ledger)
 
 def test_the_least_cost_is_a_unit(ledger):
     for i in range(3):
-        with spend(ledger, str(i), ZeroConcentratedDP(5e-324)):
+        with spend(ledger, str(i), ZeroConcentratedDP(1e-300)):
             pass
     assert ledger.remaining("aml").rho_spent == pytest.approx(3e-18)
 
@@ -390,7 +392,7 @@ def test_a_cap_can_be_lowered_and_never_raised(ledger, url):
     assert (left.epsilon_cap, left.rho_left) == (1.0, 0.0)
     assert left.epsilon_spent > 1.0
     assert "nothing more fits" in str(left)
-    with pytest.raises(BudgetExceeded, match="nothing more fits"), spend(ledger, "2", ZeroConcentratedDP(5e-324)):
+    with pytest.raises(BudgetExceeded, match="nothing more fits"), spend(ledger, "2", ZeroConcentratedDP(1e-300)):
         pass
     for raised in ({"epsilon": 1.1, "delta": 1e-6}, {"epsilon": 0.5, "delta": 1e-5}, {"epsilon": 3.0, "delta": 1e-6}):
         with pytest.raises(LedgerRefused, match="only be lowered"):
