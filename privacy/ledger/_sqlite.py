@@ -65,7 +65,6 @@ _FIRST = (
 # Numbered scripts: version 2 is the first, each later one changes what the one before it made, and none ever changes.
 _FIRST_VERSION = 2
 SCRIPTS: list[tuple[str, ...]] = [_FIRST]
-_MARKS = ("application_id", "user_version")
 _SCHEMA_QUERY = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
 
 
@@ -215,12 +214,13 @@ class SqliteStore:
         self._migrating = False
 
     def outdated(self) -> bool:
-        """Return whether scripts are to be run (`migrate`). Until then the tables are not checked."""
-        with self._errors():
-            connection = connect(self.path, "ro", self.wait_seconds)
-            with contextlib.closing(connection):
-                marks = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS]
-        self._migrating = marks[0] == APPLICATION_ID and _FIRST_VERSION <= marks[1] < format_version()
+        """Return whether scripts may have to be run (`migrate`). Until then the tables are not checked."""
+        # From the file's header, without another connection. A newer one may still be in the log: then `migrate` finds
+        # nothing to do.
+        with self._errors(), self.path.open("rb") as file:
+            header = file.read(72)
+        version, application_id = int.from_bytes(header[60:64], "big"), int.from_bytes(header[68:72], "big")
+        self._migrating = application_id == APPLICATION_ID and _FIRST_VERSION <= version < format_version()
         return self._migrating
 
     def migrate(self) -> bool:
