@@ -45,6 +45,7 @@ Floats = npt.NDArray[np.float64]
 _GUARD = 1e-12
 _ULP = 2.0**-53
 # Largest order of the bound for samples of a fixed size, a sum of as many terms.
+_LEAST_RATE = 1e-300
 _LARGEST_SUM = 1024
 
 
@@ -251,7 +252,8 @@ def _skellam(event: DistributedSkellam, order: Floats) -> Floats:
 def _poisson_sampled(event: PoissonSampled, a: Floats, neighbours: Neighbours, accountant: str) -> Floats:
     if neighbours != "add_remove_one":
         raise UnsupportedEvent(event, accountant=accountant, reason="Poisson sampling holds under add_remove_one only")
-    inner, rate = event.event, event.sampling_rate
+    # Rates near the end of the doubles lose digits on the way, down to nothing; a larger one costs no less.
+    inner, rate = event.event, max(event.sampling_rate, _LEAST_RATE)
     if rate == 1:
         return _divergence(inner, a, neighbours, accountant)
     match inner:

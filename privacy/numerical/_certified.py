@@ -121,6 +121,9 @@ def _exact_log_delta(terms: tuple[Term, ...], epsilon: float) -> tuple[float, fl
     if high - low > _FINER_THAN_GRID and len(terms) > 1:
         apart = _apart_log_delta(terms, epsilon)
         low, high = max(low, apart[0]), min(high, apart[1])
+    if high - low > _FINER_THAN_GRID:
+        # Delta at 0 is the largest.
+        high = min(high, _log_total_variation(terms))
     if high - low > _FINER_THAN_GRID and low < -1e-13:
         coarse = grid_log_delta(terms, epsilon)
         low, high = max(low, coarse[0]), min(high, coarse[1], chernoff_log_delta(terms, (), epsilon))

@@ -68,7 +68,12 @@ def tilted(moment: Moment, edge: Edge | None) -> _At:
         under_p = np.exp(log_p)
         parts = under_p * np.expm1(c * loss)
         lost = math.exp(law.log_dropped(edge))
-        value = math.log1p(float(parts.sum()) - lost)
+        held = float(parts.sum()) - lost
+    else:
+        held = -1.0
+    # Far from 1 the sum of the weights is as good, and this one may have lost all it had.
+    if held > -0.5:
+        value = math.log1p(held)
         # Those of the weight, of expm1, of the product, and of a pairwise sum.
         rounding = grid.weight_error + 1.5 * np.abs(grid.log_ratio) + 0.25 * math.log2(len(loss) + 1) + 12
         wrong = float(

@@ -7,6 +7,7 @@ a report, not a filter: its epsilon does not hold for schedules that react to th
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,11 @@ from privacy.neighbours import Neighbours
 from privacy.numerical._certified import epsilon_bounds, log_delta_bounds, meets
 from privacy.numerical._curve import upper_curve
 from privacy.numerical._translate import Composition, check_supported, compose, is_sampled, is_tight
+from privacy.rdp import RdpAccountant
+
+# An interval this wide, relative to epsilon or in log delta, is compared with the Renyi bound.
+_WIDE = 1e-5
+_LEAST_SURE = 1e-280
 
 
 class NumericalAccountant(Accountant):
@@ -73,6 +79,17 @@ class NumericalAccountant(Accountant):
         """
         return all(is_tight(event) for event in self._tally.counts)
 
+    def _by_renyi(self, of: Literal["epsilon", "delta"], at: float) -> float:
+        """Return another upper bound, for what was left wide: from the Renyi divergences of everything; or infinity."""
+        accountant = RdpAccountant(neighbours=self.neighbours)
+        try:
+            for event, count in self._tally.counts.items():
+                accountant.compose(event, count=count)
+        except UnsupportedEvent:
+            return math.inf
+        bound = accountant.epsilon(delta=at) if of == "epsilon" else accountant.delta(epsilon=at)
+        return bound * (1 + 1e-12)
+
     def _directions(self) -> tuple[Composition, ...]:
         if self._made is None:
             counts = self._tally.counts
@@ -96,6 +113,8 @@ class NumericalAccountant(Accountant):
                 if not meets(made, high, float(delta)):
                     more = epsilon_bounds(made, float(delta))
                     low, high = max(low, more[0]), max(high, more[1])
+            if high > low * (1 + _WIDE):
+                high = max(low, min(high, self._by_renyi("epsilon", float(delta))))
             self._known[key] = low if self.is_tight else 0.0, high
         return self._known[key]
 
@@ -107,7 +126,12 @@ class NumericalAccountant(Accountant):
             found = [log_delta_bounds(made, float(epsilon))[0] for made in self._directions()]
             low = max(low for low, _ in found) if self.is_tight else -math.inf
             # At 0 it is the total variation distance, the same in both directions: the better bound holds for both.
-            self._known[key] = low, (max if epsilon > 0 else min)(high for _, high in found)
+            high = (max if epsilon > 0 else min)(high for _, high in found)
+            if high - max(low, -700.0) > _WIDE:
+                delta = self._by_renyi("delta", float(epsilon))
+                # Of numbers that have lost digits the Renyi bound may have lost all.
+                high = max(low, min(high, math.log(delta) + 1e-12)) if delta > _LEAST_SURE else high
+            self._known[key] = low, high
         return self._known[key]
 
     def log_delta(self, *, epsilon: float) -> float:

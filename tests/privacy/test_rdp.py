@@ -516,3 +516,11 @@ def test_a_thousand_kinds_of_events_are_priced_from_their_counts():
     assert accountant.epsilon(delta=1e-6) == pytest.approx(
         account_of(ZeroConcentratedDP(rho)).epsilon(delta=1e-6), rel=1e-9
     )
+
+
+@pytest.mark.parametrize("rate", [1e-315, 1e-309, 1e-307, 1e-300])
+def test_rates_at_the_end_of_the_doubles_are_not_free(rate):
+    # Delta of one release at epsilon 1 is about the rate, if the release itself hides nothing.
+    accountant = RdpAccountant(neighbours="add_remove_one")
+    accountant.compose(PoissonSampled(PureDP(800.0), rate))
+    assert accountant.delta(epsilon=1.0) >= rate

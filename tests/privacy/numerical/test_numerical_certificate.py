@@ -315,12 +315,15 @@ def test_noise_beyond_the_doubles_is_bounded_from_the_safe_side_only():
     assert low <= normal_delta(1 / (2 * mpf(1e15) ** 2), mpf(0)) <= high
     assert account(PureDP(2e5)).delta_interval(epsilon=3e5)[0] == 0
     assert account(Laplace(1e-6)).delta_interval(epsilon=2e6)[0] == 0
-    assert account(Gaussian(1e-7)).epsilon_interval(delta=1e-5) == (0.0, math.inf)
+    # The Renyi bound reaches where no line does: the mean loss is 5e13, its standard deviation 1e7.
+    low, high = account(Gaussian(1e-7)).epsilon_interval(delta=1e-5)
+    assert (low, 5e13 + 4e7 < high < 5e13 + 6e7) == (0.0, True)
     assert account(PureDP(2e5)).epsilon_interval(delta=1 - 1e-15)[0] == 0
     # What else was released is known from below.
     alone = account(Gaussian(1.0)).epsilon_interval(delta=1e-5)
     both = account(Gaussian(1.0), PureDP(2e5)).epsilon_interval(delta=1e-5)
-    assert both == (alone[0], math.inf)
+    assert both[0] == alone[0]
+    assert 2e5 + alone[0] <= both[1] < 2e5 + 10
 
 
 def test_several_gaussians_on_one_sample_are_bounded_from_either_side():
