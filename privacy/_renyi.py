@@ -44,8 +44,9 @@ Floats = npt.NDArray[np.float64]
 # Every result is pushed this far up: it covers the rounding of the closed forms.
 _GUARD = 1e-12
 _ULP = 2.0**-53
-# Largest order of the bound for samples of a fixed size, a sum of as many terms.
+# Smaller sampling rates count as this one.
 _LEAST_RATE = 1e-300
+# Largest order of the bound for samples of a fixed size, a sum of as many terms.
 _LARGEST_SUM = 1024
 
 
