@@ -118,8 +118,10 @@ class ApswCursor:
         return rows
 
     def __iter__(self) -> Iterator[Any]:
-        while (row := self.fetchone()) is not None:
-            yield row
+        try:
+            yield from self._cursor
+        except self._error as error:
+            raise _translated(error) from error
 
 
 @contextlib.contextmanager

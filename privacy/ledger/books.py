@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, Self, TypeVar
 
 from privacy.filters import Amounts, Filter
 from privacy.ledger.accounts import Account, filter_of
+from privacy.ledger.canonical import plain
 from privacy.ledger.chain import START
 from privacy.ledger.merkle import Frontier
 
@@ -24,13 +25,6 @@ Loader = Callable[[str], bytes | None]
 
 # A block without a name: the whole table.
 WHOLE = ""
-
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-def _dump(value: Any) -> bytes:
-    return _ENCODER.encode(value).encode()
 
 
 class Record(Protocol):
@@ -86,11 +80,11 @@ class AccountState:
     def document(self) -> bytes:
         """Return its bytes."""
         if not self._terms:
-            self._terms = b"%b,%b" % (_dump(_terms(self.opened)), _dump(_terms(self.now)))
+            self._terms = b"%b,%b" % (plain(_terms(self.opened)), plain(_terms(self.now)))
         amounts = [
             {name: list(map(str, value)) for name, value in part.items()} for part in (self.charged, self.reserved)
         ]
-        rest = _dump([list(map(str, self.caps)), self.capped_at, *amounts])
+        rest = plain([list(map(str, self.caps)), self.capped_at, *amounts])
         return b"[%b,%b" % (self._terms, rest[1:])
 
     @classmethod
@@ -143,7 +137,7 @@ class KeyState:
     def document(self) -> bytes:
         """Return its bytes."""
         amounts = list(map(str, self.amounts))
-        return _dump([self.account, self.seq, amounts, self.blocks, self.data_version, self.status, self.answer])
+        return plain([self.account, self.seq, amounts, self.blocks, self.data_version, self.status, self.answer])
 
     @classmethod
     def of(cls, data: bytes) -> Self:
@@ -162,7 +156,7 @@ class DataState:
 
     def document(self) -> bytes:
         """Return its bytes."""
-        return _dump([self.seq, self.change, self.erased])
+        return plain([self.seq, self.change, self.erased])
 
     @classmethod
     def of(cls, data: bytes) -> Self:
@@ -197,7 +191,7 @@ class Head:
         """Return its bytes."""
         hashes = [each.hex() for each in self.frontier.hashes]
         who = [self.format, self.schema, self.ledger_id, self.site, self.neighbours, self.keys]
-        return _dump([self.size, self.hash.hex(), hashes, *who, self.checkpointed, self.keyed_at])
+        return plain([self.size, self.hash.hex(), hashes, *who, self.checkpointed, self.keyed_at])
 
     @classmethod
     def of(cls, data: bytes) -> Self:

@@ -29,7 +29,7 @@ def encode(value: Any) -> bytes:
 
 
 def plain(value: Any) -> bytes:
-    """Return the canonical bytes of a part of a decoded document, which needs no check."""
+    """Return the canonical bytes of what needs no check: a part of a decoded document, or our own lists and numbers."""
     return _text(value).encode()
 
 
@@ -54,6 +54,8 @@ def decode(data: bytes) -> Any:
     except RecursionError:
         raise ValueError(f"a document may be nested {_MAX_DEPTH} deep at most") from None
     if not same:
+        # A name that appears twice is written once: that is found here, and looked for to be named.
+        json.loads(text, object_pairs_hook=_no_duplicates)
         raise ValueError("the bytes are not in canonical form")
     # What was parsed has the profile's types; depth and normal form are seen from the text where it is simple.
     if not text.isascii() or text.count("[") + text.count("{") > _MAX_DEPTH or "\\u" in text:
@@ -140,4 +142,4 @@ def _sorted(value: Any) -> Any:
 
 
 # Without the search for whitespace around a document, which is refused anyway.
-_read = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float, object_pairs_hook=_no_duplicates).scan_once  # type: ignore[attr-defined]
+_read = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float).scan_once  # type: ignore[attr-defined]

@@ -55,8 +55,7 @@ class BrokenRule(LedgerError):
 
 def _hashable(event: dict[str, Any]) -> tuple[tuple[str, str], ...] | bytes:
     # Most events are a few texts; True and 1 would be one key, so anything else is written out.
-    items = tuple(event.items())
-    return items if all(type(value) is str for _, value in items) else canonical.plain(event)
+    return tuple(event.items()) if set(map(type, event.values())) == {str} else canonical.plain(event)
 
 
 def price(event: Event, account: Account) -> Amounts:
@@ -123,6 +122,7 @@ class Replay:
     def __init__(self, books: Books, earlier: Earlier) -> None:
         self.books = books
         self._earlier = earlier
+        self._at = ""
         # Of accounts and events that came before: neither the rule of an account nor its relation ever changes.
         self._prices: dict[tuple[str, tuple[tuple[str, str], ...] | bytes], tuple[Event, Amounts]] = {}
 
@@ -134,11 +134,11 @@ class Replay:
         if entry_hash(head.hash, body) != digest:
             raise BrokenRule("the hash does not fit the entry and the hash before it")
         try:
-            document = canonical.decode(body)
+            document: dict[str, Any] = canonical.decode(body)
         except ValueError as error:
             raise BrokenRule(f"not a document of the journal: {error}") from None
         self.apply(document, body, digest)
-        return dict(document)
+        return document
 
     def apply(self, document: Any, body: bytes, digest: bytes) -> None:
         """Take the next entry's document on its own merit. Raises BrokenRule and stays as it was."""
@@ -153,8 +153,10 @@ class Replay:
         if seq != head.size + 1 or type(seq) is not int:
             raise BrokenRule("the document's seq is not its place")
         at = document.get("at")
-        if type(at) is not str or not _AT.fullmatch(at):
+        # Many entries have the time of the one before.
+        if type(at) is not str or (at != self._at and not _AT.fullmatch(at)):
             raise BrokenRule("at must be a UTC time")
+        self._at = at
         if (head.size == 0) != ("format" in document):
             raise BrokenRule("the first entry, and no other, says what ledger this is")
         try:
@@ -546,7 +548,7 @@ def _wanted(
 def _need(body: dict[str, Any], *texts: str, **others: type) -> None:
     """Raise BrokenRule unless the document has exactly these fields, texts where nothing else is said."""
     names, order, kinds = _wanted(texts, tuple(others.items()))
-    if body.keys() != names or [type(body[name]) for name in order] != kinds:
+    if body.keys() != names or list(map(type, map(body.__getitem__, order))) != kinds:
         raise BrokenRule(f"{body['kind']} needs exactly the fields {', '.join(sorted(names))}")
 
 
