@@ -236,8 +236,7 @@ def test_a_ledger_behind_its_anchor_is_found_and_an_anchor_of_another_ledger(pat
         spend(ledger, "2")
     assert ("error", "anchor") in findings(tmp_path / "copy.db", anchor)
     assert "old copy" in what(tmp_path / "copy.db", "anchor", anchor)
-    with open_ledger(url(tmp_path / "other.db")):
-        pass
+    open_ledger(url(tmp_path / "other.db")).close()
     assert "another ledger" in what(tmp_path / "other.db", "anchor", anchor)
 
 

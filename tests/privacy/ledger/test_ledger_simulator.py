@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import simulator
+import simulator_play
 from simulator_disk import Disk
 from simulator_model import Violation
 
@@ -58,7 +59,7 @@ def test_the_same_seed_plays_the_same_operations(tmp_path):
 def test_every_door_and_every_refusal_is_played(tmp_path):
     counts = sum((episode.counts for episode in play(5, 1500, tmp_path)), start=simulator.Counter())
     played = {name.split(":")[0] for name in counts}
-    assert played >= set(simulator.WEIGHTS) - {"replay"}
+    assert played >= set(simulator_play.WEIGHTS) - {"replay"}
     ends = {name.split(": ")[1] for name in counts}
     assert ends >= {"BudgetExceeded", "KeyReused", "SpentWithoutAnswer", "UnsupportedEvent", "LedgerRefused"}
     assert ends >= {"done", "crash", "unavailable"}
