@@ -22,14 +22,6 @@ from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    KeySerializationEncryption,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from privacy.ledger.errors import LedgerRefused, LedgerUnavailable
 from privacy.ledger.notes import Signer
@@ -61,13 +53,16 @@ def generate_key(path: str | os.PathLike[str], *, name: str, passphrase: bytes |
     LedgerUnavailable
         If it cannot be written.
     """
+    # A quarter of what this package takes to import, for those who never touch a key.
+    from cryptography.hazmat.primitives import serialization as form
+
     _check_passphrase(passphrase)
     private = Ed25519PrivateKey.generate()
     signer = Signer(name, private)
-    encryption: KeySerializationEncryption = NoEncryption()
+    encryption: form.KeySerializationEncryption = form.NoEncryption()
     if passphrase is not None:
-        encryption = BestAvailableEncryption(passphrase)
-    block = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        encryption = form.BestAvailableEncryption(passphrase)
+    block = private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, encryption)
     place = Path(path)
     if not _create(place, f"{_HEADER}{name}\n".encode() + block):
         raise LedgerRefused(f"{place.name} exists, and a key is never overwritten: choose another file")
@@ -87,6 +82,8 @@ def load_key(path: str | os.PathLike[str], passphrase: bytes | None = None) -> S
     LedgerUnavailable
         If it cannot be read.
     """
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     _check_passphrase(passphrase)
     place = Path(path)
     data = _read(place)
