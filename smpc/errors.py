@@ -76,6 +76,25 @@ class PartyFailed(SmpcError):
         super().__init__(f"party {party} failed: {reason}")
 
 
+class PeerUnavailable(PartyFailed):
+    """A party closed its connection, cannot be reached, or sent nothing in time."""
+
+
+class ProtocolAbort(SmpcError):
+    """The run ended because a check failed. Nothing that depends on what was checked was opened."""
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+        super().__init__(f"the run was ended: {rule}; start a new session")
+
+
+class MacCheckFailed(ProtocolAbort):
+    """An opened value does not carry the authentication of what was shared. Somebody deviated; who is not known."""
+
+    def __init__(self) -> None:
+        super().__init__("an opened value failed its authentication")
+
+
 class FrameRejected(SmpcError):
     """A message is malformed, or is not the one that this step of the protocol expects."""
 

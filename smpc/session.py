@@ -10,7 +10,6 @@ Masked values and openings all pass through `_reveal`.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 import struct
@@ -23,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from privacy.randomness import Rng
-from smpc.errors import FrameRejected, PartyFailed, RangeExceeded, SessionBusy, SessionMismatch, UnsupportedSecurity
+from smpc.errors import FrameRejected, RangeExceeded, SessionBusy, SessionMismatch, UnsupportedSecurity
 from smpc.prg import SEED_BYTES
 from smpc.ring import RING64, Domain, Words
 from smpc.shared import Shared, check_together
@@ -125,6 +124,7 @@ class Session:
         self._record = record
         self._step = 0
         self._busy = False
+        self._peers = frozenset(range(n_parties)) - {party}
 
     def __repr__(self) -> str:
         return f"Session(party={self.party}, n_parties={self.n_parties}, step={self._step})"
@@ -290,19 +290,11 @@ class Session:
         """One round: send payload i to party i, return what each sent here (at this party's place, its own payload)."""
         with self._one_round() as step:
             digest = hashlib.blake2b(operation.encode(), digest_size=OPERATION_BYTES).digest()
-            peers = [peer for peer in range(self.n_parties) if peer != self.party]
-            for peer in peers:
-                frame = Frame(self._session_id, digest, step, self.party, payloads[peer])
-                self.usage.bytes_sent += await self._transport.send(peer, frame)
-            deadline = asyncio.get_running_loop().time() + self._timeout
+            outgoing = {peer: Frame(self._session_id, digest, step, self.party, payloads[peer]) for peer in self._peers}
+            self.usage.bytes_sent += sum(frame.n_bytes for frame in outgoing.values())
+            incoming = await self._transport.exchange(outgoing, self._peers, within=self._timeout)
             received = list(payloads)
-            for peer in peers:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        frame = await self._transport.receive(peer)
-                except TimeoutError:
-                    reason = f"nothing arrived within {self._timeout:g} s at step {step}"
-                    raise PartyFailed(peer, reason=reason) from None
+            for peer, frame in incoming.items():
                 self._check_frame(frame, digest, step, peer)
                 received[peer] = frame.payload
                 if self._record is not None:

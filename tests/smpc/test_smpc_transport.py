@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smpc import FrameRejected, PartyFailed, run_local
+from smpc import FrameRejected, PartyFailed, PeerUnavailable, run_local
 from smpc.ring import P61
 from smpc.transport import HEADER_BYTES, Frame, InProcessTransport, decode_frame, encode_frame, payload_length
 
@@ -129,13 +129,13 @@ class Tampering(InProcessTransport):
         super().__init__(party, lines)
         self.sent = []
 
-    async def send(self, to, frame):
-        if self._party == 1 and to == 0:
+    def _send(self, receiver, frame):
+        if self._party == 1 and receiver == 0:
             self.sent.append(frame)
             for changed in type(self).change(self.sent):
                 self._lines[1, 0].put_nowait(changed)
-            return frame.n_bytes
-        return await super().send(to, frame)
+        else:
+            super()._send(receiver, frame)
 
 
 def _remade(frame, **changes):
@@ -201,11 +201,19 @@ def test_an_untampered_line_works(monkeypatch):
 def test_a_closed_line_says_so_every_time():
     async def main():
         zero, one = InProcessTransport.connect(2)
-        await one.send(0, frame(np.zeros(1, np.uint64)))
+        await one.exchange({0: frame(np.zeros(1, np.uint64))}, frozenset(), within=1.0)
         one.close()
-        assert (await zero.receive(1)).payload.tolist() == [0]
+        received = await zero.exchange({}, frozenset({1}), within=1.0)
+        assert received[1].payload.tolist() == [0]
         for _ in range(2):
-            with pytest.raises(PartyFailed, match="party 1 failed: it closed"):
-                await zero.receive(1)
+            with pytest.raises(PeerUnavailable, match="party 1 failed: it closed"):
+                await zero.exchange({}, frozenset({1}), within=1.0)
+
+
+def test_a_silent_party_is_named():
+    async def main():
+        zero, _ = InProcessTransport.connect(2)
+        with pytest.raises(PeerUnavailable, match="party 1 failed: nothing arrived within 0.05 s"):
+            await zero.exchange({}, frozenset({1}), within=0.05)
 
     asyncio.run(main())

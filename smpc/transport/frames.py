@@ -1,4 +1,4 @@
-"""Messages between compute parties: a fixed header, then raw bytes; and the line that carries them in one process.
+"""Messages between compute parties: a fixed header, then raw bytes.
 
 header, 72 bytes, little-endian:
     magic      4 bytes   b"SYF1"
@@ -10,21 +10,20 @@ header, 72 bytes, little-endian:
     ndim       1 byte    1..4
     shape     32 bytes   four lengths, 0 beyond ndim
 The payload's length follows from dtype and shape. Nothing is unpickled, and nothing is allocated for a header that
-promises more than `MAX_PAYLOAD_BYTES`. Secrecy and authenticity are the line's business; the lines here stay in memory.
+promises more than `MAX_PAYLOAD_BYTES`. Secrecy and authenticity are the business of the line that carries it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import struct
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from smpc.errors import FrameRejected, PartyFailed
+from smpc.errors import FrameRejected
 
 MAGIC = b"SYF1"
 SESSION_ID_BYTES = 16
@@ -130,64 +129,3 @@ def _checked_header(header: bytes) -> tuple[bytes, bytes, int, int, np.dtype[Any
     if dtype.itemsize * math.prod(max(length, 1) for length in shape) > MAX_PAYLOAD_BYTES:
         raise FrameRejected("the payload is too large")
     return session_id, operation, step, sender, dtype, shape
-
-
-class Transport(Protocol):
-    """One party's lines to all the others. Frames of one sender arrive in the order in which they were sent."""
-
-    async def send(self, to: int, frame: Frame) -> int:
-        """Send a frame and return its length on the wire in bytes."""
-        ...
-
-    async def receive(self, sender: int) -> Frame:
-        """Return the next frame from a party; waits for it without limit (the session keeps the deadline).
-
-        Raises FrameRejected if it is malformed, PartyFailed if the line was closed.
-        """
-        ...
-
-    def close(self) -> None:
-        """Tell the others that nothing more will come."""
-        ...
-
-
-# None is the end of the line.
-_Line = asyncio.Queue[tuple[bytes, memoryview] | None]
-
-
-class InProcessTransport:
-    """Lines through memory, for parties that run in one event loop. Frames are encoded and parsed as on any line."""
-
-    def __init__(self, party: int, lines: dict[tuple[int, int], _Line]) -> None:
-        self._party = party
-        self._lines = lines
-
-    @classmethod
-    def connect(cls, n_parties: int) -> list[InProcessTransport]:
-        """Return one transport for each of `n_parties`, all connected with each other."""
-        pairs = [(i, j) for i in range(n_parties) for j in range(n_parties) if i != j]
-        lines: dict[tuple[int, int], _Line] = {pair: asyncio.Queue() for pair in pairs}
-        return [cls(party, lines) for party in range(n_parties)]
-
-    async def send(self, to: int, frame: Frame) -> int:
-        """Send a frame and return its length in bytes."""
-        self._lines[self._party, to].put_nowait(encode_frame(frame))
-        return frame.n_bytes
-
-    async def receive(self, sender: int) -> Frame:
-        """Return the next frame from a party."""
-        line = self._lines[sender, self._party]
-        buffers = await line.get()
-        if buffers is None:
-            line.put_nowait(None)
-            raise PartyFailed(sender, reason="it closed its connection")
-        try:
-            return decode_frame(*buffers)
-        except FrameRejected as error:
-            raise FrameRejected(error.rule, sender=sender) from None
-
-    def close(self) -> None:
-        """Tell the others that nothing more will come."""
-        for (sender, _), line in self._lines.items():
-            if sender == self._party:
-                line.put_nowait(None)

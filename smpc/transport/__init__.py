@@ -1,0 +1,25 @@
+"""How frames get from party to party: in one process, over mutual TLS, or through a relay that cannot read them."""
+
+from smpc.transport.base import Transport
+from smpc.transport.frames import (
+    HEADER_BYTES,
+    OPERATION_BYTES,
+    SESSION_ID_BYTES,
+    Frame,
+    decode_frame,
+    encode_frame,
+    payload_length,
+)
+from smpc.transport.in_process import InProcessTransport
+
+__all__ = [
+    "HEADER_BYTES",
+    "OPERATION_BYTES",
+    "SESSION_ID_BYTES",
+    "Frame",
+    "InProcessTransport",
+    "Transport",
+    "decode_frame",
+    "encode_frame",
+    "payload_length",
+]
