@@ -213,7 +213,7 @@ def test_a_closed_line_says_so_every_time():
 def test_a_silent_party_is_named():
     async def main():
         zero, _ = InProcessTransport.connect(2)
-        with pytest.raises(PeerUnavailable, match="party 1 failed: nothing arrived within 0.05 s"):
+        with pytest.raises(PeerUnavailable, match=r"party 1 failed: nothing arrived within 0\.05 s"):
             await zero.exchange({}, frozenset({1}), within=0.05)
 
     asyncio.run(main())
