@@ -28,6 +28,7 @@ if the dealer of multiplication triples colludes with none of them. A party that
 not detected at the security level that exists, "semi_honest".
 """
 
+from smpc.bits import SharedBits
 from smpc.errors import (
     ConfirmationMissing,
     DomainMismatch,
@@ -46,13 +47,13 @@ from smpc.errors import (
 )
 from smpc.fixed_point import FixedPoint
 from smpc.local import Cost, LocalRun, run_local, run_local_async
+from smpc.material import Dealer
 from smpc.noise import joint_discrete_gaussian, per_party_scale
 from smpc.protocols import any_small, count_more_than, inner_product, small_cells
 from smpc.ring import FIELD61, RING64, Domain
 from smpc.session import Session
 from smpc.shared import Shared
 from smpc.sharing import SharePackage, reconstruct, share
-from smpc.triples import Dealer
 
 __all__ = [
     "FIELD61",
@@ -75,6 +76,7 @@ __all__ = [
     "SessionMismatch",
     "SharePackage",
     "Shared",
+    "SharedBits",
     "SmpcError",
     "TripleOutOfOrder",
     "TripleReused",

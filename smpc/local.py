@@ -7,18 +7,20 @@ protects nobody by itself; the same coroutine runs unchanged where each party is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from privacy._checks import check_positive
 from privacy.randomness import Rng, SecureRng
+from smpc._rounds import Record
 from smpc.errors import PartyFailed, SmpcError
+from smpc.kinds import MatrixProduct, Product
+from smpc.material import Dealer, Kind
 from smpc.prg import SEED_BYTES, Prg
-from smpc.session import Record, Security, Session, check_security
+from smpc.session import Security, Session, check_security
 from smpc.sharing import check_parties
 from smpc.transport import SESSION_ID_BYTES, InProcessTransport
-from smpc.triples import Dealer
 
 T = TypeVar("T")
 
@@ -31,6 +33,7 @@ class Cost:
     bytes_sent_by_party  headers included, to all other parties
     triples            elements of elementwise products
     matrix_products    elements of matrix products
+    material           items of every kind of correlated randomness
     dealer_bytes       seeds and corrections, to all parties
     """
 
@@ -38,6 +41,7 @@ class Cost:
     bytes_sent_by_party: tuple[int, ...]
     triples: int
     matrix_products: int
+    material: Mapping[Kind, int]
     dealer_bytes: int
 
     @property
@@ -156,7 +160,7 @@ async def run_local_async(
             party=party,
             n_parties=n_parties,
             transport=transports[party],
-            triples=dealer.store(party),
+            material=dealer.store(party),
             session_id=session_id,
             security=security,
             timeout=timeout,
@@ -166,11 +170,15 @@ async def run_local_async(
         for party in range(n_parties)
     ]
     results = await _run_all(protocol, inputs, sessions, transports)
+    material = dict(sessions[0].usage.material)
     cost = Cost(
         rounds=max(session.usage.rounds for session in sessions),
         bytes_sent_by_party=tuple(session.usage.bytes_sent for session in sessions),
-        triples=sessions[0].usage.triples,
-        matrix_products=sessions[0].usage.matrix_products,
+        triples=sum(count for kind, count in material.items() if isinstance(kind, Product)),
+        matrix_products=sum(
+            kind.m * kind.n * count for kind, count in material.items() if isinstance(kind, MatrixProduct)
+        ),
+        material=material,
         dealer_bytes=dealer.bytes_sent,
     )
     views = [View(party, inputs[party], seeds[party], records[party]) for party in range(n_parties)]

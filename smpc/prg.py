@@ -11,7 +11,7 @@ makes the streams of different labels independent; all 256 bits of the seed ente
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,13 @@ class Prg(WordSource):
         """Overwrite `out`, C-contiguous and little-endian, with the next words of the stream."""
         if not out.flags.c_contiguous or out.dtype != np.dtype("<u8"):
             raise ValueError("out must be a C-contiguous array of little-endian 64-bit words")
+        if out.size:
+            self._fill_bytes(out.reshape(-1).data.cast("B"))
+
+    def fill_bytes(self, out: npt.NDArray[Any]) -> None:
+        """Overwrite `out`, C-contiguous and of any unsigned type, with the next bytes of the stream."""
+        if not out.flags.c_contiguous or out.dtype.kind != "u":
+            raise ValueError("out must be a C-contiguous array of unsigned words")
         if out.size:
             self._fill_bytes(out.reshape(-1).data.cast("B"))
 

@@ -56,6 +56,7 @@ class Domain(ABC):
 
     name: str
     modulus: int
+    dtype: np.dtype[Any] = np.dtype("<u8")  # noqa: RUF009 - a dtype is a constant
 
     def __repr__(self) -> str:
         return self.name
