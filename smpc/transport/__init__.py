@@ -10,7 +10,12 @@ from smpc.transport.frames import (
     encode_frame,
     payload_length,
 )
+from smpc.transport.certificates import TlsFiles, certificate_fingerprint, new_certificate_files
+from smpc.transport.direct import DirectTransport, InsecurePlainTransport
 from smpc.transport.in_process import InProcessTransport
+from smpc.transport.relay import Relay, RelayLimits
+from smpc.transport.relayed import RelayTransport
+from smpc.transport.roster import Identity, Member, Roster, new_identity_file
 
 __all__ = [
     "HEADER_BYTES",
