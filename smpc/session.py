@@ -468,7 +468,7 @@ class Session(Rounds):
         return await self.argmax(-x)
 
     async def max(self, x: Shared) -> Shared:
-        """Return the largest number along the last axis. ceil(log2(n)) levels of three to five rounds."""
+        """Return the largest number along the last axis. ceil(log4(n)) levels of four to six rounds."""
         return (await self.argmax_and_max(x))[1]
 
     async def min(self, x: Shared) -> Shared:
@@ -478,7 +478,7 @@ class Session(Rounds):
     async def argmax_and_max(self, x: Shared) -> tuple[Shared, Shared]:
         """Return index and value of the largest number along the last axis, at the cost of one of them.
 
-        Three rounds a level for numbers declared below 2^14, four for others, five without a declared range.
+        Four rounds a level for numbers declared below 2^14, five for others, six without a declared range.
         """
         flat = self._rows(x)
         index, value = await selection.argmax(self, flat, x.bound)

@@ -1,0 +1,67 @@
+"""What the benchmarks of secure computation run: coroutines of a session, each with inputs that are shared already."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from smpc import Session
+
+N_PRODUCTS = 1_000_000
+N_COMPARISONS = 100_000
+N_CANDIDATES = 1_000
+MATRIX = 512
+FRAC_BITS = 16
+
+
+async def sum_of_million(s: Session, x):
+    return await s.open((await s.input(x["integers"]))[0] + x["shared"][0])
+
+
+async def product_of_million(s: Session, x):
+    a, b = x["shared"]
+    return await s.open(await s.mul(a, b))
+
+
+async def matrix_product(s: Session, x):
+    a, b = x["matrices"]
+    return await s.open(await s.matmul(a, b))
+
+
+async def comparisons(s: Session, x):
+    a, b = x["words"]
+    return await s.open(await s.less(a, b))
+
+
+async def largest(s: Session, x):
+    return await s.open(await s.argmax(x["candidates"]))
+
+
+TASKS = {
+    "sum of 1e6": sum_of_million,
+    "product of 1e6": product_of_million,
+    "matrix product 512": matrix_product,
+    "1e5 comparisons": comparisons,
+    "arg max of 1,000": largest,
+}
+
+
+def shared_inputs(s: Session, seed: int) -> dict:
+    """Return shares that add up to numbers of the declared ranges: party 0 holds them, masked by common randomness."""
+    rng = np.random.default_rng(seed)
+
+    def split(values: np.ndarray, **declared: int):
+        words = values.astype(np.int64).view(np.uint64)
+        masks = [rng.integers(0, 2**64, values.shape, dtype=np.uint64) for _ in range(s.n_parties - 1)]
+        rest = words - sum(masks, start=np.zeros_like(words))
+        return s.shared([rest, *masks][s.party], **declared)
+
+    integers = rng.integers(-(2**40), 2**40, N_PRODUCTS)
+    return {
+        "integers": integers,
+        "shared": [split(rng.integers(-(2**31), 2**31, N_PRODUCTS)) for _ in range(2)],
+        "matrices": [
+            split(rng.integers(-(2**16), 2**16, (MATRIX, MATRIX)), bound=2**16, frac_bits=FRAC_BITS) for _ in range(2)
+        ],
+        "words": [split(rng.integers(-(2**61), 2**61, N_COMPARISONS), bound=2**61) for _ in range(2)],
+        "candidates": split(rng.integers(-(2**30), 2**30, N_CANDIDATES), bound=2**30),
+    }
