@@ -20,6 +20,7 @@ from privacy._checks import check_count
 from privacy.randomness import Rng
 from smpc import comparison, selection
 from smpc._rounds import Layout, Record, Rounds
+from smpc.beaver import matrix_product_share, product_share
 from smpc.binary import BITS
 from smpc.bitplanes import unpack_bits
 from smpc.bits import SharedBits
@@ -200,9 +201,14 @@ class Session(Rounds):
         """
         self._check_mine(*xs)
         layout = Layout([_part(x) for x in xs])
-        buffer = layout.buffer()
-        for x, view in zip(xs, layout.views(buffer), strict=True):
-            view[...] = _bits(x) if isinstance(x, SharedBits) else _words(x)
+        shares = [_bits(x) if isinstance(x, SharedBits) else _words(x) for x in xs]
+        if len(shares) == 1 and shares[0].flags.c_contiguous:
+            # A share is never written to, so it can be sent from where it is.
+            buffer = shares[0].reshape(-1).view(np.uint8)
+        else:
+            buffer = layout.buffer()
+            for share, view in zip(shares, layout.views(buffer), strict=True):
+                view[...] = share
         words = await self.reveal("open", layout, buffer)
         opened = tuple(_decode(x, part) for x, part in zip(xs, words, strict=True))
         return opened[0] if len(opened) == 1 else opened
@@ -274,19 +280,18 @@ class Session(Rounds):
         triples = []
         for i, (kind, x, y) in enumerate(operands):
             a, b, c = self.take(kind, x.size if isinstance(kind, Product) else 1)
-            a, b = a.reshape(x.shape), b.reshape(y.shape)
             triples.append((a, b, c))
-            kind.domain.sub(x, a, out=views[2 * i])
-            kind.domain.sub(y, b, out=views[2 * i + 1])
+            kind.domain.sub(x, a.reshape(x.shape), out=views[2 * i])
+            kind.domain.sub(y, b.reshape(y.shape), out=views[2 * i + 1])
         opened = await self.reveal("mul", layout, buffer)
         products = []
-        for i, (kind, *_) in enumerate(operands):
-            d, e, (a, b, c), domain = opened[2 * i], opened[2 * i + 1], triples[i], kind.domain
-            multiply = domain.mul if isinstance(kind, Product) else domain.matmul
-            # d e is public: party 0 alone adds it, folded into d (b + e).
-            z = multiply(d, domain.add(b, e) if self.party == 0 else b)
-            domain.add(z, c.reshape(z.shape), out=z)
-            products.append(domain.add(z, multiply(a, e), out=z))
+        for i, (kind, x, _) in enumerate(operands):
+            d, e = opened[2 * i], opened[2 * i + 1]
+            if isinstance(kind, Product):
+                share = product_share(kind.domain, (d, e), triples[i], first=self.party == 0).reshape(x.shape)
+            else:
+                share = matrix_product_share(kind.domain, (d, e), triples[i], first=self.party == 0)
+            products.append(share)
         return products
 
     async def _scale(self, x: Shared, factor: Public) -> Shared:
@@ -565,7 +570,8 @@ def _part(x: Shared | SharedBits) -> tuple[Domain, tuple[int, ...]]:
 def _decode(x: Shared | SharedBits, words: Words) -> Opened:
     if isinstance(x, SharedBits):
         return unpack_bits(words, x.length).astype(bool)
-    integers = x.domain.to_signed(words)
+    # The words were added up for this opening and are nobody else's: no copy is needed to read them as signed.
+    integers = words.view(np.int64) if x.domain is RING64 else x.domain.to_signed(words)
     return FixedPoint(x.frac_bits, x.domain).decode(integers) if x.frac_bits else integers
 
 
