@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from privacy.randomness import InsecureSeededRng, SecureRng
-from smpc import PartyFailed, SmpcError, run_local, run_local_async
+from smpc import Dealer, PartyFailed, SmpcError, run_local, run_local_async
 from smpc.session import Session
 from smpc.transport import InProcessTransport
-from smpc.triples import Dealer
 
 ONE = [np.array([1]), np.array([2]), np.array([3])]
 
@@ -137,7 +136,7 @@ def test_a_session_checks_what_it_is_given(change, name):
         "party": 0,
         "n_parties": 2,
         "transport": InProcessTransport.connect(2)[0],
-        "triples": Dealer(2).store(0),
+        "material": Dealer(2).store(0),
         "session_id": bytes(16),
         "rng": SecureRng(),
     }

@@ -156,7 +156,9 @@ CHANGES = {
     ),
     "with words that are no elements": (
         lambda sent: (
-            [_remade(sent[-1], payload=np.full(2, P61, np.uint64))] if len(sent) == 2 else [encode_frame(sent[-1])]
+            [_remade(sent[-1], payload=np.full(2, P61, np.uint64).view(np.uint8))]
+            if len(sent) == 2
+            else [encode_frame(sent[-1])]
         ),
         "no elements",
     ),

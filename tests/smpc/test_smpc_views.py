@@ -1,7 +1,7 @@
 """What a coalition sees must have the same law whatever the others put in: played out, with a test that can fail.
 
 Each protocol runs on arrays of SAMPLE_SIZE equal values, so that every position is one independent sample. The
-coalition's view is every array it holds or received: frames, openings, shares of triples, streams of received seeds,
+coalition's view is every array it holds or received: frames, openings, shares of material, streams of received seeds,
 and the shares that the protocol leaves it with. For two choices of the honest parties' inputs that lead to the same
 output, each of these arrays, and each sum and difference of two of them, must have the same distribution of its four
 top bits and of its two groups of four low bits.
@@ -15,6 +15,7 @@ from scipy import stats
 
 from privacy.randomness import InsecureSeededRng
 from smpc import FIELD61, RING64, inner_product, joint_discrete_gaussian, run_local, small_cells
+from smpc.material import MaterialStore
 from smpc.prg import SEED_BYTES
 from smpc.sharing import expand_seed
 
@@ -31,12 +32,13 @@ def arrays_seen(run, coalition, domain):
             if frame.sender in coalition:
                 continue
             payload = frame.payload
-            if payload.dtype == np.uint64:
-                seen.extend(part for part in payload.reshape(-1, SAMPLE_SIZE))
-            elif payload.size > SEED_BYTES:
+            if payload.size == SEED_BYTES + 8:
+                # A seed and a shape of one axis.
                 seen.append(expand_seed(payload.tobytes()[:SEED_BYTES], domain, (SAMPLE_SIZE,)))
-        for _, triple in view.record.triples:
-            seen.extend(part.reshape(-1) for part in (triple.a, triple.b, triple.c) if part.size == SAMPLE_SIZE)
+            elif payload.size % (8 * SAMPLE_SIZE) == 0:
+                seen.extend(payload.view(np.uint64).reshape(-1, SAMPLE_SIZE))
+        for _, fields in view.record.material:
+            seen.extend(part.reshape(-1) for part in fields if part.size == SAMPLE_SIZE)
     for party in coalition:
         seen.extend(x._share for x in run.results[party] or () if x.size == SAMPLE_SIZE)
     # All parties see the same openings.
@@ -230,18 +232,15 @@ def test_a_protocol_that_leaks_is_caught_by_the_same_test(make, domain, own, coa
     assert pvalue < ALPHA / 1000
 
 
-def test_a_triple_used_twice_is_caught_by_the_same_test(monkeypatch):
-    from smpc.triples import TripleStore
-
+def test_material_used_twice_is_caught_by_the_same_test(monkeypatch):
     taken = {}
+    take = MaterialStore.take
 
-    async def take_the_first_again(self, shape):
-        key = (id(self), shape)
-        if key not in taken:
-            taken[key] = await self.take_at(self._next, shape)
-        return taken[key]
+    def take_the_first_again(self, kind, count):
+        # The object itself is kept, so that no other store can get its number.
+        return taken.setdefault((id(self), kind, count), (self, take(self, kind, count)))[1]
 
-    monkeypatch.setattr(TripleStore, "take", take_the_first_again)
+    monkeypatch.setattr(MaterialStore, "take", take_the_first_again)
 
     async def protocol(s, x):
         _, b, c = await s.input(x)
