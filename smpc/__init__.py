@@ -29,9 +29,9 @@ Sums of many sites need no compute parties: masks that cancel, sites that may dr
 >>> secure_sum_local([[1, 2], [10, -20], [100, 200]], max_abs=1000).total
 array([111, 182])
 
-What is protected by shares: any n - 1 parties that follow the protocol learn nothing beyond their own inputs and what is opened,
-if the dealer of multiplication triples colludes with none of them. A party that deviates can falsify results; that is
-not detected at the security level that exists, "semi_honest".
+What is protected, of shares: any n - 1 parties that follow the protocol learn nothing beyond their own inputs and what
+is opened, if the dealer of multiplication triples colludes with none of them. A party that deviates can falsify
+results; that is not detected at the security level that exists, "semi_honest". Of sums of many sites: `secure_sum`.
 """
 
 from smpc.bits import SharedBits

@@ -1,7 +1,7 @@
 """A site's side of a sum: five steps, each taken once, in order, from bytes to bytes.
 
 What protects the site's vector is here: it never sends it unmasked, reveals for each site only one of its two secrets,
-and only when enough of the holders of its own secrets have signed that they were told of the same survivors.
+and only when enough of the holders of its own secrets have confirmed that they were told of the same survivors.
 
 Source: Bonawitz et al. 2017, figure 4, with the consistency check of the active variant; Bell et al. 2020 for peers
 that are not everybody.
@@ -9,6 +9,7 @@ that are not everybody.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ import numpy.typing as npt
 from privacy.randomness import Rng, SecureRng
 from smpc.errors import FrameRejected, ProtocolAbort, RangeExceeded, SessionReused, StepRefused, TooFewContributors
 from smpc.prg import SEED_BYTES
-from smpc.ring import Words
 from smpc.secure_sum import masks, messages, shamir
 from smpc.secure_sum.messages import Kind, Opened, Secret, Step
 from smpc.secure_sum.plan import SumPlan
@@ -99,7 +99,8 @@ class ClientRun:
         self._seal_key: masks.KeyPair | None = masks.KeyPair(rng.bytes(messages.KEY_BYTES))
         self._self_seed = rng.bytes(SEED_BYTES)
         self._peer_mask_keys: dict[int, bytes] = {}
-        self._sealing: dict[int, bytes] = {}
+        # What this site and each peer know by their sealing keys; never revealed.
+        self._pair: dict[int, bytes] = {}
         # Shares of each site's two secrets that this site holds.
         self._held: dict[int, dict[Secret, bytes]] = {}
         self._survivors: frozenset[int] = frozenset()
@@ -129,13 +130,13 @@ class ClientRun:
             peers = plan.peers[me]
             most = len(peers) * messages.SIGNED_ADVERTISEMENT_BYTES
             body = messages.body_from_server(plan, Kind.PEERS, me, message, most_bytes=most)
-            signed = messages.split_signed(body, messages.SIGNED_ADVERTISEMENT_BYTES, peers)
+            signed = messages.split_advertisements(body, peers)
             self._check_enough(Step.ADVERTISE, 1 + len(signed))
             mask_key, seal_key = self._keys()
             for peer, advertisement in signed.items():
                 keys = messages.read_advertisement(plan, peer, advertisement)
                 self._peer_mask_keys[peer] = keys.mask_key
-                self._sealing[peer] = seal_key.agree(keys.seal_key, plan.tag, peer=peer)
+                self._pair[peer] = seal_key.agree(keys.seal_key, plan.tag, peer=peer)
             holders = [me, *signed]
             places = [holder + 1 for holder in holders]
             of_seed = shamir.split(self._self_seed, places, plan.threshold, rng=self._rng)
@@ -146,7 +147,7 @@ class ClientRun:
                 Kind.SHARES,
                 messages.encode_sealed(
                     {
-                        peer: masks.seal(self._sealing[peer], plan.tag, me, peer, b"".join(pair))
+                        peer: masks.seal(self._pair[peer], plan.tag, me, peer, b"".join(pair))
                         for peer, pair in pairs.items()
                     }
                 ),
@@ -172,7 +173,7 @@ class ClientRun:
         vector = self._checked(values)
         with self._step(Step.MASK):
             plan, me = self.plan, self.site
-            asked = sorted(self._sealing)
+            asked = sorted(self._pair)
             most = messages.sealed_bytes(len(asked))
             body = messages.body_from_server(plan, Kind.DELIVERY, me, message, most_bytes=most)
             sealed = messages.decode_sealed(body, asked, line=None)
@@ -180,16 +181,16 @@ class ClientRun:
             mask_key, _ = self._keys()
             streams = [(masks.self_stream(self._self_seed), 1)]
             for peer, text in sealed.items():
-                self._hold(peer, masks.unseal(self._sealing[peer], plan.tag, peer, me, text))
+                self._hold(peer, masks.unseal(self._pair[peer], plan.tag, peer, me, text))
                 secret = mask_key.agree(self._peer_mask_keys[peer], plan.tag, peer=peer)
                 streams.append((masks.pair_stream(secret, me, peer), masks.pair_sign(me, peer)))
             masks.add_streams(vector, streams)
-            # Nothing below needs them.
+            # From here on, this site could not take its vector's masks off itself.
             self._forget_keys()
-            return self._message(Kind.MASKED, vector.astype("<u8", copy=False).data.cast("B"))
+            return self._message(Kind.MASKED, vector.data.cast("B"))
 
     def confirm(self, message: bytes) -> bytes:
-        """Take the list of sites whose vectors arrived, return this site's signature of it.
+        """Take the list of sites whose vectors arrived, return this site's signed confirmation of it for each peer.
 
         Raises
         ------
@@ -210,7 +211,9 @@ class ClientRun:
             if len(survivors) < plan.min_contributors:
                 raise TooFewContributors(step=Step.MASK, present=len(survivors), required=plan.min_contributors)
             self._survivors = survivors
-            return self._message(Kind.CONFIRMATION, messages.survivors_digest(plan, survivors))
+            digest = messages.survivors_digest(plan, survivors)
+            tags = {peer: masks.confirmation(self._pair[peer], me, peer, digest) for peer in self._surviving_peers()}
+            return self._message(Kind.CONFIRMATION, digest + messages.encode_confirmations(tags))
 
     def unmask(self, message: bytes) -> bytes:
         """Take peers' confirmations, return one share of each peer: of its self-mask if it survived, else of its key.
@@ -218,28 +221,28 @@ class ClientRun:
         Raises
         ------
         ProtocolAbort
-            If a peer confirmed another list of survivors.
+            If a peer does not confirm this list of survivors.
         TooFewContributors
             If fewer than the threshold, this site included, confirmed the list.
         """
         with self._step(Step.UNMASK):
             plan, me = self.plan, self.site
-            confirming = sorted(self._survivors.intersection(plan.peers[me]))
-            most = len(confirming) * messages.SIGNED_CONFIRMATION_BYTES
+            peers = self._surviving_peers()
+            most = messages.confirmations_bytes(len(peers))
             body = messages.body_from_server(plan, Kind.CONFIRMATIONS, me, message, most_bytes=most)
-            signed = messages.split_signed(body, messages.SIGNED_CONFIRMATION_BYTES, confirming)
-            self._check_enough(Step.CONFIRM, 1 + len(signed))
+            tags = messages.decode_confirmations(body, peers, line=None)
+            self._check_enough(Step.CONFIRM, 1 + len(tags))
             digest = messages.survivors_digest(plan, self._survivors)
-            for peer, confirmation in signed.items():
-                if messages.read_confirmation(plan, peer, confirmation) != digest:
-                    raise ProtocolAbort(f"site {peer} was told of other survivors than this site")
+            for peer, tag in tags.items():
+                if not hmac.compare_digest(tag, masks.confirmation(self._pair[peer], peer, me, digest)):
+                    raise ProtocolAbort(f"site {peer} does not confirm the survivors that this site was told of")
             opened = []
             for subject, pair in self._held.items():
                 # The one place where shares leave this site. The survivors were fixed in the step before, and this step
                 # is taken once: nobody gets both secrets of one site from here.
                 secret = Secret.SELF_MASK if subject in self._survivors else Secret.MASK_KEY
                 opened.append(Opened(subject, secret, pair[secret]))
-            self._held.clear()
+            self._forget_shares()
             return self._message(Kind.UNMASKING, messages.encode_opened(opened))
 
     @contextmanager
@@ -251,7 +254,7 @@ class ClientRun:
             yield
         except BaseException:
             self._forget_keys()
-            self._held.clear()
+            self._forget_shares()
             raise
         self._due = step.following
 
@@ -266,7 +269,13 @@ class ClientRun:
     def _forget_keys(self) -> None:
         self._mask_key = self._seal_key = None
         self._self_seed = b""
-        self._sealing.clear()
+
+    def _forget_shares(self) -> None:
+        self._held.clear()
+        self._pair.clear()
+
+    def _surviving_peers(self) -> list[int]:
+        return sorted(self._survivors.intersection(self.plan.peers[self.site]))
 
     def _hold(self, subject: int, pair: bytes) -> None:
         shares = {Secret.SELF_MASK: pair[: shamir.SHARE_BYTES], Secret.MASK_KEY: pair[shamir.SHARE_BYTES :]}
@@ -278,8 +287,8 @@ class ClientRun:
         if present < self.plan.threshold:
             raise TooFewContributors(step=step, present=present, required=self.plan.threshold)
 
-    def _checked(self, values: npt.ArrayLike) -> Words:
-        """Return a fresh copy of the vector as words."""
+    def _checked(self, values: npt.ArrayLike) -> masks.RingArray:
+        """Return a fresh copy of the vector, as elements of the ring."""
         array = np.asarray(values)
         if array.shape != (self.plan.n_counters,):
             raise ValueError(f"values must have shape ({self.plan.n_counters},), got {array.shape}")
@@ -291,4 +300,4 @@ class ClientRun:
                 rule=f"a counter is larger than max_abs={self.plan.max_abs}, which the plan declares",
                 way_out="clip the vector, or agree on a plan with a larger max_abs",
             )
-        return array.astype(np.int64).view(np.uint64)
+        return array.astype(np.int64).astype(self.plan.word)

@@ -12,7 +12,8 @@ sealed by sites, or is what the sites confirm to each other.
     advertise  two X25519 keys, a commitment             the advertisements of the site's peers, as they were signed
     share      a sealed pair of shares for each peer     what the peers sealed for this site
     mask       the masked vector                         a bit for each site whose vector arrived
-    confirm    the digest of those bits                  confirmations of peers, as they were signed
+    confirm    the digest of those bits, and a tag of    the tags that its peers made for this site
+               it for each surviving peer
     unmask     one share for each peer and itself        -
 """
 
@@ -20,8 +21,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum, StrEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from smpc.errors import FrameRejected
@@ -42,9 +44,11 @@ _SIGNED = b"synthema/smpc/secure_sum/message/1\x00"
 KEY_BYTES = 32
 COMMITMENT_BYTES = 32
 DIGEST_BYTES = 32
+CONFIRMATION_BYTES = 16
 SEALED_BYTES = 2 * SHARE_BYTES + 16
 
 _SEALED = struct.Struct(f"<H{SEALED_BYTES}s")
+_CONFIRMED = struct.Struct(f"<H{CONFIRMATION_BYTES}s")
 _OPENED = struct.Struct(f"<HB{SHARE_BYTES}s")
 
 
@@ -107,7 +111,6 @@ class Opened(NamedTuple):
 
 _ADVERTISEMENT_BYTES = 2 * KEY_BYTES + COMMITMENT_BYTES
 SIGNED_ADVERTISEMENT_BYTES = _HEADER.size + _ADVERTISEMENT_BYTES + _SIGNATURE_BYTES
-SIGNED_CONFIRMATION_BYTES = _HEADER.size + DIGEST_BYTES + _SIGNATURE_BYTES
 
 
 # Envelopes.
@@ -196,34 +199,42 @@ def read_advertisement(plan: SumPlan, site: int, message: bytes) -> Advertisemen
     return decode_advertisement(body)
 
 
-def read_confirmation(plan: SumPlan, site: int, message: bytes) -> bytes:
-    """Return the digest that a site confirms, or raise FrameRejected."""
-    return bytes(body_from_site(plan, Kind.CONFIRMATION, site, message, n_bytes=DIGEST_BYTES))
-
-
-def split_signed(body: bytes, item_bytes: int, allowed: Sequence[int]) -> dict[int, bytes]:
-    """Return the sites' messages that the server passes on, by sender; the signatures are not yet verified."""
-    items = _items(body, item_bytes)
+def split_advertisements(body: bytes, allowed: Sequence[int]) -> dict[int, bytes]:
+    """Return the peers' messages that the server passes on, by sender; the signatures are not yet verified."""
+    items = _items(body, SIGNED_ADVERTISEMENT_BYTES, line=None)
     senders = [_HEADER.unpack_from(item)[4] for item in items]
     _check_ascending(senders, allowed, line=None)
     return dict(zip(senders, items, strict=True))
 
 
-def encode_sealed(sealed: dict[int, bytes]) -> bytes:
+def encode_sealed(sealed: Mapping[int, bytes]) -> bytes:
     """Return sealed pairs of shares, by the other site, in ascending order."""
     return b"".join(_SEALED.pack(site, sealed[site]) for site in sorted(sealed))
 
 
 def decode_sealed(body: bytes | memoryview, allowed: Sequence[int], *, line: int | None) -> dict[int, bytes]:
     """Return sealed pairs of shares by the other site, each of which must be an allowed one."""
-    items = [_SEALED.unpack(item) for item in _items(body, _SEALED.size, line=line)]
-    _check_ascending([site for site, _ in items], allowed, line=line)
-    return dict(items)
+    return _by_site(_SEALED, body, allowed, line=line)
 
 
 def sealed_bytes(n_peers: int) -> int:
     """Return the length of the body that holds sealed shares for, or from, so many peers."""
     return _SEALED.size * n_peers
+
+
+def encode_confirmations(confirmations: Mapping[int, bytes]) -> bytes:
+    """Return tags of the survivors' digest, by the other site, in ascending order."""
+    return b"".join(_CONFIRMED.pack(site, confirmations[site]) for site in sorted(confirmations))
+
+
+def decode_confirmations(body: bytes | memoryview, allowed: Sequence[int], *, line: int | None) -> dict[int, bytes]:
+    """Return tags by the other site, each of which must be an allowed one."""
+    return _by_site(_CONFIRMED, body, allowed, line=line)
+
+
+def confirmations_bytes(n_peers: int) -> int:
+    """Return the length of a body that holds tags for, or from, so many peers."""
+    return _CONFIRMED.size * n_peers
 
 
 def encode_survivors(plan: SumPlan, survivors: Collection[int]) -> bytes:
@@ -270,14 +281,22 @@ def opened_bytes(n_shares: int) -> int:
     return _OPENED.size * n_shares
 
 
-def _items(body: bytes | memoryview, item_bytes: int, *, line: int | None = None) -> list[bytes]:
+def _by_site(
+    layout: struct.Struct, body: bytes | memoryview, allowed: Sequence[int], *, line: int | None
+) -> dict[int, bytes]:
+    items = [layout.unpack(item) for item in _items(body, layout.size, line=line)]
+    _check_ascending([site for site, _ in items], allowed, line=line)
+    return dict(items)
+
+
+def _items(body: bytes | memoryview, item_bytes: int, *, line: int | None) -> list[bytes]:
     if len(body) % item_bytes:
         raise FrameRejected("its body is cut short", sender=line)
     return [bytes(body[start : start + item_bytes]) for start in range(0, len(body), item_bytes)]
 
 
 def _check_ascending(sites: Sequence[int], allowed: Sequence[int], *, line: int | None) -> None:
-    if any(a >= b for a, b in zip(sites, sites[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(sites)):
         raise FrameRejected("its items are not in ascending order, or one occurs twice", sender=line)
     if not set(allowed).issuperset(sites):
         raise FrameRejected("it holds an item of a site that has no part in it", sender=line)

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from privacy.randomness import Rng, SecureRng
 from smpc.errors import RangeExceeded
 from smpc.secure_sum.graph import MOST_COMPLETE, neighbours, sparse_degree
@@ -85,6 +87,11 @@ class SumPlan:
     def n_sites(self) -> int:
         """Number of sites on the roster."""
         return len(self.roster)
+
+    @property
+    def word(self) -> np.dtype[np.uint32] | np.dtype[np.uint64]:
+        """The ring in which masks are added: Z_2^32 where every possible sum fits, at half the cost, else Z_2^64."""
+        return np.dtype("<u4") if self.max_abs * self.n_sites < 2**31 else np.dtype("<u8")
 
     def holders(self, site: int) -> tuple[int, ...]:
         """Return who holds shares of this site's secrets: its peers and itself, ascending."""

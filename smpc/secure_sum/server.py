@@ -6,14 +6,13 @@ It holds no key. In the semi-honest model it runs this code; what a server that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from smpc.errors import FrameRejected, RecoveryFailed, StepRefused, TooFewContributors
-from smpc.ring import RING64, Words
 from smpc.secure_sum import masks, messages, shamir
 from smpc.secure_sum.messages import Advertisement, Kind, Secret, Step
 from smpc.secure_sum.plan import SumPlan
@@ -47,8 +46,9 @@ class SecureSumServer:
         self._keys: dict[int, Advertisement] = {}
         self._sharing: frozenset[int] = frozenset()
         self._sealed: dict[int, dict[int, bytes]] = {}
-        self._total: Words = np.zeros(plan.n_counters, dtype=np.uint64)
+        self._total: masks.RingArray = np.zeros(plan.n_counters, dtype=plan.word)
         self._survivors: frozenset[int] = frozenset()
+        self._confirmations: dict[int, dict[int, bytes]] = {}
         self._opened: dict[tuple[int, Secret], dict[int, bytes]] = {}
         self._result: SumResult | None = None
 
@@ -92,13 +92,18 @@ class SecureSumServer:
                 self._sealed[site] = messages.decode_sealed(body, peers, line=site)
                 self._received[site] = b""
             case Step.MASK:
-                body = self._body(Kind.MASKED, site, message, 8 * self.plan.n_counters)
-                RING64.add(self._total, np.frombuffer(body, dtype="<u8"), out=self._total)
+                body = self._body(Kind.MASKED, site, message, self.plan.word.itemsize * self.plan.n_counters)
+                self._total += np.frombuffer(body, dtype=self.plan.word)
                 self._received[site] = b""
             case Step.CONFIRM:
-                if messages.read_confirmation(self.plan, site, message) != self._digest():
+                peers = self._peers(site, self._survivors)
+                n_bytes = messages.DIGEST_BYTES + messages.confirmations_bytes(len(peers))
+                body = self._body(Kind.CONFIRMATION, site, message, n_bytes)
+                if body[: messages.DIGEST_BYTES] != messages.survivors_digest(self.plan, self._survivors):
                     raise FrameRejected("it confirms other survivors than the server named", sender=site)
-                self._received[site] = message
+                tags = messages.decode_confirmations(body[messages.DIGEST_BYTES :], peers, line=site)
+                self._confirmations[site] = tags
+                self._received[site] = b""
             case _:
                 expected = [(subject, self._secret(subject)) for subject in self._subjects(site)]
                 body = self._body(Kind.UNMASKING, site, message, messages.opened_bytes(len(expected)))
@@ -140,36 +145,32 @@ class SecureSumServer:
 
     def _answers(self, step: Step, present: Sequence[int]) -> dict[int, bytes]:
         plan = self.plan
+        answers: dict[int, bytes] = {}
         match step:
             case Step.ADVERTISE:
-                return self._relay(Kind.PEERS, present, most=plan.n_sites)
+                for site in present:
+                    passed_on = b"".join(self._received[peer] for peer in self._peers(site, self._keys))
+                    answers[site] = messages.from_server(plan, Kind.PEERS, site, passed_on)
             case Step.SHARE:
                 self._sharing = frozenset(present)
-                answers = {}
                 for site in present:
                     sealed = {peer: self._sealed[peer][site] for peer in self._peers(site, self._sharing)}
                     body = messages.encode_sealed(sealed)
                     answers[site] = messages.from_server(plan, Kind.DELIVERY, site, body)
                 self._sealed = {}
-                return answers
             case Step.MASK:
                 self._survivors = frozenset(present)
                 body = messages.encode_survivors(plan, present)
-                return {site: messages.from_server(plan, Kind.SURVIVORS, site, body) for site in present}
+                answers = {site: messages.from_server(plan, Kind.SURVIVORS, site, body) for site in present}
             case Step.CONFIRM:
-                # A site needs the threshold, itself included; verifying more would cost it time and gain nothing.
-                return self._relay(Kind.CONFIRMATIONS, present, most=plan.threshold - 1)
+                for site in present:
+                    tags = {peer: self._confirmations[peer][site] for peer in self._peers(site, self._confirmations)}
+                    body = messages.encode_confirmations(tags)
+                    answers[site] = messages.from_server(plan, Kind.CONFIRMATIONS, site, body)
             case _:
                 self._remove_masks()
-                signed = RING64.to_signed(self._total)
+                signed = self._total.view(f"<i{self._total.itemsize}").astype(np.int64)
                 self._result = SumResult(signed, tuple(sorted(self._survivors)))
-                return {}
-
-    def _relay(self, kind: Kind, present: Sequence[int], *, most: int) -> dict[int, bytes]:
-        answers = {}
-        for site in present:
-            body = b"".join(self._received[peer] for peer in self._peers(site, self._received)[:most])
-            answers[site] = messages.from_server(self.plan, kind, site, body)
         return answers
 
     def _remove_masks(self) -> None:
@@ -208,7 +209,7 @@ class SecureSumServer:
     def _body(self, kind: Kind, site: int, message: bytes, n_bytes: int) -> memoryview:
         return messages.body_from_site(self.plan, kind, site, message, n_bytes=n_bytes)
 
-    def _peers(self, site: int, among: frozenset[int] | dict[int, Advertisement] | dict[int, bytes]) -> list[int]:
+    def _peers(self, site: int, among: Container[int]) -> list[int]:
         return [peer for peer in self.plan.peers[site] if peer in among]
 
     def _subjects(self, site: int) -> list[int]:
@@ -217,6 +218,3 @@ class SecureSumServer:
 
     def _secret(self, site: int) -> Secret:
         return Secret.SELF_MASK if site in self._survivors else Secret.MASK_KEY
-
-    def _digest(self) -> bytes:
-        return messages.survivors_digest(self.plan, self._survivors)
