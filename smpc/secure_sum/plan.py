@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ class SumPlan:
         return len(self.roster)
 
     @property
-    def word(self) -> np.dtype[np.uint32] | np.dtype[np.uint64]:
+    def word(self) -> np.dtype[Any]:
         """The ring in which masks are added: Z_2^32 where every possible sum fits, at half the cost, else Z_2^64."""
         return np.dtype("<u4") if self.max_abs * self.n_sites < 2**31 else np.dtype("<u8")
 
