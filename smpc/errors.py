@@ -127,11 +127,11 @@ class TooFewContributors(SmpcError):
     """So many sites are missing that the sum is not made. Nothing was opened."""
 
     def __init__(self, *, step: str, present: int, required: int) -> None:
-        self.step = step
+        self.step = str(step)
         self.present = present
         self.required = required
         super().__init__(
-            f"after step {step!r} {present} sites are left and {required} are required: nothing was opened; start a "
+            f"after step {self.step!r} {present} sites are left and {required} are required: nothing was opened; start a "
             "new session with the sites that are there"
         )
 
@@ -156,6 +156,8 @@ class StepRefused(SmpcError):
     """A step was asked for that is not the next one: each is taken once, in order."""
 
     def __init__(self, step: str, *, expected: str) -> None:
-        self.step = step
-        self.expected = expected
-        super().__init__(f"{step!r} is refused, what is due is {expected!r}: each step is taken once, in order")
+        self.step = str(step)
+        self.expected = str(expected)
+        super().__init__(
+            f"{self.step!r} is refused, what is due is {self.expected!r}: each step is taken once, in order"
+        )
