@@ -131,8 +131,8 @@ class TooFewContributors(SmpcError):
         self.present = present
         self.required = required
         super().__init__(
-            f"after step {self.step!r} {present} sites are left and {required} are required: nothing was opened; start a "
-            "new session with the sites that are there"
+            f"after step {self.step!r} {present} sites are left and {required} are required: nothing was opened; start "
+            "a new session with the sites that are there"
         )
 
 

@@ -1,4 +1,4 @@
-"""A server that reads all it gets, or lies, with colluding sites: what it cannot learn, and what it cannot make sites do.
+"""A server that reads all it gets, or lies, with colluding sites: what it cannot learn, or make sites do.
 
 View: the server keeps every message. Together with n - 2 sites it takes off the honest sites' vectors every mask it
 knows; on SAMPLE_SIZE equal counters each position is one sample, and what is left must have the same law however the
