@@ -23,9 +23,15 @@ SharePackage(RING64, shape=(3,), n_bytes=32)
 >>> reconstruct(packages)
 array([ 7,  0, -2])
 
-What is protected: any n - 1 parties that follow the protocol learn nothing beyond their own inputs and what is opened,
-if the dealer of multiplication triples colludes with none of them. A party that deviates can falsify results; that is
-not detected at the security level that exists, "semi_honest".
+Sums of many sites need no compute parties: masks that cancel, sites that may drop out, a server that learns the sum.
+
+>>> from smpc import secure_sum_local
+>>> secure_sum_local([[1, 2], [10, -20], [100, 200]], max_abs=1000).total
+array([111, 182])
+
+What is protected, of shares: any n - 1 parties that follow the protocol learn nothing beyond their own inputs and what
+is opened, if the dealer of multiplication triples colludes with none of them. A party that deviates can falsify
+results; that is not detected at the security level that exists, "semi_honest". Of sums of many sites: `secure_sum`.
 """
 
 from smpc.bits import SharedBits
@@ -38,9 +44,13 @@ from smpc.errors import (
     PeerUnavailable,
     ProtocolAbort,
     RangeExceeded,
+    RecoveryFailed,
     SessionBusy,
     SessionMismatch,
+    SessionReused,
     SmpcError,
+    StepRefused,
+    TooFewContributors,
     TripleOutOfOrder,
     TripleReused,
     UnsupportedSecurity,
@@ -51,6 +61,7 @@ from smpc.material import Dealer
 from smpc.noise import joint_discrete_gaussian, per_party_scale
 from smpc.protocols import any_small, count_more_than, inner_product, small_cells
 from smpc.ring import FIELD61, RING64, Domain
+from smpc.secure_sum import SecureSumClient, SecureSumServer, SumPlan, plan_sum, secure_sum_local
 from smpc.session import Session
 from smpc.shared import Shared
 from smpc.sharing import SharePackage, reconstruct, share
@@ -71,13 +82,20 @@ __all__ = [
     "PeerUnavailable",
     "ProtocolAbort",
     "RangeExceeded",
+    "RecoveryFailed",
+    "SecureSumClient",
+    "SecureSumServer",
     "Session",
     "SessionBusy",
     "SessionMismatch",
+    "SessionReused",
     "SharePackage",
     "Shared",
     "SharedBits",
     "SmpcError",
+    "StepRefused",
+    "SumPlan",
+    "TooFewContributors",
     "TripleOutOfOrder",
     "TripleReused",
     "UnsupportedSecurity",
@@ -86,9 +104,11 @@ __all__ = [
     "inner_product",
     "joint_discrete_gaussian",
     "per_party_scale",
+    "plan_sum",
     "reconstruct",
     "run_local",
     "run_local_async",
+    "secure_sum_local",
     "share",
     "small_cells",
 ]

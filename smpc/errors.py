@@ -121,3 +121,43 @@ class SessionBusy(SmpcError):
             "a session runs one round at a time, in the same order at every party: put independent products into "
             "mul_many and independent openings into one open"
         )
+
+
+class TooFewContributors(SmpcError):
+    """So many sites are missing that the sum is not made. Nothing was opened."""
+
+    def __init__(self, *, step: str, present: int, required: int) -> None:
+        self.step = str(step)
+        self.present = present
+        self.required = required
+        super().__init__(
+            f"after step {self.step!r} {present} sites are left and {required} are required: nothing was opened; start "
+            "a new session with the sites that are there"
+        )
+
+
+class RecoveryFailed(SmpcError):
+    """A site's mask cannot be removed: too few shares of its secret arrived, or they do not fit what it published."""
+
+    def __init__(self, site: int, *, rule: str) -> None:
+        self.site = site
+        self.rule = rule
+        super().__init__(f"the mask of site {site} cannot be removed: {rule}; nothing was opened, start a new session")
+
+
+class SessionReused(SmpcError):
+    """A session id was used before by this site. What was said under it could be combined with what is said now."""
+
+    def __init__(self) -> None:
+        super().__init__("this site has taken part in a session of this id: draw a fresh one, with plan_sum")
+
+
+class StepRefused(SmpcError):
+    """A step was asked for that is not the next one: each is taken once, in order."""
+
+    def __init__(self, step: str, *, expected: str) -> None:
+        self.step = str(step)
+        self.expected = str(expected)
+        super().__init__(
+            f"{self.step!r} is refused, what is due is {self.expected!r}: each step is taken once, in order"
+        )
