@@ -34,7 +34,7 @@ measured (`benchmarks/test_bench_arithmetic.py`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -177,7 +177,7 @@ def matmul_sum(pairs: Sequence[tuple[Operand, Operand]]) -> Words:
             raise ValueError(f"matrices of shapes {a.shape} and {b.shape} cannot be multiplied")
         if out is None:
             out = np.zeros((a.shape[0], b.shape[1]), dtype=np.uint64)
-        _add_limb_product(out, a, b)
+        add_split_products(out, a, b, _add_tile)
     if out is None:
         raise ValueError("pairs must hold at least one pair of matrices")
     return out
@@ -240,13 +240,20 @@ def _spans(length: int, longest: int) -> Iterator[slice]:
         yield slice(length * i // count, length * (i + 1) // count)
 
 
-def _add_limb_product(out: Words, a: Operand, b: Operand, *, max_terms: int = MAX_TERMS) -> None:
-    """Add a @ b to out."""
+def add_split_products(
+    out: Words,
+    a: Operand,
+    b: Operand,
+    add_tile: Callable[[Words, Doubles, Doubles], None],
+    *,
+    max_terms: int = MAX_TERMS,
+) -> None:
+    """Add a @ b to out by `add_tile(tile of out, limbs of a, limbs of b)`, with at most `max_terms` terms at a time."""
     for terms in _spans(a.shape[1], max_terms):
         for columns in _spans(b.shape[1], _TILE_COLUMNS):
             right = _limbs(b, terms, columns, "right")
             for rows in _spans(a.shape[0], _TILE_ROWS):
-                _add_tile(out[rows, columns], _limbs(a, rows, terms, "left"), right)
+                add_tile(out[..., rows, columns], _limbs(a, rows, terms, "left"), right)
 
 
 def _limbs(matrix: Operand, rows: slice, columns: slice, name: str) -> Doubles:

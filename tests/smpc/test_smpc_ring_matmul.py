@@ -8,8 +8,9 @@ from smpc import RING64
 from smpc._ring_matmul import (
     MAX_TERMS,
     SplitMatrix,
-    _add_limb_product,
+    _add_tile,
     _small_matmul,
+    add_split_products,
     limbs_pay,
     matmul,
     matmul_sum,
@@ -30,7 +31,7 @@ def random_words(*shape, seed=1):
 
 def by_limbs(a, b, **options):
     out = np.zeros((a.shape[0], b.shape[1]), dtype=np.uint64)
-    _add_limb_product(out, a, b, **options)
+    add_split_products(out, a, b, _add_tile, **options)
     return out
 
 
