@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from privacy.randomness import Rng
+from smpc._ring_matmul import matmul
 from smpc.errors import RangeExceeded
 
 Words = npt.NDArray[np.uint64]
@@ -36,9 +37,6 @@ _61 = np.uint64(61)
 
 # Temporaries of this many words stay in cache: four times faster than whole arrays.
 _CHUNK = 1 << 14
-
-# Widest right factor for which `@`, which walks columns, is faster than einsum, which walks rows of the result.
-_THIN = 16
 
 # Three limbs of 21 bits: (2^21 - 1)^2 * 2048 < 2^53, so a double-precision dot product of this length is exact,
 # whatever the entries are.
@@ -173,9 +171,7 @@ class _Ring64(Domain):
         return np.asarray(np.multiply(np.asarray(a), b))
 
     def matmul(self, a: Words, b: Words) -> Words:
-        if 1 < b.shape[1] <= _THIN:
-            return np.asarray(a @ b)
-        return np.asarray(np.einsum("ij,jk->ik", a, b))
+        return matmul(a, b)
 
     def sum(self, a: Words, axis: int | None = None) -> Words:
         return np.asarray(np.sum(a, axis=axis, dtype=np.uint64))
