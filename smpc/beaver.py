@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from smpc._ring_matmul import matmul_sum
 from smpc.material import Elements
 from smpc.ring import RING64, Domain, Words
 
@@ -56,7 +57,13 @@ def matrix_product_share(
     """Return a party's share of the product of matrices; parameters as in `product_share`, each in its own shape."""
     d, e = opened
     a, b, c = (part.reshape(shape) for part, shape in zip(triple, _shapes(d, e), strict=True))
-    z = domain.matmul(d, domain.add(b, e) if first else b)
+    right = domain.add(b, e) if first else b
+    if domain is RING64:
+        # Both products go through the same buffers.
+        z = matmul_sum([(d, right), (a, e)])
+        z += c
+        return z
+    z = domain.matmul(d, right)
     domain.add(z, c, out=z)
     return domain.add(z, domain.matmul(a, e), out=z)
 
