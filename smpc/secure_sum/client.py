@@ -187,7 +187,9 @@ class ClientRun:
             masks.add_streams(vector, streams)
             # From here on, this site could not take its vector's masks off itself.
             self._forget_keys()
-            return self._message(Kind.MASKED, vector.data.cast("B"))
+            # Whose masks are in it: if an answer was cut on the way, they would not cancel.
+            added = messages.encode_sites(plan, sealed)
+            return self._message(Kind.MASKED, b"".join((added, vector.data.cast("B"))))
 
     def confirm(self, message: bytes) -> bytes:
         """Take the list of sites whose vectors arrived, return this site's signed confirmation of it for each peer.
@@ -201,9 +203,9 @@ class ClientRun:
         """
         with self._step(Step.CONFIRM):
             plan, me = self.plan, self.site
-            most = messages.survivors_bytes(plan)
+            most = messages.sites_bytes(plan)
             body = messages.body_from_server(plan, Kind.SURVIVORS, me, message, most_bytes=most)
-            survivors = messages.decode_survivors(plan, body)
+            survivors = messages.decode_sites(plan, body)
             if me not in survivors:
                 raise ProtocolAbort("this site sent its vector and the server does not count it")
             if not survivors.intersection(plan.peers[me]) <= self._held.keys():
@@ -258,7 +260,7 @@ class ClientRun:
             raise
         self._due = step.following
 
-    def _message(self, kind: Kind, body: bytes | memoryview) -> bytes:
+    def _message(self, kind: Kind, body: bytes) -> bytes:
         return messages.from_site(self.plan, kind, self.site, body, self._signing_key)
 
     def _keys(self) -> tuple[masks.KeyPair, masks.KeyPair]:

@@ -11,7 +11,8 @@ sealed by sites, or is what the sites confirm to each other.
     step       a site sends                              the server answers
     advertise  two X25519 keys, a commitment             the advertisements of the site's peers, as they were signed
     share      a sealed pair of shares for each peer     what the peers sealed for this site
-    mask       the masked vector                         a bit for each site whose vector arrived
+    mask       a bit for each peer it masks with, and    a bit for each site whose vector arrived
+               the masked vector
     confirm    the digest of those bits, and a tag of    the tags that its peers made for this site
                it for each surviving peer
     unmask     one share for each peer and itself        -
@@ -116,7 +117,7 @@ SIGNED_ADVERTISEMENT_BYTES = _HEADER.size + _ADVERTISEMENT_BYTES + _SIGNATURE_BY
 # Envelopes.
 
 
-def from_site(plan: SumPlan, kind: Kind, site: int, body: bytes | memoryview, key: Ed25519PrivateKey) -> bytes:
+def from_site(plan: SumPlan, kind: Kind, site: int, body: bytes, key: Ed25519PrivateKey) -> bytes:
     """Return a site's signed message to the server."""
     header = _HEADER.pack(_MAGIC, _VERSION, kind, plan.tag, site, SERVER)
     return b"".join((header, body, key.sign(_to_sign(header, body))))
@@ -237,27 +238,27 @@ def confirmations_bytes(n_peers: int) -> int:
     return _CONFIRMED.size * n_peers
 
 
-def encode_survivors(plan: SumPlan, survivors: Collection[int]) -> bytes:
+def encode_sites(plan: SumPlan, sites: Collection[int]) -> bytes:
     """Return a bit for each site, the lowest first."""
-    return sum(1 << site for site in survivors).to_bytes(survivors_bytes(plan), "little")
+    return sum(1 << site for site in sites).to_bytes(sites_bytes(plan), "little")
 
 
-def decode_survivors(plan: SumPlan, body: bytes) -> frozenset[int]:
+def decode_sites(plan: SumPlan, body: bytes) -> frozenset[int]:
     """Return the sites whose bit is set."""
     bits = int.from_bytes(body, "little")
-    if len(body) != survivors_bytes(plan) or bits >> plan.n_sites:
+    if len(body) != sites_bytes(plan) or bits >> plan.n_sites:
         raise FrameRejected("it does not hold one bit for each site")
     return frozenset(site for site in range(plan.n_sites) if bits >> site & 1)
 
 
-def survivors_bytes(plan: SumPlan) -> int:
+def sites_bytes(plan: SumPlan) -> int:
     """Return the length of a body that holds a bit for each site."""
     return (plan.n_sites + 7) // 8
 
 
 def survivors_digest(plan: SumPlan, survivors: Collection[int]) -> bytes:
     """Return what the sites confirm to each other."""
-    said = b"synthema/smpc/secure_sum/survivors/1\x00" + plan.tag + encode_survivors(plan, survivors)
+    said = b"synthema/smpc/secure_sum/survivors/1\x00" + plan.tag + encode_sites(plan, survivors)
     return hashlib.sha256(said).digest()
 
 

@@ -92,8 +92,12 @@ class SecureSumServer:
                 self._sealed[site] = messages.decode_sealed(body, peers, line=site)
                 self._received[site] = b""
             case Step.MASK:
-                body = self._body(Kind.MASKED, site, message, self.plan.word.itemsize * self.plan.n_counters)
-                self._total += np.frombuffer(body, dtype=self.plan.word)
+                n_bits = messages.sites_bytes(self.plan)
+                n_bytes = n_bits + self.plan.word.itemsize * self.plan.n_counters
+                body = self._body(Kind.MASKED, site, message, n_bytes)
+                if body[:n_bits] != messages.encode_sites(self.plan, self._peers(site, self._sharing)):
+                    raise FrameRejected("it is not masked with the peers that the server named", sender=site)
+                self._total += np.frombuffer(body[n_bits:], dtype=self.plan.word)
                 self._received[site] = b""
             case Step.CONFIRM:
                 peers = self._peers(site, self._survivors)
@@ -160,7 +164,7 @@ class SecureSumServer:
                 self._sealed = {}
             case Step.MASK:
                 self._survivors = frozenset(present)
-                body = messages.encode_survivors(plan, present)
+                body = messages.encode_sites(plan, present)
                 answers = {site: messages.from_server(plan, Kind.SURVIVORS, site, body) for site in present}
             case Step.CONFIRM:
                 for site in present:

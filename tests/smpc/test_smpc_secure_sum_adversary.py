@@ -47,9 +47,13 @@ def body(message):
     return message[messages._HEADER.size : -messages._SIGNATURE_BYTES]
 
 
+def vector_of(network, site):
+    return body(network.sent["mask", site])[messages.sites_bytes(network.plan) :]
+
+
 def stripped(network, site, corrupt, *, self_mask):
     """A site's vector without the masks that the server and the corrupt sites know."""
-    plan, total = network.plan, np.frombuffer(body(network.sent["mask", site]), dtype=network.plan.word).copy()
+    plan, total = network.plan, np.frombuffer(vector_of(network, site), dtype=network.plan.word).copy()
     streams = []
     for peer in plan.peers[site]:
         if peer in corrupt:
@@ -209,7 +213,7 @@ def answer(network, site, step):
 
 
 def survivors_message(network, site, survivors):
-    body = messages.encode_survivors(network.plan, survivors)
+    body = messages.encode_sites(network.plan, survivors)
     return messages.from_server(network.plan, Kind.SURVIVORS, site, body)
 
 
@@ -425,6 +429,17 @@ def test_a_message_that_was_refused_can_be_sent_again():
         network.server.receive(0, message[:-1] + bytes([message[-1] ^ 1]))
     network.server.receive(0, message)
     assert network.server.waiting_for == (1, 2, 3)
+
+
+def test_a_vector_that_lacks_the_mask_of_a_peer_is_refused_before_it_is_added():
+    # The list of peers was cut on its way to site 0; what it sends would spoil the sum, and nobody could tell.
+    network = at("mask", threshold=3)
+    cut = sealed_for(network, 0)
+    del cut[1]
+    message = network.runs[0].mask(delivery(network, 0, cut), [1, 1, 1])
+    with pytest.raises(FrameRejected, match="not masked with the peers that the server named") as raised:
+        network.server.receive(0, message)
+    assert raised.value.sender == 0
 
 
 # Sites that lie.

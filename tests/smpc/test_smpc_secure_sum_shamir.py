@@ -34,7 +34,7 @@ def number(share):
     return int.from_bytes(share, "little")
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.binary(min_size=32, max_size=32), st.data())
 def test_any_threshold_of_shares_gives_the_secret_as_lagranges_formula_does(secret, data):
     n = data.draw(st.integers(2, 12))

@@ -76,6 +76,8 @@ def main():
     add("server", "share", 0, "one peer twice", signed("share", twice), "ascending", flags=["canonical"])
     own = b"\0\0" + shares[2:]
     add("server", "share", 0, "for the site itself", signed("share", own), "no part in it", flags=["canonical"])
+    masked = run.sent["mask", 0][HEADER:-SIGNATURE]
+    add("server", "mask", 0, "without a peers mask", signed("mask", b"\x0c" + masked[1:]), "not masked with the peers")
     confirmed = run.sent["confirm", 0][HEADER:-SIGNATURE]
     add("server", "confirm", 0, "other survivors", signed("confirm", flipped(confirmed, 0)), "other survivors")
     opened = run.sent["unmask", 0][HEADER:-SIGNATURE]
