@@ -5,8 +5,9 @@ element   a = a_0 + 2^64 a_1; an array of elements of shape S is an array of wor
 SPDZ2k    Cramer, Damgard, Escudero, Scholl, Xing 2018 (eprint 2018/482): values modulo 2^k carry s more bits, so that a
           forged authentication passes with probability 2^-(s - log2(s + 1)) at most
 
-The limbs stand on the first axis: each is then contiguous, and NumPy's loops read and write whole vectors (on the last
-axis, additions take three times as long). Arrays are worked through in chunks whose temporaries stay in cache.
+The limbs stand on the first axis: each is then contiguous, which saves a tenth to a quarter of the time against pairs
+on the last axis, and a[0] is an array of Z_2^64 as it stands, for the matrix product. Arrays are worked through in
+chunks whose temporaries stay in cache: whole arrays of a million take four times as long.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _32 = np.uint64(32)
 _LOW32 = np.uint64(2**32 - 1)
 _LOW64 = 2**64 - 1
 
-# Elements to a chunk: the nine rows of temporaries of a product take 300 KiB.
-_CHUNK = 1 << 12
+# Elements to a chunk, measured: shorter ones pay for calls, longer ones leave the cache.
+_CHUNK = 1 << 14
 
 
 # The largest number of signed limbs is (2^21 - 1) (1 + 2^22) + (2^19 - 1) 2^44 = 2^63 - 2^43 - 2^21 - 1.
@@ -230,14 +231,14 @@ def _mul(a: Limbs, b: Limbs, out: Words) -> None:
     cross = a[0] * b[1]
     high += cross
     np.multiply(a[1], b[0], out=cross)
-    high += cross
-    out[0], out[1] = a[0] * b[0], high
+    np.add(high, cross, out=out[1])  # a product has an array of its own: its factors may be read after its limbs
+    np.multiply(a[0], b[0], out=out[0])
 
 
 def _mul_word(a: Limbs, b: Limbs, out: Words) -> None:
     high = _mul_high(a[0], b[0])
-    high += a[1] * b[0]
-    out[0], out[1] = a[0] * b[0], high
+    np.add(high, a[1] * b[0], out=out[1])
+    np.multiply(a[0], b[0], out=out[0])
 
 
 def _mul_high(a: Words, b: Words) -> Words:

@@ -73,12 +73,12 @@ def test_a_large_matrix_product_equals_python_integers():
 
 def test_long_arrays_equal_python_integers_across_chunk_borders():
     rng = InsecureSeededRng(2)
-    a, b = RING128.random((2, 5000), rng), RING128.random((2, 5000), rng)
+    a, b = RING128.random((2, 9000), rng), RING128.random((2, 9000), rng)
     pairs = list(zip(ints(a), ints(b), strict=True))
     assert ints(RING128.mul(a, b)) == [x * y % Q for x, y in pairs]
     assert ints(RING128.add(a, b)) == [(x + y) % Q for x, y in pairs]
     assert ints(RING128.sub(a, b)) == [(x - y) % Q for x, y in pairs]
-    rows = np.array(ints(a), dtype=object).reshape(2, 5000)
+    rows = np.array(ints(a), dtype=object).reshape(2, 9000)
     assert ints(RING128.sum(a, axis=1)) == (rows.sum(axis=1) % Q).tolist()
     assert ints(RING128.sum(a, axis=0)) == (rows.sum(axis=0) % Q).tolist()
 
@@ -107,14 +107,14 @@ def test_operands_broadcast_behind_the_limbs():
 
 def test_a_result_may_overwrite_an_argument():
     rng = InsecureSeededRng(6)
-    a, b = RING128.random((9000,), rng), RING128.random((9000,), rng)
+    a, b = RING128.random((20_000,), rng), RING128.random((20_000,), rng)
     total, difference = RING128.add(a, b), RING128.sub(a, b)
     for x, y in ((a.copy(), b), (a, b.copy())):
         target = x if y is b else y
         assert RING128.add(x, y, out=target) is target
         np.testing.assert_array_equal(target, total)
     np.testing.assert_array_equal(RING128.sub(a, b, out=b), difference)
-    for target in (np.zeros((2, 18000), dtype=np.uint64)[:, ::2], np.zeros((2, 8999), dtype=np.uint64)):
+    for target in (np.zeros((2, 40_000), dtype=np.uint64)[:, ::2], np.zeros((2, 19_999), dtype=np.uint64)):
         with pytest.raises(ValueError, match="C-contiguous and of shape"):
             RING128.add(a, b, out=target)
 
