@@ -58,9 +58,7 @@ class Network:
     def listening(self, n):
         """Return a roster of the first n, with free ports, and sockets that listen there."""
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-        members = [
-            replace(self.roster[i], port=sock.getsockname()[1]) for i, sock in enumerate(sockets)
-        ]
+        members = [replace(self.roster[i], port=sock.getsockname()[1]) for i, sock in enumerate(sockets)]
         return Roster(tuple(members)), sockets
 
     def start_relay(self, **options):
