@@ -150,6 +150,7 @@ class Port(ABC):
     def _read(self) -> None:
         """Read one turn; put complete frames into the inbox."""
 
+    @abstractmethod
     def protect(self, agreement: Agreement) -> None:
         """Use the keys that the parties agreed on, where the stream itself does not reach from party to party."""
 
@@ -183,6 +184,11 @@ class NetworkTransport:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(party={self.party}, session_id={self._session_id.hex()})"
+
+    @property
+    def n_parties(self) -> int:
+        """Number of parties, this one included."""
+        return len(self._port_of) + 1
 
     @property
     def session_id(self) -> bytes:
@@ -240,7 +246,7 @@ class NetworkTransport:
                         raise PeerUnavailable(peer, reason=port.gone[peer])
             if not missing and not unsent:
                 return
-            self._wait(missing, deadline, within, unsent=unsent)
+            self.wait(missing, deadline, within, unsent=unsent)
 
     def _missing(self, senders: frozenset[int]) -> set[int]:
         return {sender for sender in senders if not self._port_of[sender].inbox[sender]}
@@ -251,8 +257,18 @@ class NetworkTransport:
             return False
         return not port.peers.isdisjoint(missing) or (unsent and not port.is_ahead())
 
-    def _wait(self, missing: set[int], deadline: float, within: float, *, unsent: bool) -> None:
-        """Sleep until a port can go on, and read from those that can."""
+    def wait(self, missing: set[int], deadline: float, within: float, *, unsent: bool) -> None:
+        """Sleep until a port can go on, and read from those that can.
+
+        Raises
+        ------
+        PeerUnavailable
+            If the deadline passes; names the first of the missing.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            # Also if something came: one who sends a byte now and then must not keep us for ever.
+            raise self._timed_out(missing, within)
         poll = select.poll()
         by_descriptor = {}
         for port in self._ports:
@@ -263,11 +279,7 @@ class NetworkTransport:
             if events:
                 by_descriptor[port.stream.fileno()] = port
                 poll.register(port.stream.fileno(), events)
-        left = deadline - time.monotonic()
-        ready = poll.poll(max(0, math.ceil(left * 1000)))
-        if not ready and left <= 0:
-            raise self._timed_out(missing, within)
-        for descriptor, events in ready:
+        for descriptor, events in poll.poll(math.ceil(left * 1000)):
             if events & ~select.POLLOUT:
                 by_descriptor[descriptor].pull()
 

@@ -221,7 +221,7 @@ class Relay:
                 return
             if events & selectors.EVENT_WRITE:
                 self._flush(connection)
-            if events & selectors.EVENT_READ and connection.is_open and not connection.is_ending:
+            if events & selectors.EVENT_READ:
                 self._read(connection)
         except (StreamEnded, StreamViolated):
             self._drop(connection)
@@ -241,10 +241,12 @@ class Relay:
 
     def _read(self, connection: _Connection) -> None:
         """Take and forward records for one turn, or until a receiver's queue is full."""
+        if connection.reader is None:
+            return
         reader = connection.reader
         left = TURN_BYTES
         last = _TLS_RECORD_BYTES
-        while reader is not None and connection.is_open and not connection.is_ending:
+        while connection.is_open and not connection.is_ending:
             try:
                 taken = reader.take()
             except ValueError:
@@ -312,6 +314,8 @@ class Relay:
 
     def _send(self, connection: _Connection, data: bytes) -> None:
         """Queue, and write at once what the socket takes: a turn of the loop would cost more than the write."""
+        if not connection.is_open:
+            return
         connection.queue.append(data)
         connection.queued_bytes += len(data)
         if len(connection.queue) == 1 and not connection.current:
