@@ -584,13 +584,10 @@ class Session(Rounds):
         return _broadcast(left, shape), _broadcast(right, shape)
 
     def _constant(self, value: Public, like: Shared) -> Shared:
-        zeros = Shared(self, like.domain, np.zeros(np.shape(value), dtype=np.uint64), bound=0, frac_bits=like.frac_bits)
-        constant = zeros + value
-        return (
-            constant
-            if like.bound is not None
-            else Shared(self, like.domain, _words(constant), frac_bits=like.frac_bits)
-        )
+        # Beside undeclared numbers a constant is an element like any other, -2^63 included.
+        bound = None if like.bound is None else 0
+        zeros = np.zeros(np.shape(value), dtype=np.uint64)
+        return Shared(self, like.domain, zeros, bound=bound, frac_bits=like.frac_bits) + value
 
     def _check_mine(self, *xs: Shared | SharedBits) -> None:
         for x in xs:
