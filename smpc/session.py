@@ -645,9 +645,9 @@ def _encode(x: npt.ArrayLike, domain: Domain, max_abs: float | None, frac_bits: 
     if frac_bits:
         if max_abs is None:
             raise ValueError("real numbers need a declared range: max_abs")
-        encoding = FixedPoint(frac_bits, domain)
-        bound = math.ceil(Fraction(max_abs) * 2**frac_bits)
-        return domain.from_signed(encoding.encode(x, max_abs=max_abs)), bound
+        # Checks the range as well.
+        encoded = FixedPoint(frac_bits, domain).encode(x, max_abs=max_abs)
+        return domain.from_signed(encoded), math.ceil(Fraction(max_abs) * 2**frac_bits)
     elements = domain.from_signed(x)
     if max_abs is None:
         return elements, None

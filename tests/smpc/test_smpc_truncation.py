@@ -107,8 +107,8 @@ def test_stochastic_truncation_is_right_on_average(quarters, sign):
     up = (run.results[0] - (x >> n_bits)).sum()
     remainder = quarters / 4 if sign > 0 else 1 - quarters / 4
     assert is_binomial(up, SAMPLE_SIZE, remainder)
-    # Negative control: rounding that is 1 % off is seen.
-    assert not is_binomial(up, SAMPLE_SIZE, remainder - 0.013)
+    # Negative control: rounding that is 2 % off is seen, ten standard deviations away.
+    assert not is_binomial(up, SAMPLE_SIZE, remainder - 0.02)
 
 
 def test_exact_truncation_has_no_chance_in_it():
@@ -224,9 +224,11 @@ def test_the_error_of_a_truncation_is_bounded_and_the_bound_is_nearly_attained(n
     error = errors_on_the_grid(how, *PRODUCTS[name])
     assert least <= error.min()
     assert error.max() <= most
-    # Both ends, to 5 %: 4096 remainders of products are spread over the unit.
-    assert error.min() < 0.95 * least
-    assert error.max() > 0.95 * most
+    # Both ends. Of 4096 products 200 have a remainder in any twentieth of a unit; that one within .15 of a whole unit is
+    # rounded the wrong way has probability .15^2 / 2, so that 46 are expected.
+    near = 0.95 if how == "exact" else 0.85
+    assert error.min() < near * least
+    assert error.max() > near * most
     if how == "exact":
         # Ties go up: plus a half occurs, minus a half does not.
         assert error.min() > -0.5
@@ -300,8 +302,8 @@ def test_a_session_truncates_as_it_was_told():
         await s.truncate(a, 16, how=how)
         return s.truncation, s.usage.rounds - before
 
-    assert run_local(protocol, [[1]] * 3).results[0] == ("exact", 4)
-    for how, rounds in (("exact", 4), ("stochastic", 1), ("local", 0)):
+    assert run_local(protocol, [[1]] * 3).results[0] == ("exact", 3)
+    for how, rounds in (("exact", 3), ("stochastic", 1), ("local", 0)):
 
         async def asked(s, x, how=how):
             return await protocol(s, x, how)
