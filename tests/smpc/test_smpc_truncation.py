@@ -224,8 +224,8 @@ def test_the_error_of_a_truncation_is_bounded_and_the_bound_is_nearly_attained(n
     error = errors_on_the_grid(how, *PRODUCTS[name])
     assert least <= error.min()
     assert error.max() <= most
-    # Both ends. Of 4096 products 200 have a remainder in any twentieth of a unit; one within .15 of a whole unit that is
-    # rounded the wrong way has probability .15^2 / 2, so that 46 are expected.
+    # Both ends. Of 4096 products 200 have a remainder in any twentieth of a unit; one within .15 of a whole unit that
+    # is rounded the wrong way has probability .15^2 / 2, so that 46 are expected.
     near = 0.95 if how == "exact" else 0.85
     assert error.min() < near * least
     assert error.max() > near * most
