@@ -105,6 +105,21 @@ def test_one_tournament_after_the_other_finds_the_same(data, bound, n_parties, n
     assert values.tolist() == x[indices].tolist()
 
 
+@pytest.mark.parametrize("bound", [0, 1, 2**31, 2**61 - 1])
+def test_what_was_taken_is_never_taken_again_whatever_the_others_are(bound):
+    # The largest, pushed below the smallest, stands before it: a tie would go to it.
+    x = np.array([bound, -bound, -bound])
+
+    async def protocol(s, mine):
+        (a,) = await shared(s, mine, max_abs=bound)
+        indices, values = await selection.top_k_one_by_one(s, a._share, 3, bound)
+        return await s.open(s.shared(indices), s.shared(values))
+
+    indices, values = opened(protocol, spread_over(2, x))
+    assert indices.tolist() == [0, 1, 2]
+    assert values.tolist() == x.tolist()
+
+
 @pytest.mark.parametrize("n", [selection.MOST_RANKED, selection.MOST_RANKED + 1])
 def test_more_numbers_than_can_be_ranked_at_once_are_taken_one_by_one(n):
     x = np.random.default_rng(n).integers(-1000, 1000, n)
