@@ -7,6 +7,7 @@ and `Session.all_of` costs a round.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -51,6 +52,9 @@ class SharedBits:
             return SharedBits(self.session, self._words ^ other._words, self.length)
         return self._public(np.broadcast_to(np.asarray(other, dtype=bool), (*np.shape(other)[:-1], self.length)))
 
+    def __rxor__(self, other: npt.NDArray[np.bool_]) -> SharedBits:
+        return self ^ other
+
     def _public(self, other: npt.NDArray[np.bool_]) -> SharedBits:
         words = pack_bits(other)
         # One party flips the bits: the shares add up.
@@ -62,12 +66,12 @@ class SharedBits:
 
     def __getitem__(self, index: Index) -> SharedBits:
         """Return some of the leading axes' entries; the axis of elements is not indexed."""
-        if len(self.shape) == 1:
+        *lead, n_words = self._words.shape
+        if not lead:
             raise IndexError("the axis of elements is packed and cannot be indexed")
-        words = np.asarray(self._words[index])
-        if words.ndim == 0 or words.shape[-1] != self._words.shape[-1]:
-            raise IndexError("the axis of elements is packed and cannot be indexed")
-        return SharedBits(self.session, words, self.length)
+        # Positions of rows are indexed in place of the words: an index cannot reach the packed axis.
+        rows = np.arange(math.prod(lead)).reshape(lead)[index]
+        return SharedBits(self.session, self._words.reshape(-1, n_words)[rows], self.length)
 
     def __bool__(self) -> NoReturn:
         raise TypeError("shared bits have no truth value: open them, if they may be known")

@@ -119,8 +119,9 @@ async def greater_tree(session: Rounds, greater: Words, equal: Words) -> Words:
         n_equal = radix if not last else radix - 1
         g = greater[:whole].reshape(n_nodes, radix, n)
         e = equal[:whole].reshape(n_nodes, radix, n)
-        variables = np.concatenate([e[:, :n_equal], g[:, 1:]], axis=1).transpose(1, 0, 2).reshape(-1, n_nodes * n)
-        products = (await conjunctions(session, kind, variables)).reshape(-1, n_nodes, n)
+        variables = np.concatenate([e[:, :n_equal], g[:, 1:]], axis=1).transpose(1, 0, 2)
+        products = await conjunctions(session, kind, variables.reshape(kind.n_variables, n_nodes * n))
+        products = products.reshape(len(kind.monomials), n_nodes, n)
         joined = g[:, 0] ^ np.bitwise_xor.reduce(products[: radix - 1], axis=0)
         if last:
             return np.asarray(joined[0])

@@ -41,7 +41,7 @@ async def numbers_of(session: Rounds, words: Words, length: int, domain: Domain 
     buffer = layout.buffer()
     np.bitwise_xor(words, masks.reshape(words.shape), out=layout.views(buffer)[0])
     (opened,) = await session.reveal("bit", layout, buffer)
-    return _apply(session, opened, numbers.reshape(*words.shape[:-1], -1)[..., :length], domain)
+    return _apply(session, opened, numbers.reshape(*words.shape[:-1], 64 * words.shape[-1])[..., :length], domain)
 
 
 def _apply(session: Rounds, opened: Words, mask: Words, domain: Domain) -> Words:

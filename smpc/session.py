@@ -16,7 +16,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from privacy._checks import check_count
+from privacy._checks import check_count, check_non_negative
 from privacy.randomness import Rng
 from smpc import comparison, selection
 from smpc._rounds import Layout, Record, Rounds
@@ -32,7 +32,7 @@ from smpc.kinds import Conjunctions, MatrixProduct, Product, Square, all_of
 from smpc.material import MaterialStore
 from smpc.prg import SEED_BYTES
 from smpc.ring import RING64, Domain, Words
-from smpc.shared import Public, Shared, check_together
+from smpc.shared import Public, Shared, check_bound, check_together
 from smpc.sharing import expand_seed
 from smpc.transport import Transport
 from smpc.truncation import LIMIT, TRUNCATIONS, Truncating, truncated
@@ -227,22 +227,24 @@ class Session(Rounds):
 
     async def mul_many(self, pairs: Sequence[tuple[Shared, Shared]]) -> list[Shared]:
         """Return the elementwise products of independent pairs, all in the rounds of one."""
-        operands = []
+        operands, bounds = [], []
         for x, y in pairs:
             self._check_mine(x, y)
             check_together(x, y)
+            bounds.append(self._product_bound(x, y))
             left, right = np.broadcast_arrays(_words(x), _words(y))
             operands.append((Product(x.domain), left, right))
         products = await self._multiply(operands)
         results = [
-            Shared(self, x.domain, words, bound=_product(x.bound, y.bound), frac_bits=x.frac_bits + y.frac_bits)
-            for (x, y), words in zip(pairs, products, strict=True)
+            Shared(self, x.domain, words, bound=bound, frac_bits=x.frac_bits + y.frac_bits)
+            for (x, y), words, bound in zip(pairs, products, bounds, strict=True)
         ]
         return await self._truncate_products(results, [min(x.frac_bits, y.frac_bits) for x, y in pairs])
 
     async def square(self, x: Shared) -> Shared:
         """Return the elementwise square. One round, 8 bytes per element and peer; truncated as in `mul`."""
         self._check_mine(x)
+        bound = self._product_bound(x, x)
         a, c = self.take(Square(x.domain), x.size)
         layout = Layout([(x.domain, (x.size,))])
         buffer = layout.buffer()
@@ -252,7 +254,7 @@ class Session(Rounds):
         twice = x.domain.add(a, a)
         factor = x.domain.add(twice, d) if self.party == 0 else twice
         words = x.domain.add(x.domain.mul(d, factor), c).reshape(x.shape)
-        result = Shared(self, x.domain, words, bound=_product(x.bound, x.bound), frac_bits=2 * x.frac_bits)
+        result = Shared(self, x.domain, words, bound=bound, frac_bits=2 * x.frac_bits)
         return (await self._truncate_products([result], [x.frac_bits]))[0]
 
     async def matmul(self, x: Shared, y: Shared) -> Shared:
@@ -264,11 +266,22 @@ class Session(Rounds):
         check_together(x, y)
         if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[0]:
             raise ValueError(f"matmul needs matrices of shapes (m, k) and (k, n), got {x.shape} and {y.shape}")
-        bound = _product(_product(x.bound, y.bound), x.shape[1])
+        bound = self._product_bound(x, y, n_terms=x.shape[1])
         kind = MatrixProduct(x.domain, x.shape[0], x.shape[1], y.shape[1])
         words = (await self._multiply([(kind, _words(x), _words(y))]))[0]
         result = Shared(self, x.domain, words, bound=bound, frac_bits=x.frac_bits + y.frac_bits)
         return (await self._truncate_products([result], [min(x.frac_bits, y.frac_bits)]))[0]
+
+    def _product_bound(self, x: Shared, y: Shared, *, n_terms: int = 1) -> int | None:
+        """Return the bound of a sum of products, or raise RangeExceeded if it could wrap or could not be truncated.
+
+        Asked before anything is sent: afterwards the other parties would have to be told.
+        """
+        bound = check_bound(_product(_product(x.bound, y.bound), n_terms), x.domain)
+        n_bits = min(x.frac_bits, y.frac_bits)
+        if n_bits:
+            self._check_truncation(x.domain, bound, n_bits, self.truncation)
+        return bound
 
     async def _multiply(self, operands: Sequence[tuple[Product | MatrixProduct, Words, Words]]) -> list[Words]:
         """Beaver's products. With d = x - a and e = y - b opened: x y = c + d b + a e + d e."""
@@ -313,7 +326,7 @@ class Session(Rounds):
             In RING64, of a declared range below 2^62 units.
         how
             "exact" (to the nearest, ties up; 3 or 4 rounds), "stochastic" (1 round) or "local" (no round, two parties;
-            a result is worthless with probability 2^(l - 63) for numbers below 2^l); the session's by default.
+            a result is worthless with probability at most 2^(l - 63) for numbers below 2^l); the session's by default.
 
         Raises
         ------
@@ -327,21 +340,28 @@ class Session(Rounds):
         how = self.truncation if how is None else how
         if how not in TRUNCATIONS:
             raise ValueError(f"how must be one of {', '.join(TRUNCATIONS)}, got {how!r}")
-        if x.domain is not RING64:
-            raise ValueError(f"numbers in {x.domain} cannot be truncated: share them in RING64")
-        if x.bound is None or x.bound >= LIMIT - 2 ** (n_bits - 1):
-            raise RangeExceeded(
-                rule="a number to be truncated must have a declared range below 2^62",
-                way_out="declare max_abs with the input, a smaller one, or use fewer fractional bits",
-            )
+        self._check_truncation(x.domain, x.bound, n_bits, how)
+        # The check says so already.
+        bound = 0 if x.bound is None else x.bound
         words = await truncated(self, _words(x).reshape(-1), n_bits, how)
         return Shared(
             self,
             RING64,
             words.reshape(x.shape),
-            bound=(x.bound >> n_bits) + 1,
+            bound=(bound >> n_bits) + 1,
             frac_bits=max(x.frac_bits - n_bits, 0),
         )
+
+    def _check_truncation(self, domain: Domain, bound: int | None, n_bits: int, how: Truncating) -> None:
+        if domain is not RING64:
+            raise ValueError(f"numbers in {domain} cannot be truncated: share them in RING64")
+        if how == "local" and self.n_parties != 2:
+            raise ValueError("local truncation is for two parties: with more, shares wrap more than once")
+        if bound is None or bound >= LIMIT - 2 ** (n_bits - 1):
+            raise RangeExceeded(
+                rule="a number to be truncated must have a declared range below 2^62",
+                way_out="declare max_abs with the input, a smaller one, or use fewer fractional bits",
+            )
 
     async def _truncate_products(self, products: Sequence[Shared], n_bits: Sequence[int]) -> list[Shared]:
         """Truncate several arrays, in the rounds of the longest."""
@@ -360,7 +380,7 @@ class Session(Rounds):
 
     async def negative(self, x: Shared) -> Shared:
         """Return 1 where x < 0 and 0 elsewhere, shared. Three or four rounds: two or three to bits, one to numbers."""
-        return await self.to_numbers(await self.negative_bits(x))
+        return (await self.to_numbers(await self.negative_bits(x))).reshape(x.shape)
 
     async def less(self, x: Shared | Public, y: Shared | Public) -> Shared:
         """Return 1 where x < y and 0 elsewhere, shared. Three or four rounds.
@@ -368,7 +388,7 @@ class Session(Rounds):
         Right for all signed integers. If the declared ranges say that the difference cannot wrap, one sign is enough;
         otherwise three are computed and combined, in one round more.
         """
-        return await self.to_numbers(await self.less_bits(x, y))
+        return (await self.to_numbers(await self.less_bits(x, y))).reshape(_shape(x, y))
 
     async def less_equal(self, x: Shared | Public, y: Shared | Public) -> Shared:
         """Return 1 where x <= y and 0 elsewhere, shared. As `less`."""
@@ -376,16 +396,16 @@ class Session(Rounds):
 
     async def equal(self, x: Shared | Public, y: Shared | Public) -> Shared:
         """Return 1 where x = y and 0 elsewhere, shared. Three or four rounds."""
-        return await self.to_numbers(await self.equal_bits(x, y))
+        return (await self.to_numbers(await self.equal_bits(x, y))).reshape(_shape(x, y))
 
     async def negative_bits(self, x: Shared) -> SharedBits:
-        """Return bits: whether x < 0. Two rounds for numbers declared below 2^15, three for others."""
+        """Return bits: whether x < 0, in one row. Two rounds for numbers declared below 2^15, three for others."""
         flat = self._flat(x)
         words = await comparison.negative(self, flat, comparison.width_for(x.bound))
         return SharedBits(self, words, len(flat))
 
     async def less_bits(self, x: Shared | Public, y: Shared | Public) -> SharedBits:
-        """Return bits: whether x < y. Two rounds for numbers declared below 2^14, three for others."""
+        """Return bits: whether x < y, in one row. Two rounds for numbers declared below 2^14, three for others."""
         left, right = self._pair(x, y)
         bound = _sum(left.bound, right.bound)
         if bound is not None and bound < 2**63:
@@ -394,11 +414,11 @@ class Session(Rounds):
         return SharedBits(self, await comparison.less_anywhere(self, flat_left, flat_right), len(flat_left))
 
     async def equal_bits(self, x: Shared | Public, y: Shared | Public) -> SharedBits:
-        """Return bits: whether x = y. Two rounds for numbers declared below 2^14, three for others."""
+        """Return bits: whether x = y, in one row. Two rounds for numbers declared below 2^14, three for others."""
         left, right = self._pair(x, y)
         bound = _sum(left.bound, right.bound)
         width = 64 if bound is None or bound >= 2**63 else comparison.width_for(bound)
-        flat = _words(left).reshape(-1) - _words(right).reshape(-1)
+        flat = self._flat(left) - self._flat(right)
         return SharedBits(self, await comparison.is_zero(self, flat, width), len(flat))
 
     async def both(self, x: SharedBits, y: SharedBits) -> SharedBits:
@@ -407,13 +427,15 @@ class Session(Rounds):
 
     async def conjunction(self, bits: Sequence[SharedBits]) -> SharedBits:
         """Return the conjunction of 2..8 arrays of bits of one shape, in one round."""
-        self._check_mine(*bits)
         if not 2 <= len(bits) <= 8 or len({each.shape for each in bits}) != 1:
             raise ValueError("conjunction takes 2..8 arrays of bits of one shape")
         return (await self.conjunctions(all_of(len(bits)), bits))[0]
 
     async def conjunctions(self, kind: Conjunctions, bits: Sequence[SharedBits]) -> list[SharedBits]:
         """Return several conjunctions of some of the arrays of bits, in one round."""
+        self._check_mine(*bits)
+        if len(bits) != kind.n_variables or len({each.shape for each in bits}) != 1:
+            raise ValueError(f"{kind.n_variables} arrays of bits of one shape are needed")
         words = np.stack([_bits(each) for each in bits])
         products = await conjunctions(self, kind, words.reshape(len(bits), -1))
         return [SharedBits(self, row.reshape(words.shape[1:]), bits[0].length) for row in products]
@@ -432,20 +454,26 @@ class Session(Rounds):
         condition
             Bits, or numbers that are 0 or 1.
         """
+        left, right = self._pair(x, y)
+        self._check_mine(condition)
+        domain = left.domain
+        # As words: the difference may wrap, what is added to it afterwards takes that back.
+        difference = domain.sub(_words(left), _words(right))
         if isinstance(condition, Shared):
-            left, right = self._pair(x, y)
-            gate = (await self._multiply([_gate(condition, left - right)]))[0]
-            shape = np.broadcast_shapes(condition.shape, left.shape)
+            check_together(condition, left)
+            if condition.frac_bits:
+                raise ValueError("a condition is bits, or integers that are 0 or 1; this one has fractional bits")
+            factor, difference = np.broadcast_arrays(_words(condition), difference)
+            gate = (await self._multiply([(Product(domain), factor, difference)]))[0]
         else:
-            left, right = self._pair(x, y)
-            shape = left.shape
+            _check_ring(domain)
             if left.size != condition.length or len(condition.shape) != 1:
                 raise ValueError(f"condition of shape {condition.shape} does not fit numbers of shape {left.shape}")
-            gate = (await gated(self, _bits(condition), _words(left - right).reshape(-1))).reshape(shape)
-        words = gate + np.broadcast_to(_words(right), shape)
+            gate = (await gated(self, _bits(condition), difference.reshape(-1))).reshape(left.shape)
+        words = domain.add(gate, _words(right))
         # The result is one of the two.
         bound = None if left.bound is None or right.bound is None else max(left.bound, right.bound)
-        return Shared(self, RING64, words, bound=bound, frac_bits=left.frac_bits)
+        return Shared(self, domain, words, bound=bound, frac_bits=left.frac_bits)
 
     async def abs(self, x: Shared) -> Shared:
         """Return the absolute value; -2^63 of an undeclared range stays what it is. Three or four rounds."""
@@ -470,7 +498,7 @@ class Session(Rounds):
 
     async def argmin(self, x: Shared) -> Shared:
         """Return the index of the smallest number along the last axis; of equal ones the first."""
-        return await self.argmax(-x)
+        return await self.argmax(self._reversed(x))
 
     async def max(self, x: Shared) -> Shared:
         """Return the largest number along the last axis. ceil(log4(n)) levels of four to six rounds."""
@@ -478,7 +506,17 @@ class Session(Rounds):
 
     async def min(self, x: Shared) -> Shared:
         """Return the smallest number along the last axis."""
-        return -(await self.max(-x))
+        return self._reversed(await self.max(self._reversed(x)))
+
+    def _reversed(self, x: Shared) -> Shared:
+        """Return numbers in the opposite order: -x, or -1 - x where nothing says that -x does not wrap."""
+        self._check_mine(x)
+        if x.bound is not None:
+            return -x
+        words = np.negative(self._flat(x))
+        if self.party == 0:
+            words -= np.uint64(1)
+        return Shared(self, x.domain, words.reshape(x.shape), frac_bits=x.frac_bits)
 
     async def argmax_and_max(self, x: Shared) -> tuple[Shared, Shared]:
         """Return index and value of the largest number along the last axis, at the cost of one of them.
@@ -522,8 +560,7 @@ class Session(Rounds):
 
     def _flat(self, x: Shared) -> Words:
         self._check_mine(x)
-        if x.domain is not RING64:
-            raise ValueError(f"numbers in {x.domain} have no order here: share them in RING64")
+        _check_ring(x.domain)
         return _words(x).reshape(-1)
 
     def _rows(self, x: Shared) -> Words:
@@ -547,13 +584,10 @@ class Session(Rounds):
         return _broadcast(left, shape), _broadcast(right, shape)
 
     def _constant(self, value: Public, like: Shared) -> Shared:
-        zeros = Shared(self, like.domain, np.zeros(np.shape(value), dtype=np.uint64), bound=0, frac_bits=like.frac_bits)
-        constant = zeros + value
-        return (
-            constant
-            if like.bound is not None
-            else Shared(self, like.domain, _words(constant), frac_bits=like.frac_bits)
-        )
+        # Beside undeclared numbers a constant is an element like any other, -2^63 included.
+        bound = None if like.bound is None else 0
+        zeros = np.zeros(np.shape(value), dtype=np.uint64)
+        return Shared(self, like.domain, zeros, bound=bound, frac_bits=like.frac_bits) + value
 
     def _check_mine(self, *xs: Shared | SharedBits) -> None:
         for x in xs:
@@ -575,6 +609,10 @@ def _decode(x: Shared | SharedBits, words: Words) -> Opened:
     return FixedPoint(x.frac_bits, x.domain).decode(integers) if x.frac_bits else integers
 
 
+def _shape(x: Shared | Public, y: Shared | Public) -> tuple[int, ...]:
+    return np.broadcast_shapes(*(side.shape if isinstance(side, Shared) else np.shape(side) for side in (x, y)))
+
+
 def _words(x: Shared) -> Words:
     return x._share  # noqa: SLF001 - the session is the one friend of the shared value
 
@@ -589,10 +627,9 @@ def _broadcast(x: Shared, shape: tuple[int, ...]) -> Shared:
     return Shared(x.session, x.domain, np.broadcast_to(_words(x), shape), bound=x.bound, frac_bits=x.frac_bits)
 
 
-def _gate(condition: Shared, difference: Shared) -> tuple[Product, Words, Words]:
-    check_together(condition, difference)
-    left, right = np.broadcast_arrays(_words(condition), _words(difference))
-    return Product(condition.domain), left, right
+def _check_ring(domain: Domain) -> None:
+    if domain is not RING64:
+        raise ValueError(f"numbers in {domain} have no order and no binary digits here: share them in RING64")
 
 
 def _product(x: int | None, y: int | None) -> int | None:
@@ -608,13 +645,15 @@ def _encode(x: npt.ArrayLike, domain: Domain, max_abs: float | None, frac_bits: 
     if frac_bits:
         if max_abs is None:
             raise ValueError("real numbers need a declared range: max_abs")
-        encoding = FixedPoint(frac_bits, domain)
-        bound = math.ceil(Fraction(max_abs) * 2**frac_bits)
-        return domain.from_signed(encoding.encode(x, max_abs=max_abs)), bound
+        # Checks the range as well.
+        encoded = FixedPoint(frac_bits, domain).encode(x, max_abs=max_abs)
+        return domain.from_signed(encoded), math.ceil(Fraction(max_abs) * 2**frac_bits)
     elements = domain.from_signed(x)
     if max_abs is None:
         return elements, None
+    check_non_negative("max_abs", max_abs)
     bound = math.floor(max_abs)
+    check_bound(bound, domain)
     signed = domain.to_signed(elements)
     if signed.size and (int(signed.max()) > bound or int(signed.min()) < -bound):
         raise RangeExceeded(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from privacy._checks import check_non_negative
 from smpc.errors import DomainMismatch, RangeExceeded, SessionMismatch
 from smpc.fixed_point import FixedPoint
 from smpc.ring import Domain, Words
@@ -142,6 +143,7 @@ class Shared:
 
         Nobody can check it. Comparisons and truncations of numbers beyond their bound give wrong results.
         """
+        check_non_negative("bound", bound)
         scaled = math.ceil(Fraction(bound) * 2**self.frac_bits)
         return Shared(self.session, self.domain, self._share, bound=scaled, frac_bits=self.frac_bits)
 

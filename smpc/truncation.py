@@ -17,8 +17,8 @@ exact       floor(x / 2^f): the last term is computed, by lookups and a tree. Ad
 stochastic  the last term is left out. The result is floor(x / 2^f) or one more, and is right on average: with x mod 2^f
             = b, it is one more with probability b / 2^f. 1 round. The error of an element depends on c, which all see
 local       every party drops the bits of its own share, two parties only. No round. The result is off by one at most,
-            except with probability 2^(l + 1 - k) for |x| < 2^l: then it is off by 2^(k - f), that is, worthless.
-            Source: Mohassel and Zhang 2017 (SecureML), theorem 1
+            except with probability |x| / 2^k, which is at most 2^(l + 1 - k) for |x| < 2^l: then it is off by
+            2^(k - f), that is, worthless. Source: Mohassel and Zhang 2017 (SecureML), theorem 1
 
 Sources: the highest bits tell whether the sum wrapped: Escudero, Ghosh, Keller, Rachuri, Scholl 2020, eprint 2020/338,
 section 5.1; exact truncation by a comparison of the low bits: Catrina and de Hoogh 2010, protocol 3.3.
@@ -59,6 +59,7 @@ async def truncated(session: Rounds, x: Words, n_bits: int, how: Truncating) -> 
         1..62.
     """
     if how == "local":
+        # Two parties: the caller sees to it.
         return _locally(session, x, n_bits)
     half = 2 ** (n_bits - 1) if how == "exact" else 0
     r, high, top, thermometers = session.take(Truncation(n_bits), len(x))
@@ -86,7 +87,5 @@ async def truncated(session: Rounds, x: Words, n_bits: int, how: Truncating) -> 
 
 
 def _locally(session: Rounds, x: Words, n_bits: int) -> Words:
-    if session.n_parties != 2:
-        raise ValueError("local truncation is for two parties: with more, shares wrap more than once")
     shift = np.uint64(n_bits)
     return x >> shift if session.party == 0 else np.negative(np.negative(x) >> shift)
