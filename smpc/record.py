@@ -62,6 +62,7 @@ class Record:
     statements  tags of what this party said, the first one has number 1
     memories    by party: number and tag of its last statement that is known here
     discarded   whether the store was given up
+    broken      whether an entry could not be written: what is on the disk is not known
 
     Raises
     ------
@@ -76,7 +77,7 @@ class Record:
         self._name = name
         self._check = fingerprint
         self._size = 0
-        self._broken = False
+        self.broken = False
         self.marks: dict[int, int] = {}
         self.statements: list[bytes] = []
         self.memories: dict[int, tuple[int, bytes]] = {}
@@ -89,10 +90,10 @@ class Record:
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Add entries; when this returns, they are on the disk."""
-        if self._broken:
+        if self.broken:
             raise MaterialUnavailable(self._name, reason="an earlier entry could not be written")
         # Until the disk has answered, nothing is known of what it holds: an error leaves this so.
-        self._broken = True
+        self.broken = True
         data = bytearray()
         check = self._check
         for i, entry in enumerate(entries):
@@ -110,7 +111,7 @@ class Record:
         self._size += len(data)
         for entry in entries:
             self._apply(entry)
-        self._broken = False
+        self.broken = False
 
     def _apply(self, entry: Entry) -> None:
         if entry.type is Type.MARK:

@@ -8,7 +8,8 @@ A store is a folder that only its owner can enter:
 Items are handed out in order. Before the first masked opening that uses an item can leave, the record says on the disk
 that it is used: ranges are reserved ahead in blocks, so that not every take waits for the disk. A block is 1/64 of what
 the dealer made of a kind, and at most 4 MiB. A process that is killed wastes what was reserved and not handed out: up
-to two blocks of each kind, and what the run said it would need; a store that is closed gives it back.
+to two blocks of each kind, what the last take asked for, and what the run said it would need. A store that is closed
+gives it back.
 
 One process at a time holds a store (a lock of the file); a forked child cannot use its parent's. What these cannot see,
 a folder that was restored from a backup or copied, the parties find out together at the start of a run, before any item
@@ -226,7 +227,7 @@ class StoredMaterial(MaterialStore):
         self._closed = True
         try:
             # A forked child has the parent's descriptors, and no say in its record.
-            if self._process == os.getpid() and self._agreed and not self._record.discarded:
+            if self._process == os.getpid() and self._agreed and not self._record.discarded and not self._record.broken:
                 back = [
                     Entry(Type.CLOSED, number, self._used[kind])
                     for number, kind in enumerate(self.manifest.kinds)
@@ -326,6 +327,8 @@ class StoredMaterial(MaterialStore):
             raise MaterialDiscarded(self._folder.name)
         if self._closed or self._process != os.getpid():
             raise MaterialUnavailable(self._folder.name, reason="the store is closed, or another process opened it")
+        if self._record.broken:
+            raise MaterialUnavailable(self._folder.name, reason="its record could not be written")
 
     def _check_left(self, kind: Kind, start: int, count: int) -> None:
         left = self.manifest.amounts.get(kind, 0) - start

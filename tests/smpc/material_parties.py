@@ -1,6 +1,6 @@
 """Parties with stores on disk, for tests: in this process, and as processes that are killed.
 
-python material_parties.py take FOLDER POINT NUMBER   opens the store and takes items of the first kind, saying each range;
+python material_parties.py take FOLDER POINT NUMBER   takes all items of the store's first kind, saying each one, and
                                                       kills itself with signal 9 at the NUMBERth visit of POINT
 """
 
