@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Coroutine, Generator, Iterator, Sequence
+from collections.abc import Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from privacy.randomness import Rng
+from smpc.agreement import agree
 from smpc.errors import FrameRejected, ProtocolAbort, RangeExceeded, SessionBusy, SmpcError
 from smpc.material import Elements, Kind, MaterialStore
 from smpc.ring import Domain
 from smpc.sharing import check_parties
+from smpc.store import StoredMaterial
 from smpc.transport import OPERATION_BYTES, SESSION_ID_BYTES, Frame, Transport
 
 Octets = npt.NDArray[np.uint8]
@@ -224,6 +226,22 @@ class Rounds:
         for party, theirs in enumerate(await self.exchange(mine)):
             if theirs != mine:
                 raise ProtocolAbort(f"party {party} ran other operations")
+
+    async def agree_on_material(self, expected: Mapping[Kind, int] | None = None) -> None:
+        """Agree with the others where the run begins in the stores on disk; two rounds, none for material in memory.
+
+        Parameters
+        ----------
+        expected
+            What the run will need (`forecast(...).material`): reserved at once, at all parties.
+
+        Raises
+        ------
+        MaterialError
+            If the stores do not fit together, one of them is a restored or second copy, or too little is left.
+        """
+        if isinstance(self._material, StoredMaterial):
+            await agree(self, self._material, {} if expected is None else expected)
 
     # For protocols.
 

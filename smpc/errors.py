@@ -171,3 +171,102 @@ class StepRefused(SmpcError):
         super().__init__(
             f"{self.step!r} is refused, what is due is {self.expected!r}: each step is taken once, in order"
         )
+
+
+class MaterialError(SmpcError):
+    """Preprocessed material on disk cannot be used, or not any more. No item is handed out after it was raised."""
+
+
+class MaterialDamaged(MaterialError):
+    """A file of material, or the record of what was used of it, is not as it was written."""
+
+    def __init__(self, file: str, *, rule: str) -> None:
+        self.file = file
+        self.rule = rule
+        super().__init__(f"{file}: {rule}; discard this batch at all parties and have the dealer make a new one")
+
+
+class MaterialUnavailable(MaterialError):
+    """The disk did not do what it was asked. Whether the last range was marked is not known, so it counts as used."""
+
+    def __init__(self, file: str, *, reason: str) -> None:
+        self.file = file
+        self.reason = reason
+        super().__init__(f"{file}: {reason}; nothing more is taken from this store: mend the disk and open it again")
+
+
+class MaterialBusy(MaterialError):
+    """Another process, or another store of this one, holds the folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        super().__init__(f"{folder} is in use: one process at a time takes material from a store; wait until it ends")
+
+
+class MaterialExhausted(MaterialError):
+    """The dealer did not make as many items of a kind as are asked for. Nothing was taken."""
+
+    def __init__(self, kind: str, *, wanted: int, left: int) -> None:
+        self.kind = kind
+        self.wanted = wanted
+        self.left = left
+        super().__init__(
+            f"{wanted} items of {kind!r} are asked for and {left} are left: forecast the run and have the dealer make "
+            "what it needs"
+        )
+
+
+class MaterialNotAgreed(MaterialError):
+    """Material from disk was asked for before the parties agreed where it begins."""
+
+    def __init__(self) -> None:
+        super().__init__("the parties must agree first where their material begins: await session.agree_on_material()")
+
+
+class MaterialMismatch(MaterialError):
+    """The parties' stores do not belong together."""
+
+    def __init__(self, party: int, *, rule: str) -> None:
+        self.party = party
+        self.rule = rule
+        super().__init__(f"the store of party {party} does not fit: {rule}; all parties open stores of one batch")
+
+
+class MaterialRolledBack(MaterialError):
+    """A store does not know what it said in an earlier run: it is a restored or a second copy. It is discarded."""
+
+    def __init__(self, party: int) -> None:
+        self.party = party
+        super().__init__(
+            f"the store of party {party} is an older or a second copy: the others remember a statement that its record "
+            "does not hold, so items may have been used that it counts as unused; discard this batch at all parties "
+            "and have the dealer make a new one, and never restore or copy a store"
+        )
+
+
+class MaterialDiscarded(MaterialError):
+    """The store was given up and serves nothing any more."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        super().__init__(f"{folder} was discarded: have the dealer make a new batch for all parties")
+
+
+class PackageRefused(MaterialError):
+    """A dealer's package, or a plan of what it is to make, is not well-formed, not ours, or not from that dealer."""
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+        super().__init__(f"the package was refused: {rule}")
+
+
+class DealerNotSeparate(MaterialError):
+    """The dealer's operator also runs the relay or a compute party, and could then reconstruct what is computed on."""
+
+    def __init__(self, operator: str, *, role: str) -> None:
+        self.operator = operator
+        self.role = role
+        super().__init__(
+            f"{operator!r} is to be the dealer and {role}: the dealer together with one party, or with whoever reads "
+            "the parties' messages, can reconstruct the inputs; let another legal entity deal"
+        )

@@ -169,9 +169,16 @@ async def run_local_async(
         )
         for party in range(n_parties)
     ]
-    results = await _run_all(protocol, inputs, sessions, transports)
+    results = await run_sessions(protocol, inputs, sessions, transports)
+    cost = cost_of(sessions, dealer.bytes_sent)
+    views = [View(party, inputs[party], seeds[party], records[party]) for party in range(n_parties)]
+    return LocalRun(results, cost, views if record_views else None)
+
+
+def cost_of(sessions: Sequence[Session], dealer_bytes: int) -> Cost:
+    """Return what the parties of one run used."""
     material = dict(sessions[0].usage.material)
-    cost = Cost(
+    return Cost(
         rounds=max(session.usage.rounds for session in sessions),
         bytes_sent_by_party=tuple(session.usage.bytes_sent for session in sessions),
         triples=sum(count for kind, count in material.items() if isinstance(kind, Product)),
@@ -179,18 +186,18 @@ async def run_local_async(
             kind.m * kind.n * count for kind, count in material.items() if isinstance(kind, MatrixProduct)
         ),
         material=material,
-        dealer_bytes=dealer.bytes_sent,
+        dealer_bytes=dealer_bytes,
     )
-    views = [View(party, inputs[party], seeds[party], records[party]) for party in range(n_parties)]
-    return LocalRun(results, cost, views if record_views else None)
 
 
-async def _run_all(
+async def run_sessions(
     protocol: Callable[[Session, Any], Awaitable[T]],
     inputs: Sequence[Any],
     sessions: Sequence[Session],
     transports: Sequence[InProcessTransport],
 ) -> list[T]:
+    """Run a protocol at every party; return their results, or raise the failure that the others follow from."""
+
     async def one(party: int) -> T:
         try:
             return await protocol(sessions[party], inputs[party])

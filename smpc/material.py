@@ -22,44 +22,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from privacy._checks import check_count
 from privacy.randomness import Rng, SecureRng
 from smpc.errors import TripleOutOfOrder, TripleReused
-from smpc.prg import SEED_BYTES, Prg
-from smpc.ring import Domain
+from smpc.prg import SEED_BYTES
 from smpc.sharing import check_parties
+from smpc.streams import Elements, Field, Streams
 
-# Words of any width: what a domain computes with.
-Elements = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a kind.
-
-    domain   in which the shares add up
-    length   elements of one item in a row
-    rows     for fields that are used row by row: n items are an array of shape (rows, n * length), else (n * length,)
-    """
-
-    domain: Domain
-    length: int = 1
-    rows: int | None = None
-
-    def shape(self, count: int) -> tuple[int, ...]:
-        """Return the shape of `count` items' arrays."""
-        row = (count * self.length,)
-        return row if self.rows is None else (self.rows, *row)
-
-    def n_bytes(self, count: int) -> int:
-        """Return the size of `count` items' arrays."""
-        return count * self.length * (self.rows or 1) * self.domain.dtype.itemsize
+__all__ = ["Corrections", "Dealer", "Elements", "Field", "Kind", "MaterialStore"]
 
 
 class Kind(ABC):
@@ -86,9 +60,18 @@ class Kind(ABC):
     def tie(self, free: Sequence[Elements], count: int) -> list[Elements]:
         """Return the tied fields of `count` items."""
 
+    def n_bytes(self, count: int) -> int:
+        """Return the size of one party's shares of `count` items."""
+        return sum(field.n_bytes(count) for field in (*self.free, *self.tied))
+
     def dealer_bytes(self, count: int) -> int:
         """Return how many bytes the dealer sends for `count` items."""
         return sum(field.n_bytes(count) for field in self.tied)
+
+    def streams(self, seed: bytes, *, with_tied: bool, start: int = 0) -> Streams:
+        """Return one party's shares from item `start` on, of the tied fields only if they are its own to draw."""
+        fields = (*self.free, *(self.tied if with_tied else ()))
+        return Streams(seed, self.label, fields, start=start)
 
 
 class Corrections(Protocol):
@@ -97,31 +80,6 @@ class Corrections(Protocol):
     def correction(self, kind: Kind, start: int, count: int) -> list[Elements]:
         """Return the last party's shares for items start..start + count - 1; once."""
         ...
-
-
-class _Streams:
-    """One party's shares of one kind, item after item. However they are cut into pieces, item j is the same."""
-
-    def __init__(self, seed: bytes, kind: Kind, *, with_tied: bool) -> None:
-        self._fields = (*kind.free, *(kind.tied if with_tied else ()))
-        self._prgs = [
-            [Prg(seed, f"material {kind.label} {i} {row}".encode()) for row in range(field.rows or 1)]
-            for i, field in enumerate(self._fields)
-        ]
-
-    def draw(self, count: int) -> list[Elements]:
-        return [_draw(field, prgs, count) for field, prgs in zip(self._fields, self._prgs, strict=True)]
-
-
-def _draw(field: Field, prgs: Sequence[Prg], count: int) -> Elements:
-    if field.domain.modulus & (field.domain.modulus - 1):
-        # A prime field rejects words, so that it asks the stream itself.
-        rows = [field.domain.random((count * field.length,), prg) for prg in prgs]
-        return np.stack(rows) if field.rows is not None else rows[0]
-    out = np.empty(field.shape(count), dtype=field.domain.dtype)
-    for prg, row in zip(prgs, out if field.rows is not None else [out], strict=True):
-        prg.fill_bytes(row)
-    return out
 
 
 class _Pool:
@@ -141,9 +99,12 @@ class _Pool:
 
     def get(self, count: int) -> list[Elements]:
         out = self._slices(self._start, count)
+        self.drop(count)
+        return out
+
+    def drop(self, count: int) -> None:
         self._start += count
         self.left -= count
-        return out
 
     def _slices(self, start: int, count: int) -> list[Elements]:
         return [
@@ -166,7 +127,7 @@ class MaterialStore:
     def __init__(self, seed: bytes, *, corrections: Corrections | None) -> None:
         self._seed = seed
         self._corrections = corrections
-        self._streams: dict[Kind, _Streams] = {}
+        self._streams: dict[Kind, Streams] = {}
         self._pools: dict[Kind, _Pool] = {}
         # Items expanded, and items handed out.
         self._drawn: dict[Kind, int] = {}
@@ -216,14 +177,43 @@ class MaterialStore:
         _check_start(start, self._used.get(kind, 0))
         return self.take(kind, count)
 
+    def skip(self, kind: Kind, start: int) -> None:
+        """Pass over the items before `start`: the next one handed out is `start`. They are not expanded.
+
+        Raises
+        ------
+        TripleReused
+            If `start` or an item behind it was handed out before.
+        """
+        used, drawn = self._used.get(kind, 0), self._drawn.get(kind, 0)
+        if start < used:
+            raise TripleReused(start)
+        self._used[kind] = start
+        pool = self._pools.get(kind)
+        if start <= drawn:
+            if pool is not None:
+                pool.drop(start - used)
+            return
+        if pool is not None:
+            pool.drop(pool.left)
+        self._streams.pop(kind, None)
+        self._drawn[kind] = start
+
     def _draw(self, kind: Kind, count: int) -> list[Elements]:
-        if kind not in self._streams:
-            self._streams[kind] = _Streams(self._seed, kind, with_tied=self._corrections is None)
         start = self._drawn.get(kind, 0)
+        if kind not in self._streams:
+            self._streams[kind] = kind.streams(self._seed, with_tied=self._corrections is None, start=start)
         self._drawn[kind] = start + count
-        arrays = self._streams[kind].draw(count)
-        if self._corrections is not None:
-            arrays += self._corrections.correction(kind, start, count)
+        try:
+            arrays = self._streams[kind].draw(count)
+            if self._corrections is not None:
+                arrays += self._corrections.correction(kind, start, count)
+        except BaseException:
+            # Streams and pool no longer agree on a position: all that was to come from them is burnt.
+            del self._streams[kind]
+            self._pools.pop(kind, None)
+            self._used[kind] = start + count
+            raise
         return arrays
 
 
@@ -253,7 +243,7 @@ class Dealer:
         self.n_parties = n_parties
         self._seeds = [source.bytes(SEED_BYTES) for _ in range(n_parties)]
         self._handed_out: set[int] = set()
-        self._streams: dict[Kind, list[_Streams]] = {}
+        self._streams: dict[Kind, list[Streams]] = {}
         self._next: dict[Kind, int] = {}
         self.bytes_sent = 0
 
@@ -291,7 +281,7 @@ class Dealer:
         if kind not in self._streams:
             last = self.n_parties - 1
             self._streams[kind] = [
-                _Streams(seed, kind, with_tied=party != last) for party, seed in enumerate(self._seeds)
+                kind.streams(seed, with_tied=party != last) for party, seed in enumerate(self._seeds)
             ]
         n_free = len(kind.free)
         fields = (*kind.free, *kind.tied)

@@ -4,7 +4,8 @@ seed   32 uniform bytes
 label  what the stream is for; different labels of one seed give independent streams
 
 The key is HMAC-SHA256(seed, label), and the stream is AES-256 in counter mode from block 0. A key serves one stream,
-so the fixed first counter block is never used twice. HMAC is a pseudorandom function of its key (Bellare 2006), which
+so the fixed first counter block is never used for anything else. Byte b of the stream lies in block b div 16, so that a
+stream can be entered anywhere. HMAC is a pseudorandom function of its key (Bellare 2006), which
 makes the streams of different labels independent; all 256 bits of the seed enter the key.
 """
 
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from privacy._checks import check_count
 from privacy.randomness import WordSource
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
 
 SEED_BYTES = 32
+_BLOCK_BYTES = 16
 
 # Encrypting zeros yields the key stream. A chunk of this length stays in the second-level cache.
 _ZEROS = memoryview(bytes(1 << 18))
@@ -36,11 +39,13 @@ class Prg(WordSource):
         32 bytes from a cryptographic source. Whoever knows them knows the stream.
     label
         Purpose of the stream.
+    start
+        First byte of the stream that is returned; those before it are passed over at no cost.
 
     Raises
     ------
     ValueError
-        If the seed has another length.
+        If the seed has another length, or `start` is no byte of a stream of less than 2^64 bytes.
 
     Examples
     --------
@@ -49,12 +54,20 @@ class Prg(WordSource):
     np.True_
     >>> (Prg(seed, b"a").uint64(3) == Prg(seed, b"b").uint64(3)).any()
     np.False_
+    >>> Prg(seed, b"a").bytes(100)[37:] == Prg(seed, b"a", start=37).bytes(63)
+    True
     """
 
-    def __init__(self, seed: bytes, label: bytes) -> None:
+    def __init__(self, seed: bytes, label: bytes, *, start: int = 0) -> None:
         if len(seed) != SEED_BYTES:
             raise ValueError(f"seed must have {SEED_BYTES} bytes, got {len(seed)}")
-        self._stream = _key_stream(hmac.digest(seed, b"synthema/smpc/prg/1\x00" + label, "sha256"))
+        check_count("start", start, least=0)
+        if start >= 2**64:
+            raise ValueError(f"start must be below 2^64, got {start!r}")
+        block, skipped = divmod(start, _BLOCK_BYTES)
+        self._stream = _key_stream(hmac.digest(seed, b"synthema/smpc/prg/1\x00" + label, "sha256"), block)
+        if skipped:
+            self._stream.update(_ZEROS[:skipped])
 
     def __repr__(self) -> str:
         return "Prg(<hidden>)"
@@ -91,10 +104,10 @@ class Prg(WordSource):
             self._stream.update_into(_ZEROS[: len(part)], part)
 
 
-def _key_stream(key: bytes) -> CipherContext:
+def _key_stream(key: bytes, block: int) -> CipherContext:
     # Imported here: whoever only reads types or schemas does not wait for OpenSSL.
     from cryptography.hazmat.primitives.ciphers import Cipher
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
     from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-    return Cipher(AES(key), CTR(bytes(16))).encryptor()
+    return Cipher(AES(key), CTR(block.to_bytes(_BLOCK_BYTES, "big"))).encryptor()
