@@ -26,7 +26,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from privacy import ApproximateDP
+from privacy import ApproximateDP, Repeated
 from privacy._checks import check_count, check_positive, check_probability
 from smpc.errors import RangeExceeded
 from smpc.noise.geometric_law import GeometricLaw, exact_down, float_up, geometric_law
@@ -79,7 +79,7 @@ async def noisy_argmax(
     epsilon: float,
     monotone: bool = False,
     max_delta: float = MAX_DELTA,
-) -> tuple[Shared, ApproximateDP]:
+) -> tuple[Shared, ApproximateDP | Repeated]:
     """Return the index of the largest noisy score, shared, and the event of opening it.
 
     The event depends on public arguments only: charge that of `noisy_argmax_law` first. Nothing but the index may be
@@ -88,14 +88,15 @@ async def noisy_argmax(
     Parameters
     ----------
     scores
-        Shape (m,), m >= 1, in RING64, of a declared range. Fixed-point scores are compared in units of 2^-frac_bits,
-        and so is the sensitivity given: see `rounded_scores`.
+        Shape (m,), or (k, m) for k choices at once, in RING64, of a declared range. Fixed-point scores are compared in
+        units of 2^-frac_bits, and so is the sensitivity given: see `rounded_scores`.
     sensitivity, epsilon, monotone, max_delta
         As in `noisy_argmax_law`.
 
     Returns
     -------
-    Index, shape (), and event. Four rounds for the noise, then those of `Session.argmax`.
+    Index, shape () or (k,), and event; of k choices, repeated k times. Four rounds for the noise, then those of
+    `Session.argmax`.
 
     Raises
     ------
@@ -112,19 +113,21 @@ async def noisy_argmax(
     >>> run_local(protocol, inputs=[[0, 900, 0], [5, 900, 5]]).results[0]
     (1, 1.0)
     """
-    if scores.ndim != 1 or not scores.size:
-        raise ValueError(f"scores must have the shape (m,) with m >= 1, got {scores.shape}")
+    if scores.ndim not in (1, 2) or not scores.size:
+        raise ValueError(f"scores must have the shape (m,) or (k, m) with k, m >= 1, got {scores.shape}")
     if scores.domain is not RING64:
         raise ValueError(f"numbers in {scores.domain} have no order here: share them in RING64")
-    law, event = noisy_argmax_law(epsilon, sensitivity, scores.size, monotone=monotone, max_delta=max_delta)
+    n_candidates = scores.shape[-1]
+    law, event = noisy_argmax_law(epsilon, sensitivity, n_candidates, monotone=monotone, max_delta=max_delta)
     if scores.bound is None or scores.bound + law.largest >= 2**62:
         raise RangeExceeded(
             rule="noisy scores must have a declared range below 2^62, so that none wraps round to the other end",
             way_out="declare max_abs with the input, or take a coarser unit",
         )
     words = await geometric_words(session, law, scores.size, domain=RING64)
-    noise = session.shared(words, bound=law.largest, frac_bits=scores.frac_bits)
-    return await session.argmax(scores + noise), event
+    noise = session.shared(words.reshape(scores.shape), bound=law.largest, frac_bits=scores.frac_bits)
+    index = await session.argmax(scores + noise)
+    return index, event if scores.ndim == 1 else Repeated(event, len(scores))
 
 
 def rounded_scores(

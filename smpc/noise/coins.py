@@ -264,4 +264,5 @@ async def _accepted(session: Session, bound: int, n_bits: int, length: int) -> W
         candidates = unpack_bits(u[n_padded - n_bits :, 0], n_drawn)
         kept.append(candidates[:, np.flatnonzero(accepted)[:missing]])
         missing -= kept[-1].shape[1]
-    return pack_bits(np.concatenate(kept, axis=1))
+    # Picked columns may lie column by column in memory; packing takes rows.
+    return pack_bits(np.ascontiguousarray(np.concatenate(kept, axis=1)))

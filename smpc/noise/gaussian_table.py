@@ -108,7 +108,7 @@ class GaussianTable:
 def gaussian_table(
     scale: float, *, linf_sensitivity: int = 1, max_delta: float = MAX_DELTA, n_bits: int = TABLE_BITS
 ) -> GaussianTable:
-    """Return the table of least size such that eta, the delta of one integer, is at most `max_delta`.
+    """Return the least table such that P(h > R - linf) and eta, the delta of one integer, are at most `max_delta`.
 
     Parameters
     ----------
