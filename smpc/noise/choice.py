@@ -130,9 +130,7 @@ async def noisy_argmax(
     return index, event if scores.ndim == 1 else Repeated(event, len(scores))
 
 
-def rounded_scores(
-    scores: npt.ArrayLike, sensitivity: float, *, frac_bits: int
-) -> tuple[npt.NDArray[np.int64], int]:
+def rounded_scores(scores: npt.ArrayLike, sensitivity: float, *, frac_bits: int) -> tuple[npt.NDArray[np.int64], int]:
     """Return real scores as integers in units of 2^-frac_bits, and the sensitivity of these integers.
 
     Halves go up, always: that rule commutes with adding integers, so rounding turns a change of at most c units into

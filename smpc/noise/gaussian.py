@@ -94,10 +94,7 @@ async def _batch(session: Session, table: GaussianTable, length: int) -> Words:
     at_least = await below_all(session, random_words(session, table.n_bits, n_words), table.thresholds)
     # Row m - 1 is one iff the magnitude is at least m. Digit j of it is odd iff an odd number of 2^j, 2 2^j, ... fit.
     digits = np.stack(
-        [
-            np.bitwise_xor.reduce(at_least[(1 << j) - 1 :: 1 << j], axis=0)
-            for j in range(table.largest.bit_length())
-        ]
+        [np.bitwise_xor.reduce(at_least[(1 << j) - 1 :: 1 << j], axis=0) for j in range(table.largest.bit_length())]
     )
     magnitude = await weighted(session, digits, length, RING64)
     negative = await gated(session, random_words(session, n_words), magnitude)

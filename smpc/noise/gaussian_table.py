@@ -18,8 +18,8 @@ second, noise above R - d: events of probability at most eta each, after which b
 
 for P has alpha d^2 / 2 s^2 (Canonne, Kamath, Steinke 2020, arXiv:2004.00010, Theorem 4), and the same the other way
 round. For alpha >= 1 + a that is at most alpha (d^2 / 2 s^2 + 2 kappa + e / a). Divergences grow with the order, so for
-smaller alpha it is at most the value at 1 + a. Of a vector at most m = min(l2^2, dimension) integers change. Hence it is
-delta-approximately rho-zCDP (Bun, Steinke 2016, arXiv:1605.02065, Definition 8.1), for any a > 0, with
+smaller alpha it is at most the value at 1 + a. Of a vector at most m = min(l2^2, dimension) integers change. Hence the
+release is delta-approximately rho-zCDP (Bun, Steinke 2016, arXiv:1605.02065, Definition 8.1), for any a > 0, with
 
     rho = (1 + a) l2^2 / 2 s^2 + m (2 kappa + e / a),      delta = m eta.
 
@@ -29,6 +29,7 @@ ideal one, relatively.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -79,7 +80,7 @@ class GaussianTable:
         steps = [*self.thresholds, 0]
         half = 2 ** (self.n_bits + 1)
         return [Fraction(2**self.n_bits - steps[0], 2**self.n_bits)] + [
-            Fraction(more - less, half) for more, less in zip(steps, steps[1:], strict=False)
+            Fraction(more - less, half) for more, less in itertools.pairwise(steps)
         ]
 
     def event(self, *, l2_sensitivity_squared: int, dimension: int) -> Composed:
@@ -161,9 +162,7 @@ def gaussian_table(
         if not all(pmf):
             raise ValueError(f"{n_bits} bits are too few for the smallest probabilities of the table: take more n_bits")
         # log x <= x - 1, with the enclosures of P(h) on the side that makes each quotient larger.
-        kappa = max(
-            max(q * total_high / low[h], Fraction(high[h]) / (total_low * q)) - 1 for h, q in enumerate(pmf)
-        )
+        kappa = max(max(q * total_high / low[h], Fraction(high[h]) / (total_low * q)) - 1 for h, q in enumerate(pmf))
         return GaussianTable(scale, linf_sensitivity, table.thresholds, n_bits, kappa, eta)
     raise ValueError(
         f"noise of scale {scale!r} takes more than {MOST_THRESHOLDS} thresholds: add it by shares "

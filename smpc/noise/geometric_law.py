@@ -77,7 +77,7 @@ class GeometricLaw:
     @property
     def largest(self) -> int:
         """N - 1, the largest value."""
-        return 2**self.n_digits - 1
+        return (1 << self.n_digits) - 1
 
     def tail(self, d: int) -> Fraction:
         """Return P(G >= N - d), exactly; 1 if d >= N."""

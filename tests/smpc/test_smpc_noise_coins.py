@@ -27,7 +27,9 @@ def run(protocol, n_parties=2, seed=7, **options):
 
 def planes_of(numbers, n_bits):
     """Bits of integers, highest first, packed: shape (n_bits, words)."""
-    return pack_bits(np.array([[number >> j & 1 for number in numbers] for j in reversed(range(n_bits))], dtype=np.uint8))
+    return pack_bits(
+        np.array([[number >> j & 1 for number in numbers] for j in reversed(range(n_bits))], dtype=np.uint8)
+    )
 
 
 def as_share(s, words):
@@ -154,8 +156,7 @@ LAW = geometric_law(Fraction(1, 2), 1, Fraction(1, 100))
 
 def noise_and_knowledge(coalition, *, with_dealer=False):
     async def protocol(s):
-        words = await geometric_words(s, LAW, N, domain=RING64)
-        return words
+        return await geometric_words(s, LAW, N, domain=RING64)
 
     done = run(protocol, 3, record_views=True)
     noise = sum(done.results)
