@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smpc import Session
+from smpc import Session, noisy_argmax
 
 N_PRODUCTS = 1_000_000
 N_COMPARISONS = 100_000
@@ -60,6 +60,11 @@ async def logistic_descent(s: Session, x, y):
     return weights
 
 
+async def noisy_largest(s: Session, x):
+    index, _ = await noisy_argmax(s, x["candidates"], sensitivity=1, epsilon=0.1)
+    return await s.open(index)
+
+
 TASKS = {
     "sum of 1e6": sum_of_million,
     "product of 1e6": product_of_million,
@@ -67,6 +72,7 @@ TASKS = {
     "1e5 comparisons": comparisons,
     "arg max of 1,000": largest,
     "logistic epoch": logistic_epoch,
+    "noisy arg max of 1,000": noisy_largest,
 }
 
 

@@ -58,7 +58,16 @@ from smpc.errors import (
 from smpc.fixed_point import FixedPoint
 from smpc.local import Cost, LocalRun, run_local, run_local_async
 from smpc.material import Dealer
-from smpc.noise import joint_discrete_gaussian, per_party_scale
+from smpc.noise import (
+    biased_bits,
+    joint_discrete_gaussian,
+    joint_discrete_laplace,
+    joint_table_gaussian,
+    noisy_argmax,
+    per_party_scale,
+    priced_discrete_gaussian,
+    uniform_below,
+)
 from smpc.protocols import any_small, count_more_than, inner_product, small_cells
 from smpc.ring import FIELD61, RING64, Domain
 from smpc.secure_sum import SecureSumClient, SecureSumServer, SumPlan, plan_sum, secure_sum_local
@@ -100,15 +109,21 @@ __all__ = [
     "TripleReused",
     "UnsupportedSecurity",
     "any_small",
+    "biased_bits",
     "count_more_than",
     "inner_product",
     "joint_discrete_gaussian",
+    "joint_discrete_laplace",
+    "joint_table_gaussian",
+    "noisy_argmax",
     "per_party_scale",
     "plan_sum",
+    "priced_discrete_gaussian",
     "reconstruct",
     "run_local",
     "run_local_async",
     "secure_sum_local",
     "share",
     "small_cells",
+    "uniform_below",
 ]

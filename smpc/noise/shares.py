@@ -1,4 +1,4 @@
-"""Joint noise: what is opened carries noise of which no coalition within the threshold knows enough.
+"""Noise by shares: each party adds discrete Gaussian noise of its own, so that no coalition knows enough of the sum.
 
 n  compute parties;  t  collusion threshold, 1 <= t <= n - 1: at most t of them pool what they know
 s  scale of each party's noise, parameter of the discrete Gaussian
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from privacy import DistributedDiscreteGaussian
 from privacy._checks import check_positive
 from privacy.samplers import sample_discrete_gaussian
 from smpc.errors import ConfirmationMissing
@@ -77,6 +78,52 @@ async def joint_discrete_gaussian(
             if answer != _CONFIRMED:
                 raise ConfirmationMissing(party)
     return noisy
+
+
+async def priced_discrete_gaussian(
+    session: Session,
+    x: Shared,
+    per_party_scale: float,
+    *,
+    collusion_threshold: int,
+    l1_sensitivity: int,
+    l2_sensitivity_squared: int,
+    confirm: bool = True,
+) -> tuple[Shared, DistributedDiscreteGaussian]:
+    """Return what `joint_discrete_gaussian` does, and the event of opening it.
+
+    The event depends on public arguments only; it is made before any noise is drawn, so sensitivities that no event
+    takes raise ValueError with nothing sent.
+
+    Parameters
+    ----------
+    l1_sensitivity, l2_sensitivity_squared
+        Of x as a whole, in units of 2^-frac_bits.
+
+    Examples
+    --------
+    >>> from smpc import run_local
+    >>> async def protocol(s, x):
+    ...     total = (await s.input(x))[0]
+    ...     noisy, event = await priced_discrete_gaussian(
+    ...         s, total, 10.0, collusion_threshold=1, l1_sensitivity=1, l2_sensitivity_squared=1
+    ...     )
+    ...     return event
+    >>> run_local(protocol, inputs=[[100], [200], [300]]).results[0].n_honest
+    2
+    """
+    _check_threshold(session.n_parties, collusion_threshold)
+    event = DistributedDiscreteGaussian(
+        per_party_scale=per_party_scale,
+        n_honest=session.n_parties - collusion_threshold,
+        dimension=max(x.size, 1),
+        l1_sensitivity=l1_sensitivity,
+        l2_sensitivity_squared=l2_sensitivity_squared,
+    )
+    noisy = await joint_discrete_gaussian(
+        session, x, per_party_scale, collusion_threshold=collusion_threshold, confirm=confirm
+    )
+    return noisy, event
 
 
 def per_party_scale(total_scale: float, n_parties: int, collusion_threshold: int) -> float:
