@@ -67,6 +67,16 @@ class TripleOutOfOrder(SmpcError):
         super().__init__(f"triple {index} was asked for, the next one is {expected}: all parties run one protocol")
 
 
+class MaterialMissing(SmpcError):
+    """A protocol needs correlated randomness, and this party has none."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(
+            f"the protocol needs correlated randomness ({kind}), and this run has none: sums and openings do without"
+        )
+
+
 class PartyFailed(SmpcError):
     """A party raised an error, closed its connection or kept silent. `__cause__` holds its own error, if known."""
 

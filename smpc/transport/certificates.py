@@ -6,7 +6,7 @@ carry the name that the roster gives. A certificate of another member of the sam
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import hmac
 import ssl
@@ -18,7 +18,7 @@ from smpc.transport.roster import Member, check_private_file, write_private
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """This party's certificate and key, and the certificates that it trusts (PEM): the peers' own, or their issuer's.
+    """A party's own certificate and key, and the certificates that it trusts (PEM): the peers' own, or their issuer's.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def new_certificate_files(name: str, certificate: Path, key: Path, *, days: int 
         raise FileExistsError(certificate)
     secret = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     built = (
         x509.CertificateBuilder()
@@ -103,8 +103,8 @@ def new_certificate_files(name: str, certificate: Path, key: Path, *, days: int 
         .public_key(secret.public_key())
         .serial_number(x509.random_serial_number())
         # A day of grace for clocks that run behind.
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(uses), critical=False)

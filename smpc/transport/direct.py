@@ -17,6 +17,7 @@ from smpc.errors import FrameRejected
 from smpc.transport.certificates import TlsFiles, belongs_to
 from smpc.transport.dial import connect_all
 from smpc.transport.frames import HEADER_BYTES, Frame, decode_frame, encode_frame
+from smpc.transport.handshake import Agreement
 from smpc.transport.pump import DEFAULT_PAYLOAD_BYTES, TURN_BYTES, NetworkTransport, Port
 from smpc.transport.roster import Identity, Roster
 from smpc.transport.streams import PlainStream, Stream, StreamViolated, TlsStream
@@ -81,7 +82,7 @@ class FramePort(Port):
             else:
                 self._filled = self._end - body
                 # Pages are backed by memory as they are written, so a promise alone costs none.
-                self._header, self._payload = header, memoryview(np.empty(length, dtype=np.uint8))
+                self._header, self._payload = header, np.empty(length, dtype=np.uint8).data
                 self._payload[: self._filled] = self._buffer[body : self._end]
                 self._start = self._end
         rest = self._end - self._start
@@ -94,6 +95,9 @@ class FramePort(Port):
             self.inbox[self._peer].append(decode_frame(header, payload))
         except FrameRejected as error:
             raise FrameRejected(error.rule, sender=self._peer) from None
+
+    def protect(self, agreement: Agreement) -> None:
+        """Do nothing: the stream reaches from party to party, and TLS protects it (or, by its name, nothing does)."""
 
     def lost(self, reason: str) -> None:
         """Note that the stream ended, perhaps in the middle of a frame."""

@@ -143,9 +143,7 @@ class Handshake:
         for party in range(len(self._roster)):
             state.update(every[party].encode())
         transcript = state.digest()
-        keys = {
-            peer: _keys(ephemeral, every[peer].ephemeral, transcript, me, peer) for peer in range(len(every)) if peer != me
-        }
+        keys = {peer: _keys(ephemeral, every[peer].ephemeral, transcript, me, peer) for peer in hellos}
         return Agreement(self._roster, self._identity, transcript, keys)
 
     def _checked(self, hello: Hello, sender: int) -> Hello:

@@ -150,6 +150,7 @@ class Port(ABC):
     def _read(self) -> None:
         """Read one turn; put complete frames into the inbox."""
 
+    @abstractmethod
     def protect(self, agreement: Agreement) -> None:
         """Use the keys that the parties agreed on, where the stream itself does not reach from party to party."""
 
@@ -183,6 +184,11 @@ class NetworkTransport:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(party={self.party}, session_id={self._session_id.hex()})"
+
+    @property
+    def n_parties(self) -> int:
+        """Number of parties, this one included."""
+        return len(self._port_of) + 1
 
     @property
     def session_id(self) -> bytes:
@@ -240,7 +246,7 @@ class NetworkTransport:
                         raise PeerUnavailable(peer, reason=port.gone[peer])
             if not missing and not unsent:
                 return
-            self._wait(missing, deadline, within, unsent=unsent)
+            self.wait(missing, deadline, within, unsent=unsent)
 
     def _missing(self, senders: frozenset[int]) -> set[int]:
         return {sender for sender in senders if not self._port_of[sender].inbox[sender]}
@@ -251,8 +257,14 @@ class NetworkTransport:
             return False
         return not port.peers.isdisjoint(missing) or (unsent and not port.is_ahead())
 
-    def _wait(self, missing: set[int], deadline: float, within: float, *, unsent: bool) -> None:
-        """Sleep until a port can go on, and read from those that can."""
+    def wait(self, missing: set[int], deadline: float, within: float, *, unsent: bool) -> None:
+        """Sleep until a port can go on, and read from those that can.
+
+        Raises
+        ------
+        PeerUnavailable
+            If the deadline passes; names the first of the missing.
+        """
         poll = select.poll()
         by_descriptor = {}
         for port in self._ports:

@@ -241,10 +241,12 @@ class Relay:
 
     def _read(self, connection: _Connection) -> None:
         """Take and forward records for one turn, or until a receiver's queue is full."""
+        if connection.reader is None:
+            return
         reader = connection.reader
         left = TURN_BYTES
         last = _TLS_RECORD_BYTES
-        while reader is not None and connection.is_open and not connection.is_ending:
+        while connection.is_open and not connection.is_ending:
             try:
                 taken = reader.take()
             except ValueError:

@@ -72,7 +72,7 @@ class _Assembly:
                 self._port.deliver(self._sender, header, memoryview(piece)[HEADER_BYTES:])
                 return
             # Pages are backed by memory as they are written, so a promise alone costs none.
-            self._header, self._payload, self._filled = header, memoryview(np.empty(length, dtype=np.uint8)), 0
+            self._header, self._payload, self._filled = header, np.empty(length, dtype=np.uint8).data, 0
             piece = piece[HEADER_BYTES:]
         else:
             self._check(len(piece) == min(len(self._payload) - self._filled, PIECE_BYTES))
@@ -264,7 +264,7 @@ class RelayTransport(NetworkTransport):
                 port.flush()
                 for peer in sorted(port.gone):
                     raise PeerUnavailable(peer, reason=port.gone[peer])  # noqa: TRY301 - closed below, as all are
-                transport._wait(set(port.peers - port.present), deadline, within, unsent=port.unsent)  # noqa: SLF001
+                transport.wait(set(port.peers - port.present), deadline, within, unsent=port.unsent)
         except BaseException:
             transport.close()
             raise

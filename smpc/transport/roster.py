@@ -120,7 +120,7 @@ class Identity:
             raise ValueError(f"party must be in 0..{len(roster) - 1}, got {self.party!r}")
         if roster[self.party].identity != self.public:
             raise ValueError(
-                f"the roster lists another key for party {self.party}: is this the right key file, and the right number?"
+                f"the roster lists another key for party {self.party}: is this the right key file and number?"
             )
 
     @classmethod

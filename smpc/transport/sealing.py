@@ -100,13 +100,13 @@ class Opener(_Direction):
             else:
                 (claimed,) = _SEQUENCE.unpack_from(record)
                 if claimed != self._sequence:
-                    self._broken = f"sealed record {claimed} came where {self._sequence} is due: replayed, moved or lost"
+                    self._broken = (
+                        f"sealed record {claimed} came, {self._sequence} is due: one was replayed, moved or lost"
+                    )
         if self._broken is None:
             self._count(length)
             try:
-                piece = self._aead.decrypt(
-                    _NONCE.pack(self._sequence), record[_SEQUENCE.size :], self._bound(length)
-                )
+                piece = self._aead.decrypt(_NONCE.pack(self._sequence), record[_SEQUENCE.size :], self._bound(length))
             except InvalidTag:
                 self._broken = f"sealed record {self._sequence} is not what the sender sealed for us in this session"
             else:

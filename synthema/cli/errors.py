@@ -51,6 +51,10 @@ def exit_code(error: Exception) -> int | None:
             return NOT_VERIFIED
         # A witness that says no says so for good; one that cannot be asked stops us, as a restored ledger does.
         return REFUSED if isinstance(error, WitnessRefused | WitnessConflict) else STOPPED
+    # Who has not imported it cannot have raised its errors.
+    smpc_errors = sys.modules.get("smpc.errors")
+    if smpc_errors is not None and isinstance(error, smpc_errors.SmpcError):
+        return STOPPED
     return None
 
 
