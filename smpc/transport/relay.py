@@ -221,7 +221,7 @@ class Relay:
                 return
             if events & selectors.EVENT_WRITE:
                 self._flush(connection)
-            if events & selectors.EVENT_READ and connection.is_open and not connection.is_ending:
+            if events & selectors.EVENT_READ:
                 self._read(connection)
         except (StreamEnded, StreamViolated):
             self._drop(connection)

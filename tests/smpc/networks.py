@@ -130,4 +130,4 @@ def outcomes(calls):
     """Return for each function what it returned or raised."""
     with ThreadPoolExecutor(len(calls)) as pool:
         futures = [pool.submit(call) for call in calls]
-        return [future.exception(30) or future.result() for future in futures]
+        return [future.exception(60) or future.result() for future in futures]
