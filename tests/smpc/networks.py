@@ -56,10 +56,10 @@ class Network:
         return TlsFiles(own.certificate, own.tls_key, trusted or tuple(each.certificate for each in self.keys))
 
     def listening(self, n):
-        """Return a roster of the first n, with free ports, and sockets that listen there."""
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+        """Return a roster of the first n, with free ports, and sockets that listen there; the last one only calls."""
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n - 1)]
         members = [replace(self.roster[i], port=sock.getsockname()[1]) for i, sock in enumerate(sockets)]
-        return Roster(tuple(members)), sockets
+        return Roster((*members, self.roster[n - 1])), [*sockets, None]
 
     def start_relay(self, **options):
         keys = self.relay_keys
