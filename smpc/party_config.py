@@ -275,7 +275,7 @@ def read_integers(path: Path) -> npt.NDArray[np.int64]:
             values = _words(np.load(path, allow_pickle=False))
         else:
             rows = [line.split(",") for line in path.read_text(encoding="ascii").split("\n") if line.strip()]
-            values = np.array([[int(cell) for cell in row] for row in rows], dtype=np.int64)
+            values = _words(np.array([[int(cell) for cell in row] for row in rows], dtype=np.int64))
     except (ValueError, OverflowError):
         raise ValueError(
             f"{path.name} must hold integers of 64 bits in rows of equal length, without a header"
@@ -284,7 +284,12 @@ def read_integers(path: Path) -> npt.NDArray[np.int64]:
 
 
 def _words(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    if values.dtype.kind not in "iu" or values.ndim not in {1, 2} or (values > np.iinfo(np.int64).max).any():
+    if (
+        values.dtype.kind not in "iu"
+        or values.ndim not in {1, 2}
+        or not values.size
+        or (values > np.iinfo(np.int64).max).any()
+    ):
         raise ValueError
     return np.asarray(values, dtype=np.int64)
 

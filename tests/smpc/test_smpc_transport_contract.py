@@ -17,7 +17,7 @@ from smpc.material import Dealer
 from smpc.transport import HEADER_BYTES, Frame, InProcessTransport
 
 # More than all buffers between two parties hold, so that it cannot be sent before the other reads.
-BIG_WORDS = 2_000_000
+BIG_WORDS = 1_500_000
 
 
 def words(*values):
@@ -211,7 +211,7 @@ class TestInProcess(TransportContract):
     def one(self, side):
         return self.runner.run(side)
 
-    def connected(self, network, n, stack):
+    def connected(self, network, n, stack):  # noqa: ARG002 - needs neither
         return InProcessTransport.connect(n)
 
     def inject(self, transport, receiver, data):
@@ -278,7 +278,7 @@ class NetworkContract(TransportContract):
 class DirectContract(NetworkContract):
     kind = ""
 
-    def connected(self, network, n, stack, **options):
+    def connected(self, network, n, stack, **options):  # noqa: ARG002 - nothing to close but the lines
         return network.connect(self.kind, n, **options)
 
     def inject(self, transport, receiver, data):

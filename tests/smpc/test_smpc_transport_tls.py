@@ -154,7 +154,7 @@ def test_a_certificate_of_an_unknown_issuer_is_refused_at_both_ends(network, iss
         roster, sockets = network.listening(2)
         results = connect(network, by_name(roster), sockets, files, within=0.5)
         assert all(isinstance(each, PeerUnavailable) for each in results)
-        assert any("certificate was not accepted: unable to get" in str(each) for each in results), results
+        assert any("its certificate was not accepted" in str(each) for each in results), results
 
 
 def test_the_right_certificate_with_another_identity_key_is_refused(network):
@@ -204,6 +204,14 @@ def test_tls_1_2_is_refused(network, version):
     assert isinstance(results[0], PeerUnavailable)
 
 
+def _greet(context, raw):
+    """Greet as party 1. In TLS 1.3 a refusal comes with the first read."""
+    with context.wrap_socket(raw) as wrapped:
+        wrapped.send(dial._GREETING.pack(b"SYP1", 1))
+        if not wrapped.recv(1):
+            raise ConnectionResetError
+
+
 def test_a_caller_without_a_certificate_is_refused(network):
     roster, sockets = network.listening(2)
     thread, results = _listening_party(network, roster, sockets, within=0.4)
@@ -211,11 +219,7 @@ def test_a_caller_without_a_certificate_is_refused(network):
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with socket.create_connection(("127.0.0.1", roster[0].port)) as raw, pytest.raises((ssl.SSLError, OSError)):
-        with context.wrap_socket(raw) as wrapped:
-            # In TLS 1.3 the refusal comes with the first read.
-            wrapped.send(dial._GREETING.pack(b"SYP1", 1))
-            if not wrapped.recv(1):
-                raise ConnectionResetError
+        _greet(context, raw)
     thread.join()
     assert isinstance(results[0], PeerUnavailable)
     assert "did not return a certificate" in str(results[0])
@@ -223,13 +227,13 @@ def test_a_caller_without_a_certificate_is_refused(network):
 
 def test_a_flood_of_half_open_connections_costs_little_and_keeps_nobody_out(network):
     roster, sockets = network.listening(2)
-    files = len(os.listdir("/proc/self/fd"))
+    files = len(list(Path("/proc/self/fd").iterdir()))
     thread, results = _listening_party(network, roster, sockets, within=20.0)
     flood = []
     for _ in range(300):
         flood.append(socket.create_connection(("127.0.0.1", roster[0].port)))
         # Ours are in this process as well: what the listener keeps is what is over.
-        kept = len(os.listdir("/proc/self/fd")) - files - len(flood)
+        kept = len(list(Path("/proc/self/fd").iterdir())) - files - len(flood)
         assert kept <= dial.MOST_PENDING + 4
     one = DirectTransport.connect(roster, network.identities[1], run="run", tls=network.tls(1), within=10)
     thread.join()
@@ -246,10 +250,8 @@ def test_an_address_where_nobody_listens_is_a_party_that_cannot_be_reached(netwo
     for kind, options in ((DirectTransport, {"tls": network.tls(1)}), (InsecurePlainTransport, {})):
         with pytest.raises(PeerUnavailable, match=r"party 0 failed: no line within 0\.2 s: it cannot be reached"):
             kind.connect(roster, network.identities[1], run="run", within=0.2, **options)
-    with pytest.raises(PeerUnavailable, match="party 1 failed: no line within 0.2 s: it did not call"):
-        InsecurePlainTransport.connect(
-            replace_port(roster, 0), network.identities[0], run="run", within=0.2
-        )
+    with pytest.raises(PeerUnavailable, match=r"party 1 failed: no line within 0\.2 s: it did not call"):
+        InsecurePlainTransport.connect(replace_port(roster, 0), network.identities[0], run="run", within=0.2)
 
 
 def replace_port(roster, port):
@@ -285,6 +287,8 @@ def test_a_tls_record_that_was_changed_on_the_way_is_rejected(network):
         asyncio.run(zero.exchange({}, frozenset({1}), within=5))
     assert caught.value.sender == 1
     with pytest.raises((PeerUnavailable, ProtocolAbort, FrameRejected)):
-        asyncio.run(one.exchange({0: Frame(bytes(16), bytes(8), 0, 1, np.zeros(1, np.uint64))}, frozenset({0}), within=5))
+        asyncio.run(
+            one.exchange({0: Frame(bytes(16), bytes(8), 0, 1, np.zeros(1, np.uint64))}, frozenset({0}), within=5)
+        )
     raw.close()
     one.close()
