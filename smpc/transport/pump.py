@@ -265,6 +265,10 @@ class NetworkTransport:
         PeerUnavailable
             If the deadline passes; names the first of the missing.
         """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            # Also if something came: one who sends a byte now and then must not keep us for ever.
+            raise self._timed_out(missing, within)
         poll = select.poll()
         by_descriptor = {}
         for port in self._ports:
@@ -275,11 +279,7 @@ class NetworkTransport:
             if events:
                 by_descriptor[port.stream.fileno()] = port
                 poll.register(port.stream.fileno(), events)
-        left = deadline - time.monotonic()
-        ready = poll.poll(max(0, math.ceil(left * 1000)))
-        if not ready and left <= 0:
-            raise self._timed_out(missing, within)
-        for descriptor, events in ready:
+        for descriptor, events in poll.poll(math.ceil(left * 1000)):
             if events & ~select.POLLOUT:
                 by_descriptor[descriptor].pull()
 

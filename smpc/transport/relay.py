@@ -314,6 +314,8 @@ class Relay:
 
     def _send(self, connection: _Connection, data: bytes) -> None:
         """Queue, and write at once what the socket takes: a turn of the loop would cost more than the write."""
+        if not connection.is_open:
+            return
         connection.queue.append(data)
         connection.queued_bytes += len(data)
         if len(connection.queue) == 1 and not connection.current:

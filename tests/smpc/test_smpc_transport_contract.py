@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 import time
 from abc import ABC, abstractmethod
 
@@ -15,6 +16,7 @@ from privacy.randomness import SecureRng
 from smpc import FrameRejected, PeerUnavailable, ProtocolAbort, Session
 from smpc.material import Dealer
 from smpc.transport import HEADER_BYTES, Frame, InProcessTransport
+from smpc.transport.streams import StreamEnded
 
 # More than all buffers between two parties hold, so that it cannot be sent before the other reads.
 BIG_WORDS = 1_500_000
@@ -292,6 +294,26 @@ class DirectContract(NetworkContract):
         one.close()
         with pytest.raises(PeerUnavailable, match="closed its connection in the middle of a frame"):
             self.one(receive(zero, 1))
+
+    def test_a_byte_now_and_then_does_not_extend_the_time(self, connect):
+        zero, one = connect(2)
+        header, payload = frame_bytes(frame(1, np.zeros(1000, np.uint64)))
+        self.inject(one, 0, header)
+        stop = threading.Event()
+
+        def drip():
+            with contextlib.suppress(OSError, StreamEnded):
+                while not stop.wait(0.01):
+                    self.inject(one, 0, payload[:1])
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        began = time.monotonic()
+        with pytest.raises(PeerUnavailable, match="nothing arrived"):
+            self.one(receive(zero, 1, within=0.3))
+        assert time.monotonic() - began < 3
+        stop.set()
+        dripping.join()
 
     def test_a_promise_of_sixteen_gigabytes_costs_nothing(self, connect):
         zero, one = connect(2)
