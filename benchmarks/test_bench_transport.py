@@ -3,13 +3,15 @@
 Run: pytest benchmarks/test_bench_transport.py --benchmark-enable
 
 The floors: bytes through a socket pair to another process and back; AES-256-GCM of what one party sends and receives,
-in pieces of a TLS record. Through the relay a third process decrypts and encrypts everything once more.
+in pieces of a TLS record; the same through the TLS library without a socket. Through the relay a third process decrypts and encrypts everything once more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +207,32 @@ def test_floor_of_a_long_round(benchmark):
         return opened
 
     assert benchmark.pedantic(seal_and_open, rounds=30, warmup_rounds=3) == piece
+
+
+def test_floor_of_a_long_round_in_tls(benchmark, folder):
+    """What the TLS library itself takes for it: the same bytes written and read through memory, no socket."""
+    benchmark.group = "8 MB each way, two processes"
+    _, certificate, tls_key = files(folder, "a")
+    tls = TlsFiles(certificate, tls_key, (certificate,))
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = tls.context(server_side=False).wrap_bio(to_client, to_server)
+    server = tls.context(server_side=True).wrap_bio(to_server, to_client, server_side=True)
+    for end in (client, server, client, server):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    turn, data = 1 << 18, memoryview(bytes(8 * LONG_WORDS))
+    into = memoryview(bytearray(len(data)))
+
+    def write_and_read():
+        done = 0
+        for start in range(0, len(data), turn):
+            sent = client.write(data[start : start + turn])
+            end = done + sent
+            while done < end:
+                done += server.read(end - done, into[done:end])
+        return done
+
+    assert benchmark.pedantic(write_and_read, rounds=30, warmup_rounds=3) == len(data)
 
 
 if __name__ == "__main__":
