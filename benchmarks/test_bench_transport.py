@@ -3,7 +3,8 @@
 Run: pytest benchmarks/test_bench_transport.py --benchmark-enable
 
 The floors: bytes through a socket pair to another process and back; AES-256-GCM of what one party sends and receives,
-in pieces of a TLS record; the same through the TLS library without a socket. Through the relay a third process decrypts and encrypts everything once more.
+in pieces of a TLS record; the same through the TLS library without a socket.
+Through the relay a third process decrypts and encrypts everything once more.
 """
 
 from __future__ import annotations
