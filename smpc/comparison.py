@@ -19,6 +19,7 @@ Source: bits of a mask from the preprocessing, Damgard et al. 2006 (TCC) and eda
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,11 @@ async def negative(session: Rounds, x: Words, width: int) -> Words:
     Words of bits, shape (ceil(n / 64),).
     """
     c, thermometers = await _open_masked(session, x, width)
+    return await _negative(session, c, thermometers, width)
+
+
+async def _negative(session: Rounds, c: Words, thermometers: Elements, width: int) -> Words:
+    """Return shares of whether c - r < 0, for a public c < 2^width."""
     greater, _, equal = compare_digits(c, thermometers)
     # The highest digit under c and under c + 2^(width-1): their sum is the digit that the tree starts with.
     top = c >> np.uint64(width - 4)
@@ -67,6 +73,33 @@ async def negative(session: Rounds, x: Words, width: int) -> Words:
     if session.party == 0:
         out = out ^ pack_bits((top >> np.uint64(3)).astype(np.uint8))
     return out
+
+
+async def at_least(session: Rounds, x: Words, thresholds: Sequence[int], width: int) -> Words:
+    """Return shares of whether x >= t for each of several public numbers t. Rounds as `negative`.
+
+    One opening serves all: c - t is public, and x - t = (c - t) - r.
+
+    Parameters
+    ----------
+    x
+        Shares in RING64, shape (n,). All x - t lie in -2^(width-1)..2^(width-1) - 1.
+
+    Returns
+    -------
+    Words of bits, shape (thresholds, ceil(n / 64)).
+    """
+    c, thermometers = await _open_masked(session, x, width)
+    n_thresholds, n = len(thresholds), len(x)
+    n_words = -(-n // 64)
+    shifted = np.zeros((n_thresholds, 64 * n_words), dtype=np.uint64)
+    for row, threshold in zip(shifted, thresholds, strict=True):
+        np.subtract(c, np.uint64(threshold % 2**64), out=row[:n])
+    shifted &= np.uint64(2**width - 1)
+    tables = np.zeros((len(thermometers), n_thresholds, 64 * n_words), dtype=thermometers.dtype)
+    tables[..., :n] = thermometers[:, None]
+    out = await _negative(session, shifted.reshape(-1), tables.reshape(len(thermometers), -1), width)
+    return (~out if session.party == 0 else out).reshape(n_thresholds, n_words)
 
 
 async def is_zero(session: Rounds, x: Words, width: int) -> Words:

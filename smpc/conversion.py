@@ -3,6 +3,7 @@
 numbers_of  bits that are shared by exclusive or become numbers 0 and 1 that add up: the bit is opened under a random
             bit that is shared in both ways (daBits, Rotaru and Wood 2019, eprint 2019/207)
 gated       a number times a bit that is shared by exclusive or, in the same single round
+gates       several numbers times each of several bits, and the bits as numbers, in the same single round
 bits_of     the binary digits of a number: c = x + r is opened, and x = c - r is subtracted on the digits
 """
 
@@ -15,7 +16,7 @@ import numpy as np
 from smpc._rounds import Layout
 from smpc.binary import BITS
 from smpc.bitplanes import unpack_bits
-from smpc.kinds import Bit, Gate
+from smpc.kinds import Bit, Gate, Gates
 from smpc.ring import RING64, Domain, Words
 
 if TYPE_CHECKING:
@@ -96,3 +97,40 @@ async def gated(session: Rounds, words: Words, values: Words) -> Words:
     kept = e + cut(a) if session.party == 0 else cut(a)
     product += kept & minus_d
     return np.asarray(product)
+
+
+async def gates(session: Rounds, words: Words, values: Words) -> tuple[Words, Words]:
+    """Return shares of the bits as numbers, and of the products of every bit with every number. One round.
+
+    As `gated`, with one mask for a number whatever the number of bits: an element costs the bits and 8 bytes for each
+    number.
+
+    Parameters
+    ----------
+    words
+        Shares of bits, shape (b, ceil(n / 64)), packed.
+    values
+        Shares of numbers in RING64, shape (m, n).
+
+    Returns
+    -------
+    Shapes (b, n) and (b, m, n).
+    """
+    (n_bits, n_words), (n_values, n) = words.shape, values.shape
+    masks, a, p, pa = session.take(Gates(n_bits, n_values), n_words)
+    a, p, pa = a[:, :n], p[:, :n], pa.reshape(n_bits, n_values, -1)[..., :n]
+    layout = Layout([(BITS, words.shape), (RING64, values.shape)])
+    buffer = layout.buffer()
+    masked_bits, masked_values = layout.views(buffer)
+    np.bitwise_xor(words, masks, out=masked_bits)
+    np.subtract(values, a, out=masked_values)
+    opened, e = await session.reveal("gates", layout, buffer)
+    d = unpack_bits(opened, n).astype(np.uint64)
+    minus_d = np.negative(d)
+    products = e * p[:, None]
+    products += pa
+    # As in `_apply`: the product with 1 - 2 d.
+    products ^= minus_d[:, None]
+    products += d[:, None]
+    products += (e + a if session.party == 0 else a) & minus_d[:, None]
+    return _apply(session, opened, p, RING64), products

@@ -8,6 +8,7 @@ Digits         r, and the thermometers of its digits  comparisons with an opened
 Truncation     r, its high part, its sign, digits    division by a power of two
 Bit            a random bit, shared in both ways     from exclusive or to sums
 Gate           the same, times a random number       a number kept or dropped by a secret bit
+Gates          several bits, several numbers         numbers kept or dropped by each of several bits
 
 Items of the kinds with bits hold 64 bits each: one word.
 """
@@ -290,3 +291,31 @@ class Gate(Kind):
         """Return bits as numbers, products."""
         bits = unpack_bits(free[0], 64 * count).astype(np.uint64)
         return [bits, bits * free[1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gates(Kind):
+    """64 times: random bits and random numbers; the bits as numbers, and the product of every bit with every number."""
+
+    n_bits: int
+    n_numbers: int
+
+    @property
+    def label(self) -> str:
+        """Name of the kind."""
+        return f"gates {self.n_bits} {self.n_numbers}"
+
+    @property
+    def free(self) -> tuple[Field, ...]:
+        """The bits as words, a row for each; the numbers, a row for each."""
+        return Field(BITS, rows=self.n_bits), Field(RING64, 64, rows=self.n_numbers)
+
+    @property
+    def tied(self) -> tuple[Field, ...]:
+        """The bits as numbers; products, the rows of bit 0 first."""
+        return Field(RING64, 64, rows=self.n_bits), Field(RING64, 64, rows=self.n_bits * self.n_numbers)
+
+    def tie(self, free: Sequence[Elements], count: int) -> list[Elements]:
+        """Return bits as numbers, products."""
+        bits = unpack_bits(free[0], 64 * count).astype(np.uint64)
+        return [bits, (bits[:, None] * free[1]).reshape(-1, 64 * count)]

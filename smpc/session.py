@@ -19,7 +19,7 @@ import numpy.typing as npt
 from privacy._checks import check_count, check_non_negative
 from privacy.randomness import Rng
 from smpc import comparison, selection
-from smpc._rounds import Layout, Record, Rounds
+from smpc._rounds import Layout, Record
 from smpc.beaver import matrix_product_share, product_share
 from smpc.binary import BITS
 from smpc.bitplanes import unpack_bits
@@ -28,6 +28,7 @@ from smpc.conjunctions import conjunctions
 from smpc.conversion import gated, numbers_of
 from smpc.errors import FrameRejected, RangeExceeded, SessionMismatch, UnsupportedSecurity
 from smpc.fixed_point import FixedPoint
+from smpc.functions import Functions
 from smpc.kinds import Conjunctions, MatrixProduct, Product, Square, all_of
 from smpc.material import MaterialStore
 from smpc.prg import SEED_BYTES
@@ -52,7 +53,7 @@ def check_security(security: str) -> None:
         raise UnsupportedSecurity(security, available=SECURITY_LEVELS)
 
 
-class Session(Rounds):
+class Session(Functions):
     """One party's side of a run.
 
     Parameters
