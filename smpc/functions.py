@@ -55,7 +55,7 @@ class Functions(Rounds):
 
     truncation: Truncating
 
-    async def sigmoid(self, x: Shared) -> Shared:
+    async def sigmoid(self, x: Shared, *, frac_bits: int | None = None) -> Shared:
         """Return 1 / (1 + exp(-x)), within 1 unit (exact) or 1.5 (stochastic). Two rounds stochastic, five exact.
 
         Numbers whose declared range goes beyond (f + 2) ln 2, which is 12.5 for 16 bits, are compared with it, which
@@ -65,6 +65,8 @@ class Functions(Rounds):
         ----------
         x
             Fixed-point numbers of a declared range.
+        frac_bits
+            Of the result; those of `x` by default.
 
         Raises
         ------
@@ -80,13 +82,13 @@ class Functions(Rounds):
         >>> run_local(protocol, inputs=[[0.0, 2.0, -100.0], [0.0, 0.0, 0.0]]).results[0].round(3)
         array([0.5  , 0.881, 0.   ])
         """
-        flat, bound = self._real(x)
-        f = x.frac_bits
-        # Beyond the cut, the sigmoid differs from 0 or 1 by less than exp(-cut) = 2^-(f+2), a quarter of a unit. Inside,
-        # the polynomials lose as much.
-        cut = math.ceil((f + 2) * math.log(2) * 2**f)
+        flat, bound = self._ranged(x)
+        f = _fraction(x.frac_bits if frac_bits is None else frac_bits)
+        # Beyond the cut, the sigmoid differs from 0 or 1 by less than exp(-cut) = 2^-(f+2), a quarter of a unit.
+        # Inside, the polynomials lose as much.
+        cut = math.ceil((f + 2) * math.log(2) * 2**x.frac_bits)
         reach = min(bound, cut)
-        plan = pieces(SIGMOID, low=-reach, high=reach, frac_bits=f, precision=f + 2, largest=1.1)
+        plan = pieces(SIGMOID, low=-reach, high=reach, frac_bits=x.frac_bits, precision=f + 2, largest=1.1)
         if bound <= cut:
             words = await self._core(flat, plan, f)
         else:
@@ -96,7 +98,7 @@ class Functions(Rounds):
             words = products[0, 0] - products[1, 0] + (numbers[1] << np.uint64(f))
         return _result(x, words, 2**f + 1, f)
 
-    async def exp(self, x: Shared, *, most: float | None = None) -> Shared:
+    async def exp(self, x: Shared, *, most: float | None = None, frac_bits: int | None = None) -> Shared:
         """Return exp(x), within 1 + exp(x) / 4 units (exact) or 1.5 + exp(x) / 4 (stochastic). Rounds as `sigmoid`.
 
         Parameters
@@ -106,6 +108,8 @@ class Functions(Rounds):
         most
             No number is larger: the caller vouches for it. The end of the declared range by default. Numbers far below
             are no difficulty, their exponential is 0.
+        frac_bits
+            Of the result; those of `x` by default.
 
         Raises
         ------
@@ -122,16 +126,16 @@ class Functions(Rounds):
         >>> run_local(protocol, inputs=[[0.0, 2.0, -100.0], [0.0, 0.0, 0.0]]).results[0].round(3)
         array([1.   , 7.389, 0.   ])
         """
-        flat, bound = self._real(x)
-        f = x.frac_bits
+        flat, bound = self._ranged(x)
+        f, unit = _fraction(x.frac_bits if frac_bits is None else frac_bits), 2**x.frac_bits
         # Below the cut, the exponential is less than a quarter of a unit.
-        cut = -math.ceil((f + 2) * math.log(2) * 2**f)
+        cut = -math.ceil((f + 2) * math.log(2) * unit)
         low = max(-bound, cut)
-        high = max(bound if most is None else min(bound, math.ceil(Fraction(most) * 2**f)), low)
-        if high > MOST_BITS * 2**f:
+        high = max(bound if most is None else min(bound, math.ceil(Fraction(most) * unit)), low)
+        if high > MOST_BITS * unit:
             raise _too_large("exp")
-        largest = math.exp(high / 2**f) + 1
-        plan = pieces(EXP, low=low, high=high, frac_bits=f, precision=f + 2, largest=largest)
+        largest = math.exp(high / unit) + 1
+        plan = pieces(EXP, low=low, high=high, frac_bits=x.frac_bits, precision=f + 2, largest=largest)
         if -bound >= cut:
             words = await self._core(flat, plan, f)
         else:
@@ -390,11 +394,6 @@ class Functions(Rounds):
                 way_out="declare max_abs with the input, or call declare",
             )
         return _words(x).reshape(-1), x.bound
-
-    def _real(self, x: Shared) -> tuple[Words, int]:
-        flat, bound = self._ranged(x)
-        _fraction(x.frac_bits)
-        return flat, bound
 
     def _positive(self, x: Shared, least: float, most: float | None, *, zero: bool = False) -> tuple[Words, Exponents]:
         flat, bound = self._ranged(x)

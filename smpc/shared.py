@@ -147,6 +147,18 @@ class Shared:
         scaled = math.ceil(Fraction(bound) * 2**self.frac_bits)
         return Shared(self.session, self.domain, self._share, bound=scaled, frac_bits=self.frac_bits)
 
+    def ldexp(self, exponent: int) -> Shared:
+        """Return the fixed-point numbers times 2^exponent, exactly: the same integers, of which another place is one.
+
+        Raises
+        ------
+        ValueError
+            If no fractional bit would be left.
+        """
+        if self.frac_bits <= exponent:
+            raise ValueError(f"{self.frac_bits} fractional bits do not allow multiplication by 2^{exponent}")
+        return Shared(self.session, self.domain, self._share, bound=self.bound, frac_bits=self.frac_bits - exponent)
+
     def __bool__(self) -> NoReturn:
         raise TypeError("a shared value has no truth value: open it, if it may be known")
 
