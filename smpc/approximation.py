@@ -48,6 +48,8 @@ _NODE_BITS = 40
 _SLACK = 1.001
 _CONTEXT = Context(prec=40)
 
+LN2 = Decimal(2).ln(_CONTEXT)
+
 
 @dataclass(frozen=True, slots=True)
 class Smooth:
@@ -70,9 +72,9 @@ def _positive(bound: Callable[[int, float], float]) -> Callable[[int, float, flo
     return lambda n, a, _: bound(n, a) if a > 0 else math.inf
 
 
-# Cauchy's estimate on circles of radius 2.8 < pi: there |1 + exp(-z)| >= sin 2.8, because the angle of exp(-z) is at
-# most 2.8.
-SIGMOID = Smooth("sigmoid", lambda x: 1 / (1 + (-x).exp()), lambda n, _a, _b: 1 / math.sin(2.8) / 2.8**n)
+# The sigmoid is 1/2 + sum of 1 / (x - p) over its poles p = +-i pi, +-3 i pi, ..., so that for n >= 1 and real x
+# |g^(n)| / n! <= 2 sum_k ((2 k + 1) pi)^-(n+1) <= 2 (pi^2 / 8) pi^-(n+1).
+SIGMOID = Smooth("sigmoid", lambda x: 1 / (1 + (-x).exp()), lambda n, _a, _b: math.pi ** (1 - n) / 4)
 EXP = Smooth("exp", lambda x: x.exp(), lambda n, _, b: math.exp(b) / math.factorial(n), relative=True)
 LOG = Smooth("log", lambda x: x.ln(), _positive(lambda n, a: 1 / (n * a**n)))
 RECIPROCAL = Smooth("reciprocal", lambda x: 1 / x, _positive(lambda n, a: a ** -(n + 1)))
@@ -136,7 +138,7 @@ def pieces(function: Smooth, *, low: int, high: int, frac_bits: int, precision: 
     --------
     >>> plan = pieces(SIGMOID, low=-12 * 2**16, high=12 * 2**16, frac_bits=16, precision=18, largest=1.0)
     >>> plan.n_pieces, plan.degree, plan.width
-    (32, 7, 32)
+    (32, 6, 32)
     """
     for log_pieces, degree, width in _candidates(function, low, high, frac_bits, precision):
         plan = _plan(function, low, high, frac_bits, precision, log_pieces, degree, width)
@@ -263,3 +265,9 @@ def _nodes(degree: int) -> tuple[list[Fraction], list[list[Decimal]]]:
 
 def _decimal(value: Fraction) -> Decimal:
     return _CONTEXT.divide(Decimal(value.numerator), Decimal(value.denominator))
+
+
+def nearest(value: Decimal, bits: int) -> int:
+    """Return the integer nearest to value times 2^bits."""
+    scaled: Fraction = Fraction(value) * 2**bits
+    return round(scaled)

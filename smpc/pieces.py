@@ -31,12 +31,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from smpc._rounds import Layout
-from smpc.approximation import Pieces
+from smpc.approximation import FloatArray, Pieces
 from smpc.binary import narrow, to_narrow
 from smpc.material import Elements, Field, Kind
 from smpc.ring import RING64, Words
@@ -126,28 +127,32 @@ async def evaluate(session: Rounds, x: Words, plan: Pieces) -> Words:
     step = max(_CHUNK // plan.coefficients.size, 1)
     for start in range(0, n, step):
         part = slice(start, start + step)
-        weights = _weights(plan, c[part])
-        weights *= powers[:, part]
-        np.sum(weights, axis=(0, 2), out=out[part])
+        np.einsum("inv,inv->n", _weights(plan, c[part]), powers[:, part], out=out[part])
     return out
 
 
 def _weights(plan: Pieces, c: Words) -> Words:
     """Return K_i(c_high - v, g), scaled to integers; shape (D + 1, n, N)."""
     high, place = split(c, plan.width - plan.log_pieces)
-    # Row v of the window that begins at N - 1 - c_high of the reversed polynomials, twice in a row, is c_high - v.
-    reverse = plan.coefficients[:, ::-1]
-    doubled = np.concatenate([reverse, reverse], axis=1)
-    windows = np.lib.stride_tricks.sliding_window_view(doubled, plan.n_pieces, axis=1)
-    k = windows[:, (plan.n_pieces - 1) - high.astype(np.intp)]
+    k = np.ascontiguousarray(_windows(plan)[(plan.n_pieces - 1) - high.astype(np.intp)].transpose(1, 0, 2))
     # Horner's scheme, again and again: the coefficients of the polynomial around g.
-    g = place[:, None]
+    g, product = place[:, None], np.empty(k.shape[1:])
     for i in range(plan.degree):
         for d in range(plan.degree - 1, i - 1, -1):
-            k[d] += g * k[d + 1]
+            np.multiply(g, k[d + 1], out=product)
+            k[d] += product
     scale = np.full(plan.degree + 1, 2.0 ** (plan.scale_bits - plan.mask_bits))
     scale[1::2] *= -1
     scale[0] = 2.0**plan.scale_bits
     k *= scale[:, None, None]
     integers: Words = np.rint(k, out=k).astype(np.int64).view(np.uint64)
     return integers
+
+
+@lru_cache(maxsize=32)
+def _windows(plan: Pieces) -> FloatArray:
+    """Return the polynomials in the N orders that are needed; entry N - 1 - c_high, d, v is that of c_high - v."""
+    reverse = plan.coefficients[:, ::-1]
+    doubled = np.concatenate([reverse, reverse], axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(doubled, plan.n_pieces, axis=1)
+    return np.ascontiguousarray(windows[:, : plan.n_pieces].transpose(1, 0, 2))
