@@ -138,7 +138,7 @@ def pieces(function: Smooth, *, low: int, high: int, frac_bits: int, precision: 
     --------
     >>> plan = pieces(SIGMOID, low=-12 * 2**16, high=12 * 2**16, frac_bits=16, precision=18, largest=1.0)
     >>> plan.n_pieces, plan.degree, plan.width
-    (32, 6, 32)
+    (16, 9, 32)
     """
     for log_pieces, degree, width in _candidates(function, low, high, frac_bits, precision):
         plan = _plan(function, low, high, frac_bits, precision, log_pieces, degree, width)
