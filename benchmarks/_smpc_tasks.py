@@ -44,6 +44,15 @@ async def logistic_epoch(s: Session, x):
     return await s.open(await logistic_descent(s, *x["records"]))
 
 
+async def logistic_epoch_stochastic(s: Session, x):
+    """As `logistic_epoch`, with every rounding in one round."""
+    before, s.truncation = s.truncation, "stochastic"
+    try:
+        return await logistic_epoch(s, x)
+    finally:
+        s.truncation = before
+
+
 async def logistic_descent(s: Session, x, y):
     """Return the weights of a logistic regression after one pass over the records in batches.
 
@@ -73,6 +82,7 @@ TASKS = {
     "arg max of 1,000": largest,
     "logistic epoch": logistic_epoch,
     "noisy arg max of 1,000": noisy_largest,
+    "logistic epoch, stochastic rounding": logistic_epoch_stochastic,
 }
 
 
