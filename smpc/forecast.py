@@ -41,8 +41,8 @@ class ForecastImpossible(SmpcError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the protocol fails on made-up openings, so its cost depends on what is opened: count a run on made-up "
-            "inputs by run_local(...).cost instead"
+            "the protocol fails on all made-up openings (the cause is attached): if it is right, it goes by what is "
+            "opened, and a run on made-up inputs has to be counted instead, by run_local(...).cost"
         )
 
 
