@@ -18,7 +18,7 @@ from smpc.errors import SessionMismatch
 from smpc.ring import Words
 
 if TYPE_CHECKING:
-    from smpc.session import Session
+    from smpc._rounds import Rounds
     from smpc.shared import Index
 
 
@@ -30,7 +30,7 @@ class SharedBits:
     __array_ufunc__ = None
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, session: Session, words: Words, length: int) -> None:
+    def __init__(self, session: Rounds, words: Words, length: int) -> None:
         self.session = session
         self.length = length
         self._words = words

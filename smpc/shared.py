@@ -25,7 +25,7 @@ from smpc.fixed_point import FixedPoint
 from smpc.ring import Domain, Words
 
 if TYPE_CHECKING:
-    from smpc.session import Session
+    from smpc._rounds import Rounds
 
 # What NumPy indexing takes, restricted to public indices.
 _One = int | slice | EllipsisType | None | npt.NDArray[Any] | list[int] | list[bool]
@@ -48,7 +48,7 @@ class Shared:
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(
-        self, session: Session, domain: Domain, share: Words, *, bound: int | None = None, frac_bits: int = 0
+        self, session: Rounds, domain: Domain, share: Words, *, bound: int | None = None, frac_bits: int = 0
     ) -> None:
         self.session = session
         self.domain = domain
