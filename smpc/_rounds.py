@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from privacy.randomness import Rng
 from smpc.agreement import agree
+from smpc.coins import coin
 from smpc.errors import FrameRejected, ProtocolAbort, RangeExceeded, SessionBusy, SmpcError
 from smpc.material import Elements, Kind, MaterialStore
 from smpc.ring import Domain
@@ -145,6 +146,11 @@ class Rounds:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(party={self.party}, n_parties={self.n_parties}, step={self._step})"
 
+    @property
+    def session_id(self) -> bytes:
+        """16 bytes, the same at all parties; public."""
+        return self._session_id
+
     async def together(self, *protocols: Coroutine[Any, Any, Any]) -> list[Any]:
         """Run coroutines of this party side by side; as many rounds as the longest of them needs.
 
@@ -242,6 +248,16 @@ class Rounds:
         """
         if isinstance(self._material, StoredMaterial):
             await agree(self, self._material, {} if expected is None else expected)
+
+    async def coin(self, n_bytes: int) -> bytes:
+        """Return bytes that all parties know and none chose: committed to before they are shown. Two rounds.
+
+        Raises
+        ------
+        ProtocolAbort
+            If a party shows something else than it committed to.
+        """
+        return await coin(self, n_bytes)
 
     # For protocols.
 
