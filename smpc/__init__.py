@@ -40,6 +40,8 @@ from smpc.errors import (
     DomainMismatch,
     FrameRejected,
     MacCheckFailed,
+    MaterialError,
+    MaterialRolledBack,
     PartyFailed,
     PeerUnavailable,
     ProtocolAbort,
@@ -56,6 +58,7 @@ from smpc.errors import (
     UnsupportedSecurity,
 )
 from smpc.fixed_point import FixedPoint
+from smpc.forecast import Forecast, forecast, forecast_async
 from smpc.local import Cost, LocalRun, run_local, run_local_async
 from smpc.material import Dealer
 from smpc.noise import (
@@ -74,6 +77,7 @@ from smpc.secure_sum import SecureSumClient, SecureSumServer, SumPlan, plan_sum,
 from smpc.session import Session
 from smpc.shared import Shared
 from smpc.sharing import SharePackage, reconstruct, share
+from smpc.store import StoredMaterial, install_package, open_store
 
 __all__ = [
     "FIELD61",
@@ -84,9 +88,12 @@ __all__ = [
     "Domain",
     "DomainMismatch",
     "FixedPoint",
+    "Forecast",
     "FrameRejected",
     "LocalRun",
     "MacCheckFailed",
+    "MaterialError",
+    "MaterialRolledBack",
     "PartyFailed",
     "PeerUnavailable",
     "ProtocolAbort",
@@ -103,6 +110,7 @@ __all__ = [
     "SharedBits",
     "SmpcError",
     "StepRefused",
+    "StoredMaterial",
     "SumPlan",
     "TooFewContributors",
     "TripleOutOfOrder",
@@ -111,11 +119,15 @@ __all__ = [
     "any_small",
     "biased_bits",
     "count_more_than",
+    "forecast",
+    "forecast_async",
     "inner_product",
+    "install_package",
     "joint_discrete_gaussian",
     "joint_discrete_laplace",
     "joint_table_gaussian",
     "noisy_argmax",
+    "open_store",
     "per_party_scale",
     "plan_sum",
     "priced_discrete_gaussian",

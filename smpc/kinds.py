@@ -318,4 +318,4 @@ class Gates(Kind):
     def tie(self, free: Sequence[Elements], count: int) -> list[Elements]:
         """Return bits as numbers, products."""
         bits = unpack_bits(free[0], 64 * count).astype(np.uint64)
-        return [bits, (bits[:, None] * free[1]).reshape(-1, 64 * count)]
+        return [bits, (bits[:, None] * free[1]).reshape(self.n_bits * self.n_numbers, 64 * count)]

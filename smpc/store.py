@@ -220,6 +220,10 @@ class StoredMaterial(MaterialStore):
             self._check_left(kind, max(self._used.get(kind, 0), self._drawn.get(kind, 0)), count)
         super().prepare(amounts)
 
+    def check(self) -> None:
+        """Read all of the package; raises MaterialDamaged if a checksum is not right."""
+        self._package.check()
+
     def close(self) -> None:
         """Give back what was reserved and not handed out, and unlock the store."""
         if self._closed:

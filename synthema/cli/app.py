@@ -15,6 +15,7 @@ import typer
 from synthema.cli.account import account_app
 from synthema.cli.errors import errors, show
 from synthema.cli.ledger_app import ledger_app
+from synthema.cli.material import dealer_app, material_app
 from synthema.cli.party import party_app, relay
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ app = typer.Typer(
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(account_app, name="account")
 app.add_typer(party_app, name="party")
+app.add_typer(dealer_app, name="dealer")
+app.add_typer(material_app, name="material")
 app.command()(relay)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for a script instead of text.")]

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -33,6 +34,20 @@ def errors(*, as_json: bool) -> Iterator[None]:
         fail(error, code, as_json=as_json)
 
 
+@contextmanager
+def input_errors(*, as_json: bool) -> Iterator[None]:
+    """Report wrong files and entries as bad input, without a traceback."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        fail(ValueError(f"{Path(str(error.filename)).name} is not found"), BAD_INPUT, as_json=as_json)
+    except FileExistsError as error:
+        name = Path(str(error.filename or error.args[0])).name
+        fail(ValueError(f"{name} exists: no key is overwritten"), BAD_INPUT, as_json=as_json)
+    except (ValueError, OSError) as error:
+        fail(error, BAD_INPUT, as_json=as_json)
+
+
 def exit_code(error: Exception) -> int | None:
     """Return the exit code of an error that is reported without a traceback, or None."""
     from privacy import LedgerError, SchemaError, UnsupportedEvent
@@ -54,7 +69,9 @@ def exit_code(error: Exception) -> int | None:
     # Who has not imported it cannot have raised its errors.
     smpc_errors = sys.modules.get("smpc.errors")
     if smpc_errors is not None and isinstance(error, smpc_errors.SmpcError):
-        return STOPPED
+        if isinstance(error, smpc_errors.PackageRefused):
+            return BAD_INPUT
+        return REFUSED if isinstance(error, smpc_errors.DealerNotSeparate) else STOPPED
     return None
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthema.cli.errors import BAD_INPUT, errors, fail, show
+from synthema.cli.errors import errors, input_errors, show
 
 if TYPE_CHECKING:
     from smpc.material import MaterialStore
@@ -35,7 +33,7 @@ def run(
     if context.invoked_subcommand is not None:
         return
     with errors(as_json=as_json):
-        with _input_errors(as_json=as_json):
+        with input_errors(as_json=as_json):
             if config is None:
                 raise ValueError("give --config PARTY.toml, or a command: see --help")
             from smpc.party import installed_function, run_party
@@ -47,7 +45,7 @@ def run(
             material = _open_material(setup)
             transport = setup.connect()
         done = run_party(protocol, data, transport=transport, material=material, timeout=setup.round_seconds)
-        with _input_errors(as_json=as_json):
+        with input_errors(as_json=as_json):
             write_result(setup.output_file, done.result)
         body = {
             "output": str(setup.output_file),
@@ -77,7 +75,7 @@ def keys(
     as_json: Json = False,
 ) -> None:
     """Make a party's keys and certificate, and print its entry for everybody's roster. Nothing is overwritten."""
-    with errors(as_json=as_json), _input_errors(as_json=as_json):
+    with errors(as_json=as_json), input_errors(as_json=as_json):
         from smpc.transport import new_certificate_files, new_identity_file
 
         if not name or not all(part.replace("-", "").isalnum() and part.isascii() for part in name.split(".")):
@@ -105,7 +103,7 @@ def relay(
 ) -> None:
     """Forward sealed records between the parties of a computation, until interrupted. It can read none of them."""
     with errors(as_json=False):
-        with _input_errors(as_json=False):
+        with input_errors(as_json=False):
             from smpc.party_config import load_relay
 
             server = load_relay(config)
@@ -117,17 +115,3 @@ def relay(
         print(f"listening on {host}:{port}", flush=True)
         server.serve()
         print("stopped", file=sys.stderr)
-
-
-@contextmanager
-def _input_errors(*, as_json: bool) -> Iterator[None]:
-    """Report wrong files and entries as bad input, without a traceback."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        fail(ValueError(f"{Path(str(error.filename)).name} is not found"), BAD_INPUT, as_json=as_json)
-    except FileExistsError as error:
-        name = Path(str(error.filename or error.args[0])).name
-        fail(ValueError(f"{name} exists: no key is overwritten"), BAD_INPUT, as_json=as_json)
-    except (ValueError, OSError) as error:
-        fail(error, BAD_INPUT, as_json=as_json)

@@ -17,7 +17,7 @@ from privacy.randomness import InsecureSeededRng
 from smpc import kinds as all_kinds
 from smpc.dealing import check_separate, deal
 from smpc.errors import DealerNotSeparate, MaterialDamaged, MaterialError, PackageRefused, TripleReused
-from smpc.kinds import Bit, Digits, Gate, MatrixProduct, Product, Square, Truncation, all_of, node
+from smpc.kinds import Bit, Digits, Gate, Gates, MatrixProduct, Product, Square, Truncation, all_of, node
 from smpc.material import Dealer, Kind, MaterialStore
 from smpc.package import Manifest, PackageFile
 from smpc.plans import amounts_of, describe, kind_of, plan_text, read_plan
@@ -42,6 +42,7 @@ KINDS = [
     Bit(RING64),
     Bit(FIELD61),
     Gate(),
+    Gates(2, 3),
 ]
 TAMPERINGS = 10_000
 
