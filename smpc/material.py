@@ -199,6 +199,9 @@ class MaterialStore:
         self._streams.pop(kind, None)
         self._drawn[kind] = start
 
+    def close(self) -> None:
+        """Give back what the store is kept in: nothing, for material in memory."""
+
     def _draw(self, kind: Kind, count: int) -> list[Elements]:
         start = self._drawn.get(kind, 0)
         if kind not in self._streams:

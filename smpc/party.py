@@ -65,7 +65,8 @@ def run_party(
     transport
         Connected lines. Their session id is the run's.
     material
-        This party's share of the correlated randomness; `NoMaterial()` for sums and openings.
+        This party's share of the correlated randomness; `NoMaterial()` for sums and openings. With a store on disk the
+        parties first agree where to begin, in two rounds. Closed at the end.
     security
         "semi_honest".
     timeout
@@ -75,8 +76,8 @@ def run_party(
 
     Raises
     ------
-    PeerUnavailable, FrameRejected, ProtocolAbort
-        If a line fails; whatever the protocol raises.
+    PeerUnavailable, FrameRejected, ProtocolAbort, MaterialError
+        If a line fails, or the stores do not fit together; whatever the protocol raises.
     """
     try:
         session = Session(
@@ -91,12 +92,14 @@ def run_party(
         )
 
         async def play() -> T:
+            await session.agree_on_material()
             return await protocol(session, data)
 
         result = asyncio.run(play())
         transport.finish()
     finally:
         transport.close()
+        material.close()
     return PartyRun(result, session.usage, transport.session_id)
 
 

@@ -21,6 +21,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from smpc.material import MaterialStore
+from smpc.party import NoMaterial
+from smpc.store import open_store
 from smpc.transport.certificates import TlsFiles, certificate_fingerprint
 from smpc.transport.direct import DirectTransport
 from smpc.transport.pump import DEFAULT_PAYLOAD_BYTES, NetworkTransport
@@ -98,6 +101,8 @@ class PartyConfig:
     relay_fingerprint  SHA-256 of the relay's certificate, empty for direct lines
     listen         host and port to listen on instead of the roster's, or None
     protocol       "module:function"
+    material       folder of this party's store of correlated randomness, or None: enough for sums and openings
+    anchor         file outside of the store's backups that finds a restored store, or None
     input_file, output_file
     connect_seconds, round_seconds
     max_payload_bytes
@@ -112,6 +117,8 @@ class PartyConfig:
     relay_fingerprint: bytes
     listen: tuple[str, int] | None
     protocol: str
+    material: Path | None
+    anchor: Path | None
     input_file: Path
     output_file: Path
     connect_seconds: float
@@ -137,6 +144,10 @@ class PartyConfig:
         table, folder = _read(path), path.absolute().parent
         keys = _Table(table.get("keys", dict), "[keys]")
         transport = _Table(table.get("transport", dict), "[transport]")
+        material = _Table(table.get("material", dict, {}), "[material]")
+        store, anchor = material.get("store", str, ""), material.get("anchor", str, "")
+        if anchor and not store:
+            raise ValueError("[material] has an anchor but no store")
         roster, certificates = _roster(table.get("roster", list), folder)
         trusted = tuple(folder / name for name in keys.get("trusted", list, []))
         kind = transport.get("kind", str)
@@ -164,15 +175,23 @@ class PartyConfig:
             relay_fingerprint=fingerprint,
             listen=_address(listen, "listen in [transport]") if listen else None,
             protocol=table.get("protocol", str),
+            material=folder / store if store else None,
+            anchor=folder / anchor if anchor else None,
             input_file=folder / table.get("input", str),
             output_file=folder / table.get("output", str),
             connect_seconds=transport.get("connect_seconds", float, 300.0),
             round_seconds=transport.get("round_seconds", float, 60.0),
             max_payload_bytes=transport.get("max_payload_bytes", int, DEFAULT_PAYLOAD_BYTES),
         )
-        for each in (keys, transport, table):
+        for each in (keys, transport, material, table):
             each.end()
         return config
+
+    def open_material(self) -> MaterialStore:
+        """Return this party's store, locked for this process; errors as `open_store`."""
+        if self.material is None:
+            return NoMaterial()
+        return open_store(self.material, party=self.party, n_parties=len(self.roster), anchor=self.anchor)
 
     def connect(self) -> NetworkTransport:
         """Connect with the other parties. Blocks; errors as `DirectTransport.connect` and `RelayTransport.connect`."""

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from synthema.cli.errors import errors, input_errors, show
-
-if TYPE_CHECKING:
-    from smpc.material import MaterialStore
-    from smpc.party_config import PartyConfig
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for a script instead of text.")]
 
@@ -42,7 +38,7 @@ def run(
             setup = PartyConfig.load(config)
             protocol = installed_function(setup.protocol)
             data = read_integers(setup.input_file)
-            material = _open_material(setup)
+            material = setup.open_material()
             transport = setup.connect()
         done = run_party(protocol, data, transport=transport, material=material, timeout=setup.round_seconds)
         with input_errors(as_json=as_json):
@@ -58,14 +54,6 @@ def run(
             f"{setup.output_file.name} is written: {done.usage.rounds} rounds, {done.usage.bytes_sent} bytes sent",
             as_json=as_json,
         )
-
-
-def _open_material(setup: PartyConfig) -> MaterialStore:
-    """Return this party's correlated randomness: none, which is enough for sums and openings."""
-    from smpc.party import NoMaterial
-
-    del setup
-    return NoMaterial()
 
 
 @party_app.command()

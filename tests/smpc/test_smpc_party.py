@@ -15,9 +15,12 @@ from networks import outcomes, together
 from typer.testing import CliRunner
 
 from smpc import PeerUnavailable
+from smpc.dealing import deal
 from smpc.errors import MaterialMissing
+from smpc.forecast import forecast
 from smpc.party import NoMaterial, installed_function, run_party
 from smpc.party_config import PartyConfig, load_relay, read_integers, write_result
+from smpc.store import install_package, open_store
 from synthema.cli.app import app
 
 NAMES = ["a.example", "b.example", "c.example"]
@@ -30,6 +33,10 @@ async def total(session, counts):
 async def product(session, counts):
     a, b, _ = await session.input(counts)
     return await session.open(await session.mul(a, b))
+
+async def largest(session, counts):
+    a, b, c = await session.input(counts, max_abs=2**41)
+    return (await session.open(await session.argmax(a + b + c))).reshape(1)
 """
 
 
@@ -61,7 +68,7 @@ def made(tmp_path_factory):
     return tmp_path
 
 
-def config(folder, party, transport, *, protocol="study:total", addresses=None, run="test"):
+def config(folder, party, transport, *, protocol="study:total", addresses=None, run="test", more=""):
     text = textwrap.dedent(f"""
         run = "{run}"
         party = {party}
@@ -79,7 +86,7 @@ def config(folder, party, transport, *, protocol="study:total", addresses=None, 
         connect_seconds = 20
         round_seconds = 20
 
-    """)
+    """) + more.replace("{party}", str(party))
     roster = (folder / "roster.toml").read_text()
     for i, address in enumerate(addresses or []):
         roster = roster.replace(
@@ -111,7 +118,8 @@ def process(folder, *words):
     )
 
 
-def test_three_processes_and_a_relay_agree_on_the_sum_of_the_plain_numbers(folder):
+def run_three_processes(folder, **options):
+    """Run all three parties over a relay; return what each said."""
     relay = process(folder, "relay", "--config", relay_config(folder))
     try:
         address = relay.stdout.readline().removeprefix("listening on ").strip()
@@ -121,7 +129,7 @@ def test_three_processes_and_a_relay_agree_on_the_sum_of_the_plain_numbers(folde
                 folder,
                 "party",
                 "--config",
-                config(folder, party, textwrap.indent(transport, " " * 8).strip()),
+                config(folder, party, textwrap.indent(transport, " " * 8).strip(), **options),
                 "--json",
             )
             for party in range(3)
@@ -133,12 +141,34 @@ def test_three_processes_and_a_relay_agree_on_the_sum_of_the_plain_numbers(folde
         relay.terminate()
         _, complaint = relay.communicate(timeout=10)
     assert complaint == "stopped\n"
+    return [json.loads(out) for out, _ in said]
+
+
+def test_three_processes_and_a_relay_agree_on_the_sum_of_the_plain_numbers(folder):
+    bodies = run_three_processes(folder)
     expected = [sum(column) for column in zip(*INPUTS, strict=True)]
     for party in range(3):
         assert read_integers(folder / f"output{party}.csv").tolist() == expected
-    bodies = [json.loads(out) for out, _ in said]
     assert len({body["session_id"] for body in bodies}) == 1
     assert [body["rounds"] for body in bodies] == [2, 2, 2]
+
+
+def test_three_processes_choose_the_largest_by_material_that_a_dealer_made(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(folder))
+    largest = installed_function("study:largest")
+    needed = forecast(largest, INPUTS).material
+    dealt = deal({kind: 3 * count for kind, count in needed.items()}, 3, folder)
+    for party, package in enumerate(dealt.files):
+        install_package(package, folder / f"store{party}")
+    expected = int(np.argmax(np.sum(INPUTS, axis=0)))
+    marks = []
+    for run in ("first", "second"):
+        run_three_processes(folder, protocol="study:largest", run=run, more='[material]\nstore = "store{party}"\n')
+        assert [read_integers(folder / f"output{party}.csv").tolist() for party in range(3)] == [[expected]] * 3
+        with open_store(folder / "store0", party=0, n_parties=3) as store:
+            marks.append(dict(store.left))
+    # What the first run used is not there for the second.
+    assert all(marks[1][kind] < marks[0][kind] for kind in needed)
 
 
 def free_ports(n):
