@@ -316,8 +316,7 @@ class StoredMaterial(MaterialStore):
             self._record.add([Entry(Type.MARK, number, min(end + 2 * block, total))])
 
     def _block(self, kind: Kind) -> int:
-        share = -(-self.manifest.amounts[kind] // _BLOCKS_OF_A_KIND)
-        return max(1, min(share, _BLOCK_BYTES // kind.n_bytes(1)))
+        return self._blocks[kind]
 
     def _draw(self, kind: Kind, count: int) -> list[Elements]:
         began = time.perf_counter()
@@ -348,6 +347,10 @@ class StoredMaterial(MaterialStore):
         if self._record.discarded:
             raise MaterialDiscarded(self._folder.name)
         self._numbers = {kind: number for number, kind in enumerate(self.manifest.kinds)}
+        self._blocks = {
+            kind: max(1, min(-(-total // _BLOCKS_OF_A_KIND), _BLOCK_BYTES // kind.n_bytes(1)))
+            for kind, total in self.manifest.amounts.items()
+        }
         totals = list(self.manifest.amounts.values())
         if any(number >= len(totals) or mark > totals[number] for number, mark in self._record.marks.items()):
             raise MaterialDamaged(RECORD_NAME, rule="a mark lies beyond what the dealer made")

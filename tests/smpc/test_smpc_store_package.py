@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -85,6 +85,7 @@ def test_corrections_are_found_over_the_borders_of_chunks(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.label)
+@settings(max_examples=15)
 @given(cuts=st.lists(st.integers(0, 9), min_size=1, max_size=6), skipped=st.integers(0, 20))
 def test_an_item_is_the_same_however_those_before_it_are_cut_or_passed_over(kind, cuts, skipped):
     whole = MaterialStore(bytes(32), corrections=None).take(kind, skipped + sum(cuts))
@@ -387,6 +388,7 @@ def test_what_is_no_plan_is_refused(text):
         read_plan(text)
 
 
+@settings(max_examples=20)
 @given(counts=st.lists(st.integers(1, 2**40), min_size=len(KINDS), max_size=len(KINDS)), n_parties=st.integers(2, 5))
 def test_a_plan_is_read_as_it_was_written(counts, n_parties):
     amounts = dict(zip(KINDS, counts, strict=True))
