@@ -4,9 +4,9 @@ U  uniform on 0..2^k - 1, given by its k bits, each shared by exclusive or; ever
    a single party whose words are unknown to a coalition keeps the bits uniform for it, and the dealer sees none
 T  public threshold, 0 <= T < 2^k: the coin [U < T] is one with probability T / 2^k, exactly
 
-A digit is four bits of U. All products of a digit's bits are made in one round; every function of a digit is a sum
-over GF(2) of them (its algebraic normal form), so [digit < t] and [digit = t] for any public t cost nothing more. A
-tree joins the digits. One number compared with many thresholds pays for its digits once.
+A digit is a few bits of U. All products of a digit's bits are made in one round; every function of a digit is a sum
+over GF(2) of them, so [digit < t] and [digit = t] for all t cost nothing more. A tree joins the digits. One number
+compared with many thresholds pays for its digits once.
 """
 
 from __future__ import annotations
@@ -21,24 +21,22 @@ import numpy as np
 import numpy.typing as npt
 
 from privacy._checks import check_count
+from smpc._rounds import Layout
 from smpc.binary import BITS
 from smpc.bitplanes import pack_bits, unpack_bits
 from smpc.bits import SharedBits
-from smpc.conjunctions import RADIX, conjunctions, greater_tree
+from smpc.conjunctions import RADIX, greater_tree
 from smpc.conversion import numbers_of
 from smpc.kinds import Conjunctions, node
 from smpc.ring import RING64, Domain, Words
 from smpc.session import Session
 from smpc.shared import Shared
 
-_DIGIT = 4
-_VALUES = 1 << _DIGIT
-_ALL = np.uint64(2**64 - 1)
+# Bits of a digit. All products of its bits are dealt, 2^d less d + 1 of them: many thresholds for one number are worth
+# larger digits, because the products are shared by all of them and the tree above is not.
+_DIGIT, WIDE_DIGIT = 4, 8
 
-# Sets of at least two of a digit's bits, as `Conjunctions` orders and `_MASKS` numbers them.
-_SUBSETS = tuple(subset for size in range(2, _DIGIT + 1) for subset in combinations(range(_DIGIT), size))
-_PRODUCTS = Conjunctions(_SUBSETS)
-_MASKS = [sum(1 << j for j in subset) for subset in _SUBSETS]
+_ALL = np.uint64(2**64 - 1)
 
 # More candidates than needed by so many standard deviations: a second batch is needed once in 10^9 times.
 _SPARE_DEVIATIONS = 6
@@ -47,32 +45,27 @@ MOST_UNIFORM_BITS = 62
 
 
 @cache
-def _normal_forms() -> tuple[Words, Words]:
-    """Return, as words of zeros or ones, the coefficients of [d < t] and of [d = t]: shape (t, products of bits)."""
-    d = np.arange(_VALUES)
-    forms = []
-    for truth in (d[None, :] < d[:, None], d[None, :] == d[:, None]):
-        coefficients = truth.astype(np.uint64)
-        # Moebius transform over GF(2), one variable after the other.
-        for j in range(_DIGIT):
-            with_j = np.flatnonzero(d >> j & 1)
-            coefficients[:, with_j] ^= coefficients[:, with_j ^ (1 << j)]
-        forms.append(coefficients * _ALL)
-    return forms[0], forms[1]
+def _subsets(digit: int) -> tuple[Conjunctions, list[int]]:
+    """Return the kind that makes all products of at least two of a digit's bits, and each one's bits as a mask."""
+    kind = Conjunctions(tuple(subset for size in range(2, digit + 1) for subset in combinations(range(digit), size)))
+    # In the order in which their products are dealt.
+    return kind, [sum(1 << j for j in subset) for subset in kind.subsets]
 
 
-def digits_of(thresholds: Sequence[int], n_bits: int) -> npt.NDArray[np.intp]:
-    """Return the digits of thresholds, highest first: shape (n_bits / 4, thresholds)."""
-    if n_bits < _DIGIT or n_bits % _DIGIT:
-        raise ValueError(f"n_bits must be a multiple of {_DIGIT}, got {n_bits!r}")
+def digits_of(thresholds: Sequence[int], n_bits: int, digit: int = _DIGIT) -> npt.NDArray[np.intp]:
+    """Return the digits of thresholds, highest first: shape (n_bits / digit, thresholds)."""
+    if n_bits < digit or n_bits % digit:
+        raise ValueError(f"n_bits must be a multiple of {digit}, got {n_bits!r}")
     if not all(0 <= threshold < 2**n_bits for threshold in thresholds):
         raise ValueError(f"thresholds must be in 0..2^{n_bits} - 1")
-    places = range(n_bits - _DIGIT, -1, -_DIGIT)
-    return np.array([[threshold >> place & (_VALUES - 1) for threshold in thresholds] for place in places], dtype=int)
+    places = range(n_bits - digit, -1, -digit)
+    return np.array(
+        [[threshold >> place & ((1 << digit) - 1) for threshold in thresholds] for place in places], dtype=int
+    )
 
 
-async def _digit_products(session: Session, u: Words) -> Words:
-    """Return the products of the bits of each digit. One round.
+async def _compared(session: Session, u: Words, digit: int) -> tuple[Words, Words]:
+    """Return shares of [d < t] and of [d = t] for each digit d and all its possible values t. One round.
 
     Parameters
     ----------
@@ -81,21 +74,39 @@ async def _digit_products(session: Session, u: Words) -> Words:
 
     Returns
     -------
-    Shape (16, n_bits / 4, ...): entry m is the product of the bits set in m; entry 0 is one.
+    Shape (2^digit, n_bits / digit, ...) each.
     """
     n_bits, *rest = u.shape
+    kind, sets = _subsets(digit)
     # Bit j of a digit is variable j, so the order within a digit is turned round.
-    bits = u.reshape(n_bits // _DIGIT, _DIGIT, -1)[:, ::-1].transpose(1, 0, 2).reshape(_DIGIT, -1)
-    out = np.empty((_VALUES, bits.shape[1]), dtype=np.uint64)
-    out[0] = _ALL if session.party == 0 else 0
-    for j in range(_DIGIT):
-        out[1 << j] = bits[j]
-    out[_MASKS] = await conjunctions(session, _PRODUCTS, np.ascontiguousarray(bits))
-    return out.reshape(_VALUES, n_bits // _DIGIT, *rest)
+    bits = u.reshape(n_bits // digit, digit, -1)[:, ::-1].transpose(1, 0, 2).reshape(digit, -1)
+    masks, products = session.take(kind, bits.shape[1])
+    layout = Layout([(BITS, bits.shape)])
+    buffer = layout.buffer()
+    np.bitwise_xor(bits, masks, out=layout.views(buffer)[0])
+    (opened,) = await session.reveal("and", layout, buffer)
+
+    # Row t: the product of the masks a_j of the bits j set in t; of none, one. With x_j = d_j + a_j, d opened, each a_j
+    # becomes x_j in turn: a product with j gets d_j times the product without.
+    equal = np.empty((1 << digit, bits.shape[1]), dtype=np.uint64)
+    equal[0] = _ALL if session.party == 0 else 0
+    equal[[1 << j for j in range(digit)]] = masks
+    equal[sets] = products
+    for j, d in enumerate(opened):
+        without, with_j = np.moveaxis(equal.reshape(-1, 2, 1 << j, bits.shape[1]), 1, 0)
+        with_j ^= d & without
+    # [d = t] has a factor 1 + x_j for every other bit as well: the sum of the products over all supersets of t.
+    for j in range(digit):
+        without, with_j = np.moveaxis(equal.reshape(-1, 2, 1 << j, bits.shape[1]), 1, 0)
+        without ^= with_j
+    less = np.zeros_like(equal)
+    np.bitwise_xor.accumulate(equal[:-1], axis=0, out=less[1:])
+    shape = (1 << digit, n_bits // digit, *rest)
+    return less.reshape(shape), equal.reshape(shape)
 
 
 async def below_each(session: Session, u: Words, thresholds: Sequence[int]) -> Words:
-    """Return shares of whether each number is below the threshold of its row. 1 + `tree_rounds` rounds.
+    """Return shares of whether each number is below the threshold of its row. 1 + `tree_cost(n_bits)[0]` rounds.
 
     Parameters
     ----------
@@ -108,18 +119,16 @@ async def below_each(session: Session, u: Words, thresholds: Sequence[int]) -> W
     -------
     Shape (rows, words).
     """
-    products = await _digit_products(session, u)
     digits = digits_of(thresholds, len(u))
-    less, equal = (
-        np.bitwise_xor.reduce(products & np.moveaxis(form[digits], -1, 0)[..., None], axis=0)
-        for form in _normal_forms()
-    )
-    out = await greater_tree(session, less.reshape(len(digits), -1), equal.reshape(len(digits), -1))
+    less, equal = await _compared(session, u, _DIGIT)
+    # Of every digit of every row, what concerns the threshold of its row.
+    place = (digits, np.arange(len(digits))[:, None], np.arange(len(thresholds))[None, :])
+    out = await greater_tree(session, *(each[place].reshape(len(digits), -1) for each in (less, equal)))
     return out.reshape(u.shape[1:])
 
 
 async def below_all(session: Session, u: Words, thresholds: Sequence[int]) -> Words:
-    """Return shares of whether each number is below each threshold. 1 + `tree_rounds` rounds.
+    """Return shares of whether each number is below each threshold. 1 + `tree_cost(n_bits, WIDE_DIGIT)[0]` rounds.
 
     Parameters
     ----------
@@ -130,28 +139,24 @@ async def below_all(session: Session, u: Words, thresholds: Sequence[int]) -> Wo
     -------
     Shape (thresholds, words).
     """
-    products = await _digit_products(session, u)
-    digits = digits_of(thresholds, len(u))
-    rows = np.arange(len(digits))[:, None]
-    less, equal = (
-        np.stack([np.bitwise_xor.reduce(products & row[:, None, None], axis=0) for row in form])[digits, rows]
-        for form in _normal_forms()
-    )
-    out = await greater_tree(session, less.reshape(len(digits), -1), equal.reshape(len(digits), -1))
+    digits = digits_of(thresholds, len(u), WIDE_DIGIT)
+    less, equal = await _compared(session, u, WIDE_DIGIT)
+    place = (digits, np.arange(len(digits))[:, None])
+    out = await greater_tree(session, *(each[place].reshape(len(digits), -1) for each in (less, equal)))
     return out.reshape(len(thresholds), -1)
 
 
-def tree_cost(n_bits: int) -> tuple[int, int]:
+def tree_cost(n_bits: int, digit: int = _DIGIT) -> tuple[int, int]:
     """Return what joining the digits of numbers costs: rounds, and bits that each party opens a comparison.
 
     The digits themselves take one round more and `n_bits` bits for each number.
 
     Examples
     --------
-    >>> tree_cost(64), tree_cost(128)
-    ((2, 34), (3, 72))
+    >>> tree_cost(64), tree_cost(128, WIDE_DIGIT)
+    ((2, 34), (2, 34))
     """
-    n_digits, rounds, bits = n_bits // _DIGIT, 0, 0
+    n_digits, rounds, bits = n_bits // digit, 0, 0
     while n_digits > 1:
         radix, whole = (n_digits, False) if n_digits <= RADIX else (RADIX, True)
         n_nodes = n_digits // radix

@@ -5,8 +5,8 @@ to the sample's magnitude and zeros behind it, so its binary digits are sums ove
 nothing; a shared fair coin gives the sign. Law and price: `smpc.noise.gaussian_table`.
 
 Where it pays: noise by shares (`smpc.noise.shares`) is local, but has n / (n - t) times the variance that is paid for.
-This has the variance that is paid for, for k + R c bits opened a sample (c = 72 for k = 128) and six rounds: with
-R about 9 s, a kilobyte a sample from each party at scale s = 12. Large noise on many numbers is cheaper by shares.
+This has the variance that is paid for, for k + R c bits opened a sample (c = 34 for k = 128) and five rounds: with
+R about 9 s, half a kilobyte a sample from each party at scale s = 12. Large noise on many numbers is cheaper by shares.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from privacy import Composed
 from privacy._checks import check_count
 from smpc.conversion import gated
-from smpc.noise.coins import below_all, random_words, tree_cost, weighted
+from smpc.noise.coins import WIDE_DIGIT, below_all, random_words, tree_cost, weighted
 from smpc.noise.gaussian_table import GaussianTable
 from smpc.ring import RING64, Words
 from smpc.session import Session
@@ -35,9 +35,9 @@ def sample_cost(table: GaussianTable) -> tuple[int, int]:
     --------
     >>> from smpc.noise.gaussian_table import gaussian_table
     >>> sample_cost(gaussian_table(2.0))
-    (6, 1494)
+    (5, 810)
     """
-    rounds, bits = tree_cost(table.n_bits)
+    rounds, bits = tree_cost(table.n_bits, WIDE_DIGIT)
     digits = table.largest.bit_length()
     # Digits of U, the tree, digits of the magnitude to numbers; the sign, and 64 bits of the number that it gates.
     return rounds + 3, table.n_bits + table.largest * bits + digits + 1 + 64

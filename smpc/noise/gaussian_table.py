@@ -118,7 +118,7 @@ def gaussian_table(
     linf_sensitivity
         The most that one patient changes any single integer.
     n_bits
-        k, a multiple of 4; must exceed -log2(max_delta) by some 20 bits at least.
+        k, a multiple of 8; must exceed -log2(max_delta) by some 20 bits at least.
 
     Raises
     ------
@@ -134,8 +134,8 @@ def gaussian_table(
     check_positive("scale", scale)
     check_count("linf_sensitivity", linf_sensitivity)
     check_probability("max_delta", max_delta)
-    if n_bits < 4 or n_bits % 4:
-        raise ValueError(f"n_bits must be a multiple of 4, got {n_bits!r}")
+    if n_bits < 8 or n_bits % 8:
+        raise ValueError(f"n_bits must be a multiple of 8, got {n_bits!r}")
     if not LEAST_SCALE <= scale <= MOST_THRESHOLDS:
         raise ValueError(f"scale must be in [{LEAST_SCALE}, {MOST_THRESHOLDS}], got {scale!r}")
     twice_variance = 2 * Fraction(scale) ** 2
