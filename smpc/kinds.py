@@ -4,6 +4,7 @@ Product        a, b, c = a b                         Beaver's product, one item 
 Square         a, a^2                                a square opens one mask instead of two
 MatrixProduct  A, B, C = A B                         one item per product of matrices
 Conjunctions   masks of bits and their products      products of up to several bits in one round
+Subsets        masks of bits, all their products     every function of several bits in one round
 Digits         r, and the thermometers of its digits  comparisons with an opened number
 Truncation     r, its high part, its sign, digits    division by a power of two
 Bit            a random bit, shared in both ways     from exclusive or to sums
@@ -28,6 +29,8 @@ from smpc.material import Elements, Field, Kind
 from smpc.ring import RING64, Domain
 
 DIGIT_BITS = 4
+
+_MOST_SUBSET_BITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,48 @@ def node(radix: int, *, whole: bool) -> Conjunctions:
 def all_of(count: int) -> Conjunctions:
     """Return the kind for the product of `count` bits."""
     return Conjunctions((tuple(range(count)),))
+
+
+@dataclass(frozen=True, slots=True)
+class Subsets(Kind):
+    """Masks for a few bits, and the product of every set of at least two of them; 64 instances an item.
+
+    As `Conjunctions` with all monomials, but one item's products lie together, in the order of `sets`: hundreds of
+    streams of their own would take longer than what they hold.
+    """
+
+    n_bits: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.n_bits <= _MOST_SUBSET_BITS:
+            raise ValueError(f"n_bits must be in 2..{_MOST_SUBSET_BITS}, got {self.n_bits!r}")
+
+    @property
+    def label(self) -> str:
+        """Name of the kind."""
+        return f"subsets {self.n_bits}"
+
+    @property
+    def sets(self) -> list[int]:
+        """The sets whose products are dealt: bit j of the number says whether variable j is in it."""
+        return [each for each in range(1 << self.n_bits) if each.bit_count() > 1]
+
+    @property
+    def free(self) -> tuple[Field, ...]:
+        """Masks, a row for each bit."""
+        return (Field(BITS, rows=self.n_bits),)
+
+    @property
+    def tied(self) -> tuple[Field, ...]:
+        """Products of masks, item by item."""
+        return (Field(BITS, (1 << self.n_bits) - self.n_bits - 1),)
+
+    def tie(self, free: Sequence[Elements], count: int) -> list[Elements]:
+        """Return the products of masks."""
+        rows = np.full((1 << self.n_bits, count), 2**64 - 1, dtype=np.uint64)
+        for j, mask in enumerate(free[0]):
+            np.bitwise_and(rows[: 1 << j], mask, out=rows[1 << j : 2 << j])
+        return [np.ascontiguousarray(rows[self.sets].T).reshape(-1)]
 
 
 @dataclass(frozen=True, slots=True)

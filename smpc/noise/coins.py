@@ -14,8 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import cache
-from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +25,12 @@ from smpc.bitplanes import pack_bits, unpack_bits
 from smpc.bits import SharedBits
 from smpc.conjunctions import RADIX, greater_tree
 from smpc.conversion import numbers_of
-from smpc.kinds import Conjunctions, node
+from smpc.kinds import Subsets, node
 from smpc.ring import RING64, Domain, Words
 from smpc.session import Session
 from smpc.shared import Shared
 
-# Bits of a digit. All products of its bits are dealt, 2^d less d + 1 of them: many thresholds for one number are worth
+# Bits d of a digit. All products of its bits are dealt, 2^d - d - 1 of them: many thresholds for one number are worth
 # larger digits, because the products are shared by all of them and the tree above is not.
 _DIGIT, WIDE_DIGIT = 4, 8
 
@@ -42,14 +40,6 @@ _ALL = np.uint64(2**64 - 1)
 _SPARE_DEVIATIONS = 6
 
 MOST_UNIFORM_BITS = 62
-
-
-@cache
-def _subsets(digit: int) -> tuple[Conjunctions, list[int]]:
-    """Return the kind that makes all products of at least two of a digit's bits, and each one's bits as a mask."""
-    kind = Conjunctions(tuple(subset for size in range(2, digit + 1) for subset in combinations(range(digit), size)))
-    # In the order in which their products are dealt.
-    return kind, [sum(1 << j for j in subset) for subset in kind.subsets]
 
 
 def digits_of(thresholds: Sequence[int], n_bits: int, digit: int = _DIGIT) -> npt.NDArray[np.intp]:
@@ -77,7 +67,7 @@ async def _compared(session: Session, u: Words, digit: int) -> tuple[Words, Word
     Shape (2^digit, n_bits / digit, ...) each.
     """
     n_bits, *rest = u.shape
-    kind, sets = _subsets(digit)
+    kind = Subsets(digit)
     # Bit j of a digit is variable j, so the order within a digit is turned round.
     bits = u.reshape(n_bits // digit, digit, -1)[:, ::-1].transpose(1, 0, 2).reshape(digit, -1)
     masks, products = session.take(kind, bits.shape[1])
@@ -91,7 +81,7 @@ async def _compared(session: Session, u: Words, digit: int) -> tuple[Words, Word
     equal = np.empty((1 << digit, bits.shape[1]), dtype=np.uint64)
     equal[0] = _ALL if session.party == 0 else 0
     equal[[1 << j for j in range(digit)]] = masks
-    equal[sets] = products
+    equal[kind.sets] = products.reshape(bits.shape[1], -1).T
     for j, d in enumerate(opened):
         without, with_j = np.moveaxis(equal.reshape(-1, 2, 1 << j, bits.shape[1]), 1, 0)
         with_j ^= d & without

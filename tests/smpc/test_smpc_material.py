@@ -9,7 +9,19 @@ from scipy import stats
 from privacy.randomness import InsecureSeededRng
 from smpc import FIELD61, RING64, Dealer, TripleOutOfOrder, TripleReused
 from smpc.binary import BITS, BITS16, narrow
-from smpc.kinds import Bit, Conjunctions, Digits, Gate, MatrixProduct, Product, Square, Truncation, all_of, node
+from smpc.kinds import (
+    Bit,
+    Conjunctions,
+    Digits,
+    Gate,
+    MatrixProduct,
+    Product,
+    Square,
+    Subsets,
+    Truncation,
+    all_of,
+    node,
+)
 from smpc.material import MaterialStore
 
 # One of each kind, and of each variant that a protocol asks for.
@@ -25,6 +37,8 @@ KINDS = [
     node(3, whole=False),
     node(4, whole=True),
     Conjunctions(((0, 2), (1,), (0, 1, 3))),
+    Subsets(2),
+    Subsets(5),
     Digits(8),
     Digits(16),
     Digits(32),
@@ -109,6 +123,17 @@ def check_conjunctions(kind, count, masks, products):
         assert (expected == row).all()
 
 
+def check_subsets(kind, count, masks, products):
+    assert masks.shape == (kind.n_bits, count)
+    subsets = [s for size in range(2, kind.n_bits + 1) for s in itertools.combinations(range(kind.n_bits), size)]
+    assert sorted(kind.sets) == sorted(sum(1 << j for j in s) for s in subsets)
+    for chosen, column in zip(kind.sets, products.reshape(count, len(subsets)).T, strict=True):
+        expected = 2**64 - 1
+        for j in range(kind.n_bits):
+            expected = expected & masks[j] if chosen >> j & 1 else expected
+        assert (expected == column).all()
+
+
 def check_digits(kind, count, r, tables):
     assert r.shape == (count,)
     expected = [thermometer_of(number, kind.width // 4) for number in r]
@@ -137,6 +162,7 @@ CHECKS = {
     Square: check_square,
     MatrixProduct: check_matrix,
     Conjunctions: check_conjunctions,
+    Subsets: check_subsets,
     Digits: check_digits,
     Truncation: check_truncation,
     Bit: check_bit,
