@@ -255,9 +255,10 @@ async def _accepted(session: Session, bound: int, n_bits: int, length: int) -> W
         n_drawn = math.ceil((missing + spare) / acceptance)
         u = np.zeros((n_padded, 1, -(-n_drawn // 64)), dtype=np.uint64)
         u[n_padded - n_bits :] = random_words(session, n_bits, *u.shape[1:])
-        accepted = await session.open(SharedBits(session, (await below_each(session, u, [bound]))[0], n_drawn))
+        # Which are too large is what is opened, not which are not: a rehearsal on zeros (`smpc.forecast`) comes to an end.
+        too_large = await session.open(~SharedBits(session, (await below_each(session, u, [bound]))[0], n_drawn))
         candidates = unpack_bits(u[n_padded - n_bits :, 0], n_drawn)
-        kept.append(candidates[:, np.flatnonzero(accepted)[:missing]])
+        kept.append(candidates[:, np.flatnonzero(~too_large)[:missing]])
         missing -= kept[-1].shape[1]
     # Picked columns may lie column by column in memory; packing takes rows.
     return pack_bits(np.ascontiguousarray(np.concatenate(kept, axis=1)))

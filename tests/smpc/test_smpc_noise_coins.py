@@ -8,6 +8,7 @@ from noise_checks import bit_rows, dependence_pvalue, fit_pvalue
 
 from privacy.randomness import InsecureSeededRng
 from smpc import FIELD61, RING64, PartyFailed, SharedBits, run_local
+from smpc.forecast import forecast
 from smpc.bitplanes import pack_bits, unpack_bits
 from smpc.noise import biased_bits, geometric_law, uniform_below
 from smpc.noise.coins import WIDE_DIGIT, below_all, below_each, digits_of, random_words, tree_cost
@@ -145,6 +146,15 @@ def test_uniform_integers_reach_the_edges_of_large_ranges():
     for values, bound in zip(run(protocol).results[0], (2**62, 2**61 + 1), strict=True):
         assert 0 <= values.min() < bound // 100
         assert bound - bound // 100 < values.max() < bound
+
+
+def test_uniform_integers_are_forecast_by_one_batch():
+    async def protocol(s, _):
+        return await s.open(await uniform_below(s, 10, 500))
+
+    before = forecast(protocol, [None] * 2, rehearsals=1)
+    cost = run_local(protocol, [None] * 2).cost
+    assert (before.rounds, before.bytes_sent_by_party) == (cost.rounds, cost.bytes_sent_by_party)
 
 
 def test_a_short_batch_of_uniform_integers_is_made_up_for(monkeypatch):
