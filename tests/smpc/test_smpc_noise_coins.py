@@ -8,8 +8,8 @@ from noise_checks import bit_rows, dependence_pvalue, fit_pvalue
 
 from privacy.randomness import InsecureSeededRng
 from smpc import FIELD61, RING64, PartyFailed, SharedBits, run_local
-from smpc.forecast import forecast
 from smpc.bitplanes import pack_bits, unpack_bits
+from smpc.forecast import forecast
 from smpc.noise import biased_bits, geometric_law, uniform_below
 from smpc.noise.coins import WIDE_DIGIT, below_all, below_each, digits_of, random_words, tree_cost
 from smpc.noise.laplace import geometric_words
