@@ -4,8 +4,8 @@ A kind is written as its class and its parameters:
 
     {"kind": "MatrixProduct", "domain": "RING64", "m": 3, "k": 4, "n": 5, "count": 2}
 
-Kinds are the classes of `smpc.kinds`; what a plan names is built by their constructors and nothing else. What is read
-is written again and compared, so that one kind has one description.
+Kinds are the classes of `smpc.kinds` and `smpc.pieces`; what a plan names is built by their constructors and nothing
+else. What is read is written again and compared, so that one kind has one description.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from smpc import kinds
 from smpc.errors import PackageRefused
 from smpc.material import Kind
 from smpc.ring import DOMAINS, Domain
@@ -28,14 +28,19 @@ MOST_KINDS = 4096
 MOST_ITEMS = 2**48
 # An item of more is a typing error, and would be one allocation.
 MOST_ITEM_BYTES = 2**34
-_MOST_PARAMETER = 2**31
+_MOST_PARAMETER = 2**24
 _MOST_TOGETHER = 12
 
-_CLASSES: dict[str, type[Kind]] = {
-    name: each
-    for name, each in vars(kinds).items()
-    if isinstance(each, type) and issubclass(each, Kind) and each is not Kind
-}
+
+@cache
+def _classes() -> dict[str, type[Kind]]:
+    # Imported here: protocols stand above the stores that keep their material.
+    from smpc import kinds, pieces
+
+    found = (each for module in (kinds, pieces) for each in vars(module).values())
+    return {
+        each.__name__: each for each in found if isinstance(each, type) and issubclass(each, Kind) and each is not Kind
+    }
 
 
 def describe(kind: Kind) -> dict[str, Any]:
@@ -44,7 +49,7 @@ def describe(kind: Kind) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is none of `smpc.kinds`.
+        If it is none of this package.
 
     Examples
     --------
@@ -54,8 +59,8 @@ def describe(kind: Kind) -> dict[str, Any]:
     {'kind': 'Product', 'domain': 'RING64'}
     """
     name = type(kind).__name__
-    if _CLASSES.get(name) is not type(kind):
-        raise ValueError(f"{name} is no kind of smpc.kinds, so it cannot be written down")
+    if _classes().get(name) is not type(kind):
+        raise ValueError(f"{name} is no kind of this package, so it cannot be written down")
     values = {each.name: _plain(getattr(kind, each.name)) for each in fields(kind)}  # type: ignore[arg-type]
     return {"kind": name, **values}
 
@@ -75,7 +80,7 @@ def kind_of(description: Mapping[str, Any]) -> Kind:
     """
     parameters = dict(description)
     name = parameters.pop("kind", None)
-    found = _CLASSES.get(name) if isinstance(name, str) else None
+    found = _classes().get(name) if isinstance(name, str) else None
     if found is None:
         raise PackageRefused(f"there is no kind of material {name!r}")
     try:

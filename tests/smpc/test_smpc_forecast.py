@@ -211,3 +211,15 @@ def test_a_rehearsal_without_arguments_that_make_sense_is_refused():
         forecast(product, [[1]])
     with pytest.raises(ValueError, match="rehearsals"):
         forecast(product, [[1], [1]], rehearsals=0)
+
+
+async def sigmoids(s, x):
+    a = await s.input(x / 7, max_abs=8, frac_bits=16)
+    return await s.open(await s.sigmoid(a[0]))
+
+
+@pytest.mark.parametrize("n_parties", [2, 3])
+def test_functions_of_real_numbers_are_forecast_and_can_be_planned(n_parties):
+    cost = forecast(sigmoids, [np.zeros(30, dtype=int)] * n_parties)
+    same(cost, run_local(sigmoids, [np.arange(30)] * n_parties))
+    assert read_plan(cost.plan()) == (cost.material, n_parties)
