@@ -255,7 +255,7 @@ async def _accepted(session: Session, bound: int, n_bits: int, length: int) -> W
         n_drawn = math.ceil((missing + spare) / acceptance)
         u = np.zeros((n_padded, 1, -(-n_drawn // 64)), dtype=np.uint64)
         u[n_padded - n_bits :] = random_words(session, n_bits, *u.shape[1:])
-        # Which are too large is what is opened, not which are not: a rehearsal on zeros (`smpc.forecast`) comes to an end.
+        # What is opened is which are too large, not which are not: so a rehearsal on zeros (`smpc.forecast`) ends.
         too_large = await session.open(~SharedBits(session, (await below_each(session, u, [bound]))[0], n_drawn))
         candidates = unpack_bits(u[n_padded - n_bits :, 0], n_drawn)
         kept.append(candidates[:, np.flatnonzero(~too_large)[:missing]])
