@@ -140,8 +140,8 @@ def pieces(function: Smooth, *, low: int, high: int, frac_bits: int, precision: 
     >>> plan.n_pieces, plan.degree, plan.width
     (16, 9, 32)
     """
-    for log_pieces, degree, width in _candidates(function, low, high, frac_bits, precision):
-        plan = _plan(function, low, high, frac_bits, precision, log_pieces, degree, width)
+    for cut, degree, allowed in _candidates(function, low, high, frac_bits, precision):
+        plan = _plan(function, low, precision, cut, degree, allowed)
         if plan is not None and plan.scale_bits + math.log2(largest) <= MOST_BITS:
             return plan
     raise RangeExceeded(
@@ -152,24 +152,35 @@ def pieces(function: Smooth, *, low: int, high: int, frac_bits: int, precision: 
 
 def _candidates(
     function: Smooth, low: int, high: int, frac_bits: int, precision: int
-) -> Iterator[tuple[int, int, int]]:
-    """Yield (log_pieces, degree, width), cheapest first, of those which interpolate well enough."""
+) -> Iterator[tuple[_Cut, int, list[float]]]:
+    """Yield cuts, degrees and what error is allowed on each piece, cheapest first; all interpolate well enough."""
     found = []
     for log_pieces in _LOG_PIECES:
-        width, multiplier = _mapping(low, high, log_pieces)
-        centres, h = _centres(low, multiplier, width - log_pieces, log_pieces, frac_bits)
+        cut = _cut(low, high, frac_bits, log_pieces)
+        allowed = [_allowed(function, float(centre - cut.h), precision) for centre in cut.centres]
         for degree in range(1, _MOST_DEGREE + 1):
-            if _interpolates(function, centres, h, degree, precision):
+            if _interpolates(function, cut, degree, allowed):
                 # Words of material, and additions and multiplications of the shift of the polynomial.
                 cost = (degree + 1) * 2**log_pieces * (1 + degree / 4)
-                found.append((cost, log_pieces, degree, width))
+                found.append((cost, log_pieces, degree, cut, allowed))
                 break
-    for _, log_pieces, degree, width in sorted(found):
-        yield log_pieces, degree, width
+    for _, _, degree, cut, allowed in sorted(found, key=lambda candidate: candidate[:2]):
+        yield cut, degree, allowed
 
 
-def _mapping(low: int, high: int, log_pieces: int) -> tuple[int, int]:
-    """Return the narrowest width in which the range is stretched over all pieces, and the factor.
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How a range is cut: see `Pieces`; h and the centres that can be met, as real numbers."""
+
+    width: int
+    log_pieces: int
+    multiplier: int
+    h: Fraction
+    centres: list[Fraction]
+
+
+def _cut(low: int, high: int, frac_bits: int, log_pieces: int) -> _Cut:
+    """Return the cut of the least width in which the range is stretched over all pieces.
 
     A factor of four or more leaves no more than a fifth of the pieces unused.
     """
@@ -177,23 +188,20 @@ def _mapping(low: int, high: int, log_pieces: int) -> tuple[int, int]:
     for width in (8, 16, 32, 64):
         multiplier = ((2**log_pieces - 1) << (width - log_pieces)) // span if width > log_pieces else 0
         if multiplier >= 4 or (width == 64 and multiplier):
-            return width, multiplier
+            h = Fraction(2 ** (width - log_pieces), multiplier * 2**frac_bits)
+            # The highest number lies between the last two, or at the last.
+            n_centres = -(-multiplier * span >> (width - log_pieces)) + 1
+            centres = [Fraction(low, 2**frac_bits) + j * h for j in range(n_centres)]
+            return _Cut(width, log_pieces, multiplier, h, centres)
     raise RangeExceeded(rule="a range does not fit words of 64 bits", way_out="declare a smaller one")
 
 
-def _centres(
-    low: int, multiplier: int, place_bits: int, log_pieces: int, frac_bits: int
-) -> tuple[list[Fraction], Fraction]:
-    h = Fraction(2**place_bits, multiplier * 2**frac_bits)
-    return [Fraction(low, 2**frac_bits) + j * h for j in range(2**log_pieces)], h
-
-
-def _interpolates(function: Smooth, centres: list[Fraction], h: Fraction, degree: int, precision: int) -> bool:
-    width = float(h)
-    for centre in centres:
-        a, b = float(centre) - width, float(centre) + width
-        error = _SLACK * function.derivative(degree + 1, a, b) * width ** (degree + 1) / 2**degree
-        if not error <= _allowed(function, a, precision) / 2:
+def _interpolates(function: Smooth, cut: _Cut, degree: int, allowed: list[float]) -> bool:
+    h = float(cut.h)
+    factor = _SLACK * h ** (degree + 1) / 2**degree
+    for centre, most in zip(cut.centres, allowed, strict=True):
+        x = float(centre)
+        if not factor * function.derivative(degree + 1, x - h, x + h) <= most / 2:
             return False
     return True
 
@@ -204,34 +212,27 @@ def _allowed(function: Smooth, a: float, precision: int) -> float:
     return math.ldexp(weight, -precision)
 
 
-def _plan(
-    function: Smooth,
-    low: int,
-    high: int,
-    frac_bits: int,
-    precision: int,
-    log_pieces: int,
-    degree: int,
-    width: int,
-) -> Pieces | None:
-    _, multiplier = _mapping(low, high, log_pieces)
-    centres, h = _centres(low, multiplier, width - log_pieces, log_pieces, frac_bits)
+def _plan(function: Smooth, low: int, precision: int, cut: _Cut, degree: int, allowed: list[float]) -> Pieces | None:
+    # Centres that no number can meet keep the polynomial 0.
+    coefficients = np.zeros((degree + 1, 2**cut.log_pieces))
     with localcontext(_CONTEXT):
-        coefficients = np.array([_interpolate(function, centre, h, degree) for centre in centres]).T
-    # P_j(t) with t = g - r, both in [0, 1), is a polynomial in the masked place r whose coefficients are at most
-    # sum_d |c_d| binomial(d, i); the first, of r^0, is not rounded by the dealer.
-    growth = (np.abs(coefficients) * (2.0 ** np.arange(degree + 1) - 1)[:, None]).sum(axis=0)
-    allowed = np.array([_allowed(function, float(centre - h), precision) for centre in centres])
+        for j, centre in enumerate(cut.centres):
+            coefficients[:, j] = _interpolate(function, centre, cut.h, degree)
+    # P_j(t) with t = g - rho, both in [0, 1), is a polynomial in the masked place rho whose coefficients are at most
+    # sum_d |c_d| binomial(d, i); the first, of rho^0, is not rounded by the dealer.
+    used = np.abs(coefficients[:, : len(cut.centres)])
+    growth = float(((used * (2.0 ** np.arange(degree + 1) - 1)[:, None]).sum(axis=0) / np.array(allowed)).max())
     # growth 2^-(mask_bits + 1) <= allowed / 4, and the roundings of D + 1 coefficients
     # D 2^-(scale - mask + 1) + 2^-(scale + 1) <= 2^-precision / 4. _SLACK stands for the doubles' own rounding.
-    mask_bits = max(math.ceil(math.log2(_SLACK * 2 * float(np.max(growth / allowed)))), 1)
+    mask_bits = max(math.ceil(math.log2(_SLACK * 2 * growth)), 1)
     scale_bits = mask_bits + precision + 1 + math.ceil(math.log2(_SLACK * (degree + 2.0**-mask_bits)))
-    # Doubles carry 53 bits: they must be finer than the grid of the coefficients, and of the powers.
-    if scale_bits - mask_bits > 42 or mask_bits > 42:
+    # Doubles carry 53 bits: they must be finer than the grid of the coefficients, and of the powers. And coefficients
+    # must be signed words of 64 bits: that of rho^0 is P_j(g), at most sum_d |c_d|.
+    if scale_bits - mask_bits > 42 or mask_bits > 42 or math.ldexp(float(used.sum(axis=0).max()), scale_bits) > 2.0**62:
         return None
-    description = f"{width} {log_pieces} {low} {multiplier} {mask_bits} {scale_bits}".encode()
+    description = f"{cut.width} {cut.log_pieces} {low} {cut.multiplier} {mask_bits} {scale_bits}".encode()
     digest = hashlib.blake2b(coefficients.astype("<f8").tobytes() + description, digest_size=8).hexdigest()
-    return Pieces(width, log_pieces, low, multiplier, mask_bits, scale_bits, degree, coefficients, digest)
+    return Pieces(cut.width, cut.log_pieces, low, cut.multiplier, mask_bits, scale_bits, degree, coefficients, digest)
 
 
 def _interpolate(function: Smooth, centre: Fraction, h: Fraction, degree: int) -> list[float]:
