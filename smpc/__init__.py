@@ -14,6 +14,15 @@ Every party runs the same coroutine. Sums and public multiples are local; what c
 >>> run.cost.rounds, run.cost.triples
 (3, 2)
 
+Comparisons, selection and real numbers cost a few rounds each; protocols side by side share theirs:
+
+>>> async def choose(s: Session, x):
+...     a = await s.input(x, max_abs=1000)
+...     best, smaller = await s.together(s.argmax(a[0] + a[1]), s.less(a[0], a[1]))
+...     return await s.open(best, smaller)
+>>> run_local(choose, inputs=[[1, 2, 3], [10, -20, 0]]).results[0]
+(array(0), array([1, 0, 0]))
+
 Hospitals that are no compute parties hand out packages instead, one to each party, and may go offline:
 
 >>> from smpc import share, reconstruct

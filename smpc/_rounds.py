@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from privacy.randomness import Rng
 from smpc.agreement import agree
-from smpc.coins import coin
 from smpc.errors import FrameRejected, ProtocolAbort, RangeExceeded, SessionBusy, SmpcError
 from smpc.material import Elements, Kind, MaterialStore
+from smpc.public_coins import coin
 from smpc.ring import Domain
 from smpc.sharing import check_parties
 from smpc.store import StoredMaterial

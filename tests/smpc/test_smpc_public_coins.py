@@ -1,7 +1,7 @@
 import pytest
 
 from smpc import PartyFailed, ProtocolAbort, run_local
-from smpc.coins import _commitment, coin
+from smpc.public_coins import _commitment, coin
 
 
 async def two_coins(s, _):
