@@ -117,8 +117,8 @@ class Quotients(RealOperands):
         Raises
         ------
         RangeExceeded
-            If a range is not declared, or the quotient's is too large: |x| / least is at most 2^11 with 16 fractional
-            bits, 2^3 with 24.
+            If a range is not declared, or the quotient's is too large: |x| over the power of two below `least` is at
+            most 2^11 with 16 fractional bits, 2^3 with 24.
 
         Examples
         --------
