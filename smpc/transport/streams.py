@@ -14,7 +14,9 @@ import ssl
 # Two parties that answer each other at once must not wait for acknowledgements; a megabyte keeps both ends busy.
 SOCKET_BUFFER_BYTES = 1 << 20
 # One call of TLS takes this much at most: between calls, what came in is read. A TLS record holds 16 KiB.
-WRITE_BYTES = 1 << 18
+WRITE_BYTES = 1 << 17
+# What is read from a socket at a time: as many records as come at once.
+READ_BYTES = 1 << 18
 
 
 class StreamEnded(Exception):
@@ -98,11 +100,22 @@ class PlainStream:
 
 
 class TlsStream:
-    """A TCP socket inside TLS. A write that could not be finished is taken up with the same bytes."""
+    """A TCP socket inside TLS. A write that could not be finished is taken up with the same bytes.
+
+    The TLS library works in memory, and the socket moves many of its records of 16 KiB at a time: asked to do both, it
+    makes one call to the system for each record that it writes, and two for each that it reads.
+    """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool) -> None:
         tune(sock)
-        self._sock = context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False)
+        self._sock = sock
+        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._received, self._to_send, server_side=server_side)
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        # Records on their way out, and how many bytes of the caller's they hold.
+        self._records = memoryview(b"")
+        self._held = 0
+        self._has_buffered = False
         self._waits_for = select.POLLOUT
         self._ended = False
 
@@ -118,16 +131,24 @@ class TlsStream:
         StreamEnded, StreamViolated
         """
         try:
-            self._sock.do_handshake()
-        except ssl.SSLWantReadError:
-            self._waits_for = select.POLLIN
-            return False
-        except ssl.SSLWantWriteError:
-            self._waits_for = select.POLLOUT
-            return False
+            while True:
+                try:
+                    self._tls.do_handshake()
+                    done = True
+                except ssl.SSLWantReadError:
+                    done = False
+                self._collect()
+                if not self._send_records():
+                    self._waits_for = select.POLLOUT
+                    return False
+                if done:
+                    return True
+                if not self._fill():
+                    self._waits_for = select.POLLIN
+                    return False
         except (OSError, ValueError) as error:
+            self._send_alert()
             raise _translated(error) from None
-        return True
 
     @property
     def waits_for(self) -> int:
@@ -136,44 +157,101 @@ class TlsStream:
 
     @property
     def has_buffered(self) -> bool:
-        """Whether bytes can be had that polling does not show: the rest of a TLS record."""
-        return self._sock.pending() > 0
+        """Whether bytes can be had that polling does not show: records that were read and not yet decrypted."""
+        return self._has_buffered
 
     def peer_certificate(self) -> tuple[bytes, frozenset[str]]:
         """Return the peer's certificate (DER) and its DNS names."""
-        der = self._sock.getpeercert(binary_form=True) or b""
-        fields = self._sock.getpeercert() or {}
+        der = self._tls.getpeercert(binary_form=True) or b""
+        fields = self._tls.getpeercert() or {}
         alternatives = fields.get("subjectAltName", ())
         return der, frozenset(str(entry[1]) for entry in alternatives if entry[0] == "DNS")
 
     def send(self, data: memoryview) -> int:
         """Write some bytes; return how many. If 0, the next call must begin with the same bytes."""
         try:
-            return self._sock.send(data[:WRITE_BYTES])
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            return 0
+            if not self._records:
+                self._held = self._tls.write(data[:WRITE_BYTES])
+                self._collect()
+            return self._held if self._send_records() else 0
         except (OSError, ValueError) as error:
             raise _translated(error) from None
 
     def receive_into(self, space: memoryview) -> int:
         """Read some bytes; return how many."""
         try:
-            n = self._sock.recv_into(space)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return 0
+            n = self._decrypt(space)
+            if n == 0 and self._fill():
+                n = self._decrypt(space)
         except (OSError, ValueError) as error:
+            self._send_alert()
             raise _translated(error) from None
-        if n == 0:
-            raise StreamEnded("it closed its connection")
         return n
+
+    def _decrypt(self, space: memoryview) -> int:
+        """Fill `space` from the records that are here; return how many bytes they held."""
+        n = 0
+        try:
+            while n < len(space):
+                # The stub says bytes; with a buffer to read into, it is their number.
+                got = int(self._tls.read(len(space) - n, space[n:]))
+                if got == 0:
+                    break
+                n += got
+        except ssl.SSLWantReadError:
+            self._has_buffered = False
+            return n
+        except OSError:
+            # What came before the failure is handed over first.
+            if n == 0:
+                raise
+        if n == 0 < len(space):
+            raise StreamEnded("it closed its connection")
+        self._has_buffered = n < len(space) or self._tls.pending() > 0 or self._received.pending > 0
+        return n
+
+    def _fill(self) -> bool:
+        """Read what the socket holds, up to a bound; return whether it was anything. The end counts."""
+        try:
+            n = self._sock.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if n:
+            self._received.write(self._buffer[:n])
+        else:
+            self._received.write_eof()
+        return True
+
+    def _collect(self) -> None:
+        """Take the records that the TLS library wrote, behind those that still wait."""
+        if self._to_send.pending:
+            written = self._to_send.read()
+            self._records = memoryview(bytes(self._records) + written if self._records else written)
+
+    def _send_records(self) -> bool:
+        """Send records; return whether none is left."""
+        while self._records:
+            try:
+                sent = self._sock.send(self._records)
+            except (BlockingIOError, InterruptedError):
+                return False
+            self._records = self._records[sent:]
+        return True
+
+    def _send_alert(self) -> None:
+        """Tell the other end why, if the TLS library has something to say, as far as the socket takes it."""
+        with contextlib.suppress(OSError, ValueError):
+            self._collect()
+            self._send_records()
 
     def end(self) -> None:
         """Say that nothing more will come. What the other end still sends can be drained."""
         if not self._ended:
             self._ended = True
-            # Sends the notice of closure; the peer's own is not waited for.
+            # Writes the notice of closure; the peer's own is not waited for.
             with contextlib.suppress(OSError, ValueError):
-                self._sock.unwrap()
+                self._tls.unwrap()
+            self._send_alert()
             _end(self._sock)
 
     def drain(self) -> bool:

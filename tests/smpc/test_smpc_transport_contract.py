@@ -345,9 +345,9 @@ class TestDirectTls(DirectContract):
     def test_lines_speak_tls_1_3_with_certificates_on_both_sides(self, connect):
         for transport in connect(2):
             (port,) = transport._ports
-            assert port.stream._sock.version() == "TLSv1.3"
-            assert port.stream._sock.getpeercert(binary_form=True)
-            assert port.stream._sock.context.verify_mode is ssl.CERT_REQUIRED
+            assert port.stream._tls.version() == "TLSv1.3"
+            assert port.stream._tls.getpeercert(binary_form=True)
+            assert port.stream._tls.context.verify_mode is ssl.CERT_REQUIRED
             assert port.stream._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
