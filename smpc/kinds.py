@@ -131,6 +131,14 @@ class Conjunctions(Kind):
 
     monomials: tuple[tuple[int, ...], ...]
 
+    def __hash__(self) -> int:
+        # Kinds are looked up several times a round, and hashing nested tuples anew takes as long as the arithmetic.
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.monomials)
+
     @property
     def label(self) -> str:
         """Name of the kind."""
