@@ -10,9 +10,11 @@ from privacy._checks import check_count
 from smpc import comparison, selection
 from smpc._products import Products, bits_of
 from smpc._real import words_of
+from smpc.binary import narrow
 from smpc.bits import SharedBits
 from smpc.conjunctions import conjunctions
 from smpc.conversion import gated, numbers_of
+from smpc.decomposition import binary_digits
 from smpc.kinds import Conjunctions, Product, all_of
 from smpc.ring import RING64, Domain, Words
 from smpc.shared import Public, Shared, check_together
@@ -88,6 +90,35 @@ class Orders(Products):
         self._check_mine(bits)
         words = await numbers_of(self, bits_of(bits), bits.length, domain)
         return Shared(self, domain, words.reshape(bits.shape), bound=1)
+
+    async def to_bits(self, x: Shared, *, width: int = 64) -> SharedBits:
+        """Return the binary digits of numbers, shape (width, size), lowest first; negative ones as two's complement.
+
+        Parameters
+        ----------
+        width
+            8, 16, 32 or 64: the number is taken modulo 2^width. 2, 3, 4 and 5 rounds.
+        """
+        narrow(width)
+        flat = self._flat(x)
+        return SharedBits(self, await binary_digits(self, flat, width), len(flat))
+
+    async def from_bits(self, bits: SharedBits) -> Shared:
+        """Return the numbers whose binary digits the bits are, as `to_bits` gives them; shape (size,). One round.
+
+        Parameters
+        ----------
+        bits
+            Shape (width, size), width 1..64; the last row is the sign: -2^(width - 1).
+        """
+        if len(bits.shape) != 2 or not 1 <= bits.shape[0] <= 64:
+            raise ValueError(f"from_bits takes bits of shape (1..64, size), got {bits.shape}")
+        numbers = words_of(await self.to_numbers(bits))
+        weights = np.uint64(1) << np.arange(len(numbers), dtype=np.uint64)
+        weights[-1:] = np.negative(weights[-1:])
+        words = (numbers * weights[:, None]).sum(axis=0, dtype=np.uint64)
+        bound = 2 ** (len(numbers) - 1)
+        return Shared(self, RING64, words, bound=bound if bound <= RING64.largest else None)
 
     async def where(self, condition: SharedBits | Shared, x: Shared | Public, y: Shared | Public) -> Shared:
         """Return x where the condition holds and y elsewhere. One round.

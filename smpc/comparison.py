@@ -57,7 +57,7 @@ async def negative(session: Rounds, x: Words, width: int) -> Words:
     -------
     Words of bits, shape (ceil(n / 64),).
     """
-    c, thermometers = await _open_masked(session, x, width)
+    c, thermometers = await open_masked(session, x, width)
     return await _negative(session, c, thermometers, width)
 
 
@@ -89,7 +89,7 @@ async def at_least(session: Rounds, x: Words, thresholds: Sequence[int], width: 
     -------
     Words of bits, shape (thresholds, ceil(n / 64)).
     """
-    c, thermometers = await _open_masked(session, x, width)
+    c, thermometers = await open_masked(session, x, width)
     n_thresholds, n = len(thresholds), len(x)
     n_words = -(-n // 64)
     shifted = np.zeros((n_thresholds, 64 * n_words), dtype=np.uint64)
@@ -104,7 +104,7 @@ async def at_least(session: Rounds, x: Words, thresholds: Sequence[int], width: 
 
 async def is_zero(session: Rounds, x: Words, width: int) -> Words:
     """Return shares of whether x = 0 modulo 2^width, packed. Two rounds for width 8 and 16, three for 32 and 64."""
-    c, thermometers = await _open_masked(session, x, width)
+    c, thermometers = await open_masked(session, x, width)
     return await all_tree(session, compare_digits(c, thermometers)[2])
 
 
@@ -123,7 +123,7 @@ async def less_anywhere(session: Rounds, x: Words, y: Words) -> Words:
     return np.asarray(difference ^ product[0])
 
 
-async def _open_masked(session: Rounds, x: Words, width: int) -> tuple[Words, Elements]:
+async def open_masked(session: Rounds, x: Words, width: int) -> tuple[Words, Elements]:
     """Open x + r modulo 2^width, and return it with the shares of the thermometers of r."""
     r, thermometers = session.take(Digits(width), len(x))
     layout = Layout([(narrow(width), x.shape)])

@@ -1,10 +1,9 @@
-"""From bits to numbers and back.
+"""From bits to numbers.
 
 numbers_of  bits that are shared by exclusive or become numbers 0 and 1 that add up: the bit is opened under a random
             bit that is shared in both ways (daBits, Rotaru and Wood 2019, eprint 2019/207)
 gated       a number times a bit that is shared by exclusive or, in the same single round
 gates       several numbers times each of several bits, and the bits as numbers, in the same single round
-bits_of     the binary digits of a number: c = x + r is opened, and x = c - r is subtracted on the digits
 """
 
 from __future__ import annotations

@@ -236,6 +236,7 @@ PROTOCOLS = {
     "equal, 8 bits": (compared(40, "equal_bits"), (7, -40)),
     "equal, 64 bits": (compared(2**61, "equal"), (7, 2**60)),
     "negative": (of_one(2**50, lambda s, t, _: s.negative(t)), (-8, 2**50 - 7)),
+    "bits": (of_one(2**50, lambda s, t, _: s.to_bits(t)), (-8, 2**50 - 7)),
     "absolute value": (of_one(2**20, lambda s, t, _: s.abs(t)), (-(2**19), 2**19)),
     "where, by bits": (of_one(9, where_bits), (-9, 9)),
     "where, by numbers": (of_one(9, lambda s, t, a: s.where(a[-1], t, a[0])), (0, 1)),
