@@ -144,40 +144,51 @@ class Domain(ABC):
         """Return independent uniform elements."""
 
 
-class _Ring64(Domain):
-    """Z_2^64: NumPy's own unsigned arithmetic."""
+class PowerOfTwo(Domain):
+    """Z_2^w in words of w bits: NumPy's own unsigned arithmetic."""
 
     __slots__ = ()
 
     def _from_int64(self, values: npt.NDArray[np.int64]) -> Words:
-        return values.astype(np.uint64)
+        return values.astype(self.dtype)
 
     def to_signed(self, elements: Words) -> npt.NDArray[np.int64]:
+        """Return the integers of least absolute value that the elements stand for."""
         return elements.astype(np.int64)
 
     def checked(self, elements: Words) -> Words:
+        """Return the words: each of them is an element."""
         return elements
 
     def add(self, a: Words, b: Words, out: Words | None = None) -> Words:
+        """Return a + b."""
         return np.asarray(np.add(np.asarray(a), b, out=out))
 
     def sub(self, a: Words, b: Words, out: Words | None = None) -> Words:
+        """Return a - b."""
         return np.asarray(np.subtract(np.asarray(a), b, out=out))
 
     def neg(self, a: Words) -> Words:
+        """Return -a."""
         return np.asarray(np.negative(np.asarray(a)))
 
     def mul(self, a: Words, b: Words) -> Words:
+        """Return the elementwise product."""
         return np.asarray(np.multiply(np.asarray(a), b))
 
     def matmul(self, a: Words, b: Words) -> Words:
+        """Return the product of matrices; of 64-bit words only."""
         return matmul(a, b)
 
     def sum(self, a: Words, axis: int | None = None) -> Words:
-        return np.asarray(np.sum(a, axis=axis, dtype=np.uint64))
+        """Return the sum over one axis, or over all."""
+        return np.asarray(np.sum(a, axis=axis, dtype=self.dtype))
 
     def random(self, shape: tuple[int, ...], rng: Rng) -> Words:
-        return rng.uint64(math.prod(shape)).reshape(shape)
+        """Return independent uniform elements."""
+        size = math.prod(shape)
+        words = rng.uint64(-(-size * self.dtype.itemsize // 8))
+        return words.view(self.dtype)[:size].reshape(shape)
 
 
 class _Field61(Domain):
@@ -294,7 +305,7 @@ def _matmul61(a: Words, b: Words) -> Words:
     return out
 
 
-RING64: Domain = _Ring64("RING64", 2**64)
+RING64: Domain = PowerOfTwo("RING64", 2**64)
 FIELD61: Domain = _Field61("FIELD61", P61)
 
 DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (RING64, FIELD61)}

@@ -27,14 +27,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
     load_pem_private_key,
 )
 
 from smpc.errors import PackageRefused
-from smpc.transport.roster import Identity, check_private_file, verify_signature, write_private
+from smpc.transport.roster import Identity, check_private_file, verify_signature, write_key
 
 KEY_BYTES = 32
 PIECE_BYTES = 1 << 16
@@ -140,9 +137,7 @@ def new_sealing_key(path: Path) -> bytes:
     FileExistsError
         No key is ever overwritten.
     """
-    key = X25519PrivateKey.generate()
-    write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return key.public_key().public_bytes_raw()
+    return write_key(path, X25519PrivateKey.generate())
 
 
 def load_sealing_key(path: Path) -> X25519PrivateKey:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -159,7 +160,11 @@ def new_identity_file(path: Path) -> bytes:
     FileExistsError
         No key is ever overwritten.
     """
-    key = Ed25519PrivateKey.generate()
+    return write_key(path, Ed25519PrivateKey.generate())
+
+
+def write_key(path: Path, key: Ed25519PrivateKey | X25519PrivateKey) -> bytes:
+    """Write a key to a new file of mode 0600; return the public key, 32 bytes. Nothing is overwritten."""
     write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return key.public_key().public_bytes_raw()
 

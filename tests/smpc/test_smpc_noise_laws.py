@@ -4,6 +4,7 @@ import itertools
 import math
 from fractions import Fraction
 
+import mpmath
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -249,7 +250,6 @@ def test_a_table_is_the_discrete_gaussian_law_within_kappa(scale, n_bits):
 
 
 def test_kappa_is_found_with_an_independent_logarithm():
-    mpmath = pytest.importorskip("mpmath")
     with mpmath.workprec(400):
         scale = 3.3
         table = gaussian_table(scale, max_delta=2.0**-40, n_bits=96)
