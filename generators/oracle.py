@@ -12,8 +12,10 @@ The L1 distance of a marginal to a public estimate changes by at most m, or 2 m.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,11 +33,16 @@ from privacy._checks import check_count
 from privacy.neighbours import Neighbours, check_neighbours
 from privacy.samplers import LARGEST_SCALE, sample_discrete_gaussian
 
+Counts = npt.NDArray[np.int64]
+
 # Public estimates are rounded to multiples of 2^-20 rows, so that scores are exact integers.
 _SCORE_BITS = 20
 
-# Counted marginals are kept for the next selection up to so many cells (64 MB).
+# Counted marginals are kept for the next question, and new ones are counted together, up to so many cells (64 MB).
 _CACHED_CELLS = 1 << 23
+
+# About 30 MB of remembered scores, cleared when there are more.
+_REMEMBERED_SCORES = 1 << 17
 
 # A sum of a few thousand prices, each rounded up by an accountant, must stay below what was granted.
 _PRICE_GUARD = 1e-11
@@ -87,7 +94,116 @@ class MarginalOracle(Protocol):
         ...
 
 
-class LocalTableOracle:
+class CountingOracle(ABC):
+    """What every oracle that counts rows itself shares: noise, selection and prices are here and nowhere else.
+
+    A subclass validates its rows against the schema, holds each patient to `max_records_per_patient` rows, and counts.
+
+    Parameters
+    ----------
+    domain
+        Columns and sizes, from the public schema.
+    neighbours
+        Relation under which sensitivities are computed.
+    max_records_per_patient
+        Most rows of one patient, m. Noise grows by m.
+    rng
+        Source of noise; the operating system's by default. Anything else protects nobody.
+    """
+
+    def __init__(
+        self, domain: Domain, *, neighbours: Neighbours, max_records_per_patient: int, rng: Rng | None
+    ) -> None:
+        check_neighbours(neighbours)
+        check_count("max_records_per_patient", max_records_per_patient)
+        self._rng = check_rng(rng)
+        self.domain = domain
+        self.neighbours: Neighbours = neighbours
+        self.events: list[Event] = []
+        self._max_records = max_records_per_patient
+        self._counted: dict[Clique, Counts] = {}
+        self._counted_cells = 0
+        self._scored: dict[tuple[Clique, bytes], int] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.domain)} columns, neighbours={self.neighbours!r})"
+
+    @abstractmethod
+    def _count(self, cliques: Sequence[Clique]) -> list[Counts]:
+        """Return the exact counts of each clique, shape `domain.sizes(clique)`: private."""
+
+    def measure(self, cliques: Sequence[Clique], *, rho: float) -> list[Measurement]:
+        """Return all marginals with noise, in order: one vector release that costs at most `rho`.
+
+        Raises BudgetInvalid if `rho` is no positive number, or so small that the noise would be larger than 2^40.
+        """
+        if not cliques:
+            raise DomainMismatch("measure at least one clique")
+        event = discrete_gaussian_for(rho, len(cliques) * self._squared_change, linf_sensitivity=self._max_records)
+        counts = list(self._each_count(cliques))
+        # The price is noted before the noise is drawn: an interruption must not leave a release unpriced.
+        self.events.append(event)
+        noise = sample_discrete_gaussian(event.scale, sum(count.size for count in counts), rng=self._rng)
+        parts = np.split(noise, np.cumsum([count.size for count in counts])[:-1])
+        return [
+            Measurement(tuple(clique), count + part.reshape(count.shape), event.scale)
+            for clique, count, part in zip(cliques, counts, parts, strict=True)
+        ]
+
+    def select(
+        self, candidates: Sequence[Clique], estimates: Sequence[npt.NDArray[np.float64]], *, epsilon: float
+    ) -> int:
+        """Return the index of a candidate whose marginal lies far, in L1, from its public estimate.
+
+        Estimates are rounded to multiples of 2^-20 first, so every score is an exact integer (in 2^-20 rows), its
+        sensitivity is exactly m (or 2 m under replace_one), and no floating-point operation touches a count.
+        """
+        if not candidates or len(candidates) != len(estimates):
+            raise DomainMismatch("select needs at least one candidate, and one estimate for each")
+        scores = self._scores(candidates, estimates)
+        event = ExponentialMechanism(epsilon)
+        self.events.append(event)
+        change = self._max_records * (1 if self.neighbours == "add_remove_one" else 2)
+        return exponential_mechanism(scores, epsilon=epsilon, sensitivity=change << _SCORE_BITS, rng=self._rng)
+
+    @property
+    def _squared_change(self) -> int:
+        """Largest squared L2 change of one marginal: m^2 or 2 m^2."""
+        return self._max_records**2 * (1 if self.neighbours == "add_remove_one" else 2)
+
+    def _scores(self, cliques: Sequence[Clique], estimates: Sequence[npt.NDArray[np.float64]]) -> list[int]:
+        """Return the score of each clique; one that was scored against the same estimate before is not scored again.
+
+        MST asks d - 1 times about nearly the same d^2 / 2 pairs with estimates that never change.
+        """
+        if len(self._scored) > _REMEMBERED_SCORES:
+            self._scored.clear()
+        keys = [(tuple(clique), _digest(estimate)) for clique, estimate in zip(cliques, estimates, strict=True)]
+        new = [i for i, key in enumerate(keys) if key not in self._scored]
+        for i, counts in zip(new, self._each_count([cliques[i] for i in new]), strict=True):
+            self._scored[keys[i]] = _score(counts, estimates[i])
+        return [self._scored[key] for key in keys]
+
+    def _each_count(self, cliques: Sequence[Clique]) -> Iterator[Counts]:
+        """Yield the counts of each clique in order: those known already, the others counted some at a time."""
+        start = 0
+        while start < len(cliques):
+            stop, cells = start + 1, self.domain.cells(cliques[start])
+            while stop < len(cliques) and (cells := cells + self.domain.cells(cliques[stop])) <= _CACHED_CELLS:
+                stop += 1
+            batch = [tuple(clique) for clique in cliques[start:stop]]
+            new = [clique for clique in dict.fromkeys(batch) if clique not in self._counted]
+            fresh = dict(zip(new, self._count(new), strict=True)) if new else {}
+            for clique, counts in fresh.items():
+                if self._counted_cells + counts.size <= _CACHED_CELLS:
+                    self._counted[clique] = counts
+                    self._counted_cells += counts.size
+            for clique in batch:
+                yield fresh[clique] if clique in fresh else self._counted[clique]
+            start = stop
+
+
+class LocalTableOracle(CountingOracle):
     """Answers from one table in this process, with exact discrete Gaussian noise and exact selection.
 
     Parameters
@@ -130,69 +246,15 @@ class LocalTableOracle:
         max_records_per_patient: int = 1,
         rng: Rng | None = None,
     ) -> None:
-        check_neighbours(neighbours)
-        check_count("max_records_per_patient", max_records_per_patient)
-        self._rng = check_rng(rng)
+        domain = Domain.from_schema(schema)
+        super().__init__(domain, neighbours=neighbours, max_records_per_patient=max_records_per_patient, rng=rng)
         schema.validate(frame)
         if schema.patient_id is not None:
             _check_records(frame, schema.patient_id, max_records_per_patient)
-        self.domain = Domain.from_schema(schema)
-        self.neighbours: Neighbours = neighbours
-        self.events: list[Event] = []
         self._codes: Codes = encode(frame, schema)
-        self._max_records = max_records_per_patient
-        self._counted: dict[Clique, npt.NDArray[np.int64]] = {}
 
-    def __repr__(self) -> str:
-        return f"LocalTableOracle({len(self.domain)} columns, neighbours={self.neighbours!r})"
-
-    def measure(self, cliques: Sequence[Clique], *, rho: float) -> list[Measurement]:
-        """Return all marginals with noise, in order: one vector release that costs at most `rho`.
-
-        Raises BudgetInvalid if `rho` is no positive number, or so small that the noise would be larger than 2^40.
-        """
-        if not cliques:
-            raise DomainMismatch("measure at least one clique")
-        event = discrete_gaussian_for(rho, len(cliques) * self._squared_change, linf_sensitivity=self._max_records)
-        counts = [self._count(clique) for clique in cliques]
-        # The price is noted before the noise is drawn: an interruption must not leave a release unpriced.
-        self.events.append(event)
-        noise = sample_discrete_gaussian(event.scale, sum(count.size for count in counts), rng=self._rng)
-        parts = np.split(noise, np.cumsum([count.size for count in counts])[:-1])
-        return [
-            Measurement(tuple(clique), count + part.reshape(count.shape), event.scale)
-            for clique, count, part in zip(cliques, counts, parts, strict=True)
-        ]
-
-    def select(
-        self, candidates: Sequence[Clique], estimates: Sequence[npt.NDArray[np.float64]], *, epsilon: float
-    ) -> int:
-        """Return the index of a candidate whose marginal lies far, in L1, from its public estimate.
-
-        Estimates are rounded to multiples of 2^-20 first, so every score is an exact integer (in 2^-20 rows), its
-        sensitivity is exactly m (or 2 m under replace_one), and no floating-point operation touches a count.
-        """
-        if not candidates or len(candidates) != len(estimates):
-            raise DomainMismatch("select needs at least one candidate, and one estimate for each")
-        scores = [_score(self._count(clique), estimate) for clique, estimate in zip(candidates, estimates, strict=True)]
-        event = ExponentialMechanism(epsilon)
-        self.events.append(event)
-        change = self._max_records * (1 if self.neighbours == "add_remove_one" else 2)
-        return exponential_mechanism(scores, epsilon=epsilon, sensitivity=change << _SCORE_BITS, rng=self._rng)
-
-    @property
-    def _squared_change(self) -> int:
-        """Largest squared L2 change of one marginal: m^2 or 2 m^2."""
-        return self._max_records**2 * (1 if self.neighbours == "add_remove_one" else 2)
-
-    def _count(self, clique: Clique) -> npt.NDArray[np.int64]:
-        known = self._counted.get(tuple(clique))
-        if known is not None:
-            return known
-        counts = count_marginal(self._codes, self.domain, clique)
-        if sum(count.size for count in self._counted.values()) + counts.size <= _CACHED_CELLS:
-            self._counted[tuple(clique)] = counts
-        return counts
+    def _count(self, cliques: Sequence[Clique]) -> list[Counts]:
+        return [count_marginal(self._codes, self.domain, clique) for clique in cliques]
 
 
 def discrete_gaussian_for(rho: float, l2_sensitivity_squared: int, *, linf_sensitivity: int) -> DiscreteGaussian:
@@ -230,6 +292,11 @@ def check_rng(rng: Any) -> Rng:
         )
     source: Rng = rng
     return source
+
+
+def _digest(estimate: npt.NDArray[np.float64]) -> bytes:
+    shape = ",".join(map(str, np.shape(estimate))).encode()
+    return hashlib.blake2b(np.ascontiguousarray(estimate, dtype=np.float64).tobytes(), digest_size=16).digest() + shape
 
 
 def _score(counts: npt.NDArray[np.int64], estimate: npt.NDArray[np.float64]) -> int:

@@ -220,6 +220,23 @@ def test_select_takes_the_marginal_farthest_from_its_estimate_and_is_priced(pair
     assert oracle.events == [ExponentialMechanism(1.0)]
 
 
+def test_a_score_is_computed_once_for_each_clique_and_estimate(pair_schema, pair_frame, monkeypatch):
+    oracle = LocalTableOracle(pair_frame, pair_schema, rng=InsecureSeededRng(1))
+    scored = []
+    monkeypatch.setattr("generators.oracle._score", lambda *given: scored.append(given) or _score(*given))
+    near, far = np.array([30.0, 50.0, 20.0]), np.array([0.0, 100.0, 0.0])
+    for _ in range(3):
+        oracle.select([("a",), ("a",), ("b",)], [near, far, np.array([1.0, 99.0])], epsilon=1.0)
+    assert len(scored) == 3
+    # An estimate that was changed in place is another estimate.
+    near[0] = 31.0
+    oracle.select([("a",)], [near], epsilon=1.0)
+    assert len(scored) == 4
+    # The same bytes in another shape are no estimate of this clique.
+    with pytest.raises(DomainMismatch, match="shape"):
+        oracle.select([("a",)], [near.reshape(3, 1)], epsilon=1.0)
+
+
 def test_an_estimate_of_the_wrong_shape_or_size_is_refused_and_nothing_is_charged(pair_schema, pair_frame):
     oracle = LocalTableOracle(pair_frame, pair_schema)
     for bad in (np.zeros(2), np.full(3, np.nan), np.full(3, 2.0**41)):
