@@ -26,14 +26,12 @@ import pandas as pd
 from generators.domain import Clique, Domain
 from generators.encoding import encode
 from generators.errors import BudgetInvalid, DomainMismatch, TooManyRecords
-from generators.marginals import Codes, count_marginal
+from generators.marginals import Codes, Counts, count_marginals
 from generators.selection import exponential_mechanism
 from privacy import DiscreteGaussian, Event, ExponentialMechanism, Rng, Schema, SecureRng, rho_of
 from privacy._checks import check_count
 from privacy.neighbours import Neighbours, check_neighbours
 from privacy.samplers import LARGEST_SCALE, sample_discrete_gaussian
-
-Counts = npt.NDArray[np.int64]
 
 # Public estimates are rounded to multiples of 2^-20 rows, so that scores are exact integers.
 _SCORE_BITS = 20
@@ -254,7 +252,7 @@ class LocalTableOracle(CountingOracle):
         self._codes: Codes = encode(frame, schema)
 
     def _count(self, cliques: Sequence[Clique]) -> list[Counts]:
-        return [count_marginal(self._codes, self.domain, clique) for clique in cliques]
+        return count_marginals(self._codes, self.domain, cliques)
 
 
 def discrete_gaussian_for(rho: float, l2_sensitivity_squared: int, *, linf_sensitivity: int) -> DiscreteGaussian:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generators import Domain, DomainMismatch, MarginalTooLarge, UnknownColumn, count_marginal
-from generators.marginals import smallest_dtype
+from generators.marginals import _plan, count_marginals, smallest_dtype
 from privacy import Schema
 
 
@@ -37,6 +37,48 @@ def test_counts_equal_a_row_by_row_count(table):
     for k in range(1, len(domain) + 1):
         for columns in itertools.permutations(domain.columns, k):
             assert np.array_equal(count_marginal(codes, domain, columns), slow_count(codes, domain, columns))
+
+
+@settings(max_examples=50, deadline=None)
+@given(coded_tables(), st.data())
+def test_cliques_that_share_passes_are_counted_as_if_alone(table, data):
+    domain, codes = table
+    every = [c for k in range(1, len(domain) + 1) for c in itertools.permutations(domain.columns, k)]
+    cliques = data.draw(st.lists(st.sampled_from(every), min_size=1, max_size=20))
+    cut = data.draw(st.integers(0, len(codes)))
+    for blocks in (codes, np.asfortranarray(codes), [codes[:cut], codes[cut:]]):
+        for clique, counts in zip(cliques, count_marginals(blocks, domain, cliques), strict=True):
+            assert np.array_equal(counts, slow_count(codes, domain, clique))
+
+
+def skewed_codes(domain, n_rows, seed):
+    rng = np.random.default_rng(seed)
+    return np.stack([(size * rng.beta(1, 3, n_rows)).astype(smallest_dtype(domain)) for size in domain.n_codes], axis=1)
+
+
+def test_passes_over_groups_of_columns_lose_no_row_at_block_borders(monkeypatch):
+    monkeypatch.setattr("generators.marginals._BLOCK_ROWS", 20_000)
+    domain = Domain(tuple(f"c{i}" for i in range(12)), (2, 3, 7, 20, 20, 40, 90, 2, 1, 5, 300, 20))
+    codes = skewed_codes(domain, 50_003, seed=1)
+    cliques = [c for k in (1, 2) for c in itertools.combinations(domain.columns, k)]
+    cliques += [domain.columns[:4], domain.columns[7:10], ("c10", "c6", "c5")]
+    plan = _plan(cliques, domain, len(codes))
+    assert len(plan) < len(cliques) / 2
+    assert sorted(i for part in plan for i in part.answers) == list(range(len(cliques)))
+    assert max(len(part.answers) for part in plan) > 4
+    for clique, counts in zip(cliques, count_marginals(codes, domain, cliques), strict=True):
+        flat = np.ravel_multi_index(
+            [codes[:, domain.position(name)].astype(np.int64) for name in clique], domain.sizes(clique)
+        )
+        expected = np.bincount(flat, minlength=domain.cells(clique)).reshape(domain.sizes(clique))
+        assert np.array_equal(counts, expected)
+
+
+def test_a_table_without_rows_counts_to_zero():
+    domain = Domain(("a", "b"), (2, 3))
+    for nothing in (np.empty((0, 2), dtype=np.uint8), []):
+        assert [counts.sum() for counts in count_marginals(nothing, domain, [("a",), ("b", "a")])] == [0, 0]
+    assert count_marginals(np.zeros((4, 2), dtype=np.uint8), domain, []) == []
 
 
 @settings(max_examples=50, deadline=None)
@@ -84,6 +126,8 @@ def test_unknown_columns_and_wrong_shapes_are_named():
         count_marginal(codes, domain, ("a", "z"))
     with pytest.raises(DomainMismatch, match="at least one column"):
         count_marginal(codes, domain, ())
+    with pytest.raises(DomainMismatch, match="named once"):
+        count_marginal(codes, domain, ("a", "a"))
     with pytest.raises(DomainMismatch, match=r"shape \(n_rows, 2\)"):
         count_marginal(codes[:, :1], domain, ("a",))
 
