@@ -7,7 +7,7 @@ m          most rows that one patient has (`max_records_per_patient`)
 Sensitivities, for the vector of k marginals of which one patient is added or removed: each marginal changes by
 non-negative counts that sum to at most m, so its squared L2 change is at most m^2, and k m^2 for all together. If one
 patient is replaced by another, each marginal changes by a difference of two such vectors: at most 2 m^2, and 2 k m^2.
-The L1 distance of a marginal to a public estimate changes by at most m, or 2 m.
+The L1 distance of a marginal to a public estimate changes by at most m, or 2 m; times a weight, by that much more.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from generators.domain import Clique, Domain
 from generators.encoding import encode
 from generators.errors import BudgetInvalid, DomainMismatch, TooManyRecords
 from generators.marginals import Codes, Counts, count_marginals
-from generators.selection import exponential_mechanism
+from generators.selection import exponential_mechanism, lazy_exponential_mechanism
 from privacy import DiscreteGaussian, Event, ExponentialMechanism, Rng, Schema, SecureRng, rho_of
 from privacy._checks import check_count
 from privacy.neighbours import Neighbours, check_neighbours
@@ -35,9 +35,12 @@ from privacy.samplers import LARGEST_SCALE, sample_discrete_gaussian
 
 # Public estimates are rounded to multiples of 2^-20 rows, so that scores are exact integers.
 _SCORE_BITS = 20
+_LARGEST_ESTIMATE = 2.0**40
 
-# Counted marginals are kept for the next question, and new ones are counted together, up to so many cells (64 MB).
-_CACHED_CELLS = 1 << 23
+# Counted marginals are kept for the next question, in the smallest type that holds them, up to so many bytes; and new
+# ones are counted together, up to so many cells (64 MB).
+_CACHED_BYTES = 1 << 26
+_BATCH_CELLS = 1 << 23
 
 # About 30 MB of remembered scores, cleared when there are more.
 _REMEMBERED_SCORES = 1 << 17
@@ -83,13 +86,66 @@ class MarginalOracle(Protocol):
         ...
 
     def select(
-        self, candidates: Sequence[Clique], estimates: Sequence[npt.NDArray[np.float64]], *, epsilon: float
+        self,
+        candidates: Sequence[Clique],
+        estimates: Sequence[npt.NDArray[np.float64]],
+        *,
+        epsilon: float,
+        weights: Sequence[int] | None = None,
+        penalties: Sequence[float] | None = None,
     ) -> int:
         """Return the index of a candidate whose marginal lies far, in L1, from its public estimate.
 
-        Exponential mechanism at `epsilon`: at most epsilon^2 / 8 of rho.
+        Exponential mechanism at `epsilon`: at most epsilon^2 / 8 of rho. The score of candidate i is
+
+            weights[i] * (||marginal_i - estimates[i]||_1 - penalties[i])
+
+        with weights of one and penalties of zero by default, and its sensitivity is that of the distance times the
+        largest weight. `estimates` may compute on `[i]`; whoever answers may ask for all of them, in any order.
         """
         ...
+
+
+class LazyEstimates(Sequence[npt.NDArray[np.float64]]):
+    """Public estimates of the candidates, each computed when it is asked for.
+
+    total      at least the sum of every estimate, in rows
+    compute    gives the estimate of the i-th candidate: finite, >= 0
+    count      number of candidates
+
+    Knowing the total, an oracle can tell beforehand how far a marginal may lie from its estimate, and leave out
+    candidates that cannot win.
+
+    Examples
+    --------
+    >>> estimates = LazyEstimates(2, lambda i: np.full(2, 5.0 + i), total=12.0)
+    >>> len(estimates), estimates[1]
+    (2, array([6., 6.]))
+    """
+
+    def __init__(self, count: int, compute: Callable[[int], npt.NDArray[np.float64]], *, total: float) -> None:
+        if not (total >= 0 and math.isfinite(total)):
+            raise ValueError(f"total must be a finite number >= 0, got {total!r}")
+        self.total = float(total)
+        self._count, self._compute = count, compute
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> npt.NDArray[np.float64]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[npt.NDArray[np.float64]]: ...
+    def __getitem__(self, index: int | slice) -> npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]:
+        """Return the estimate of one candidate, or of several."""
+        if isinstance(index, slice):
+            return [self._compute(i) for i in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        estimate = self._compute(index % self._count)
+        if not (estimate.min(initial=0.0) >= 0 and estimate.sum() <= self.total * (1 + 1e-9) + 1e-9):
+            raise DomainMismatch("an estimate is negative, or its sum exceeds the total that was stated")
+        return estimate
 
 
 class CountingOracle(ABC):
@@ -119,8 +175,8 @@ class CountingOracle(ABC):
         self.neighbours: Neighbours = neighbours
         self.events: list[Event] = []
         self._max_records = max_records_per_patient
-        self._counted: dict[Clique, Counts] = {}
-        self._counted_cells = 0
+        self._counted: dict[Clique, npt.NDArray[Any]] = {}
+        self._counted_bytes = 0
         self._scored: dict[tuple[Clique, bytes], int] = {}
 
     def __repr__(self) -> str:
@@ -149,20 +205,58 @@ class CountingOracle(ABC):
         ]
 
     def select(
-        self, candidates: Sequence[Clique], estimates: Sequence[npt.NDArray[np.float64]], *, epsilon: float
+        self,
+        candidates: Sequence[Clique],
+        estimates: Sequence[npt.NDArray[np.float64]],
+        *,
+        epsilon: float,
+        weights: Sequence[int] | None = None,
+        penalties: Sequence[float] | None = None,
     ) -> int:
         """Return the index of a candidate whose marginal lies far, in L1, from its public estimate.
 
-        Estimates are rounded to multiples of 2^-20 first, so every score is an exact integer (in 2^-20 rows), its
-        sensitivity is exactly m (or 2 m under replace_one), and no floating-point operation touches a count.
+        The score of candidate i is weights[i] * (||marginal_i - estimates[i]||_1 - penalties[i]). Estimates and
+        penalties are rounded to multiples of 2^-20 first, so every score is an exact integer (in 2^-20 rows), its
+        sensitivity is exactly m (or 2 m under replace_one) times the largest weight, and no floating-point operation
+        touches a count. Of `LazyEstimates`, only those are computed that could still be chosen; the law of the choice
+        is the same, its running time is not constant.
+
+        Raises
+        ------
+        DomainMismatch
+            If an estimate does not fit its candidate, or the lengths differ. Nothing is charged then, unless the
+            estimates are lazy: those are looked at while the choice is made.
         """
         if not candidates or len(candidates) != len(estimates):
             raise DomainMismatch("select needs at least one candidate, and one estimate for each")
-        scores = self._scores(candidates, estimates)
-        event = ExponentialMechanism(epsilon)
-        self.events.append(event)
+        factors = _checked_weights(weights, len(candidates))
+        offsets = _checked_penalties(penalties, len(candidates))
         change = self._max_records * (1 if self.neighbours == "add_remove_one" else 2)
-        return exponential_mechanism(scores, epsilon=epsilon, sensitivity=change << _SCORE_BITS, rng=self._rng)
+        sensitivity = max(factors) * change << _SCORE_BITS
+
+        if not isinstance(estimates, LazyEstimates):
+            distances = self._scores(candidates, estimates)
+            scores = [
+                factor * (distance - offset)
+                for factor, distance, offset in zip(factors, distances, offsets, strict=True)
+            ]
+            self.events.append(ExponentialMechanism(epsilon))
+            return exponential_mechanism(scores, epsilon=epsilon, sensitivity=sensitivity, rng=self._rng)
+
+        def score(i: int) -> int:
+            [counts] = self._each_count(candidates[i : i + 1])
+            return factors[i] * (_score(counts, estimates[i]) - offsets[i])
+
+        # ||x - e||_1 <= ||x||_1 + ||e||_1, and rounding adds at most half a unit for each cell.
+        [counts] = self._each_count([self.domain.columns[:1]])
+        most = (int(counts.sum()) << _SCORE_BITS) + math.ceil(estimates.total * (1 + 1e-8) * 2.0**_SCORE_BITS) + 1
+        bounds = [
+            factor * (most + self.domain.cells(clique) - offset)
+            for factor, clique, offset in zip(factors, candidates, offsets, strict=True)
+        ]
+        # Scores are computed in the middle of the draw, so the price is noted before it.
+        self.events.append(ExponentialMechanism(epsilon))
+        return lazy_exponential_mechanism(bounds, score, epsilon=epsilon, sensitivity=sensitivity, rng=self._rng)
 
     @property
     def _squared_change(self) -> int:
@@ -187,17 +281,18 @@ class CountingOracle(ABC):
         start = 0
         while start < len(cliques):
             stop, cells = start + 1, self.domain.cells(cliques[start])
-            while stop < len(cliques) and (cells := cells + self.domain.cells(cliques[stop])) <= _CACHED_CELLS:
+            while stop < len(cliques) and (cells := cells + self.domain.cells(cliques[stop])) <= _BATCH_CELLS:
                 stop += 1
             batch = [tuple(clique) for clique in cliques[start:stop]]
             new = [clique for clique in dict.fromkeys(batch) if clique not in self._counted]
             fresh = dict(zip(new, self._count(new), strict=True)) if new else {}
             for clique, counts in fresh.items():
-                if self._counted_cells + counts.size <= _CACHED_CELLS:
-                    self._counted[clique] = counts
-                    self._counted_cells += counts.size
+                small = counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+                if self._counted_bytes + small.nbytes <= _CACHED_BYTES:
+                    self._counted[clique] = small
+                    self._counted_bytes += small.nbytes
             for clique in batch:
-                yield fresh[clique] if clique in fresh else self._counted[clique]
+                yield fresh[clique] if clique in fresh else self._counted[clique].astype(np.int64)
             start = stop
 
 
@@ -297,17 +392,38 @@ def _digest(estimate: npt.NDArray[np.float64]) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(estimate, dtype=np.float64).tobytes(), digest_size=16).digest() + shape
 
 
+def _checked_weights(weights: Sequence[int] | None, count: int) -> list[int]:
+    if weights is None:
+        return [1] * count
+    exact = [int(weight) for weight in weights]
+    if len(exact) != count or min(exact) < 1 or any(a != b for a, b in zip(exact, weights, strict=True)):
+        raise DomainMismatch("weights must be whole numbers >= 1, one for each candidate")
+    return exact
+
+
+def _checked_penalties(penalties: Sequence[float] | None, count: int) -> list[int]:
+    if penalties is None:
+        return [0] * count
+    if len(penalties) != count or not all(abs(penalty) <= _LARGEST_ESTIMATE for penalty in penalties):
+        raise DomainMismatch("penalties must be numbers of rows of at most 2^40, one for each candidate")
+    return [round(penalty * 2.0**_SCORE_BITS) for penalty in penalties]
+
+
 def _score(counts: npt.NDArray[np.int64], estimate: npt.NDArray[np.float64]) -> int:
     if np.shape(estimate) != counts.shape or not np.isfinite(estimate).all():
         raise DomainMismatch("an estimate must be finite and have the shape of its candidate's marginal")
-    if np.abs(estimate).max(initial=0.0) > 2.0**40:
+    if np.abs(estimate).max(initial=0.0) > _LARGEST_ESTIMATE:
         raise DomainMismatch("an estimate above 2^40 rows cannot be scored exactly; give counts, not weights")
+    # In doubles, exactly: every term is an integer, and none is rounded while the sum stays below 2^52.
+    terms = np.multiply(estimate, 2.0**_SCORE_BITS, dtype=np.float64)
+    np.rint(terms, out=terms)
+    np.subtract(counts * 2.0**_SCORE_BITS, terms, out=terms)
+    np.abs(terms, out=terms)
+    total = float(terms.sum())
+    if total < 2.0**52:
+        return int(total)
     public = np.rint(np.asarray(estimate, dtype=np.float64) * 2.0**_SCORE_BITS).astype(np.int64)
-    # Each term stays below 2^62; the sum is taken in Python integers only if it might not.
-    terms = np.abs((counts << _SCORE_BITS) - public)
-    if float(terms.sum(dtype=np.float64)) < 2.0**62:
-        return int(terms.sum())
-    return sum(terms.ravel().tolist())
+    return sum(np.abs((counts << _SCORE_BITS) - public).ravel().tolist())
 
 
 def _check_records(frame: pd.DataFrame, patient_id: str, most: int) -> None:

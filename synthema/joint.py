@@ -183,7 +183,7 @@ class JointMarginals:
         self.measurements = out
         return out
 
-    def select(self, candidates: Sequence[Any], estimates: Sequence[Any], *, epsilon: float) -> int:
+    def select(self, candidates: Sequence[Any], estimates: Sequence[Any], *, epsilon: float, **_: Any) -> int:
         """Refuse: private selection on shares was not priced by this study."""
         raise StudyError(
             f"this study offers no private selection ({len(candidates)} candidates, {len(estimates)} estimates, "

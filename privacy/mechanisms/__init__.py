@@ -14,12 +14,14 @@ True
 
 from privacy.mechanisms.choices import noisy_max, noisy_quantile, noisy_top_k
 from privacy.mechanisms.counts import noisy_count, noisy_histogram
+from privacy.mechanisms.lazy_selection import lazy_exponential_mechanism
 from privacy.mechanisms.selection import exponential_mechanism, permute_and_flip
 from privacy.mechanisms.sums import noisy_mean, noisy_sum, to_fixed_point
 from privacy.mechanisms.unknown_domain import release_threshold, thresholded_histogram
 
 __all__ = [
     "exponential_mechanism",
+    "lazy_exponential_mechanism",
     "noisy_count",
     "noisy_histogram",
     "noisy_max",

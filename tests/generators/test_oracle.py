@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from generators import Domain, DomainMismatch, LocalTableOracle, Measurement, TooManyRecords
 from generators.errors import BudgetInvalid
 from generators.marginals import count_marginal
-from generators.oracle import _score, discrete_gaussian_for
+from generators.oracle import LazyEstimates, _score, discrete_gaussian_for
 from generators.selection import exponential_mechanism
 from privacy import (
     DiscreteGaussian,
@@ -32,6 +32,7 @@ Z_THRESHOLD = 4.9
 N_NOISE_CELLS = 20_000
 N_SELECTIONS = 20_000
 N_ORACLE_SELECTIONS = 5_000
+N_LAZY_SELECTIONS = 3_000
 # Chi-square with 3 degrees of freedom exceeds this once in 10^5.
 CHI_SQUARE_3 = 25.9
 
@@ -262,6 +263,109 @@ def test_a_score_changes_by_at_most_one_row_for_one_more_patient_and_two_for_ano
 
     assert abs(score([*rows, row]) - score(rows)) <= 1 << 20
     assert abs(score([*rows[1:], row]) - score(rows)) <= 2 << 20
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), min_size=1, max_size=12),
+    st.tuples(st.integers(0, 2), st.integers(0, 1)),
+    st.lists(st.floats(0, 20), min_size=6, max_size=6),
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.floats(-5, 50),
+)
+def test_no_weighted_score_changes_by_more_than_the_sensitivity_that_selection_uses(
+    rows, row, estimate, weight, other_weight, penalty
+):
+    pair = np.array(estimate).reshape(3, 2)
+    schema = Schema.from_dict({"columns": {"a": {"categories": ["x", "y", "z"]}, "b": {"categories": ["0", "1"]}}})
+    candidates, estimates = [("a", "b"), ("a",)], [pair, pair.sum(axis=1)]
+    for neighbours, table in (("add_remove_one", [*rows, row]), ("replace_one", [*rows[1:], row])):
+        seen = [
+            captured_scores(
+                schema, each, neighbours, candidates, estimates, [weight, other_weight], [penalty, 2 * penalty]
+            )
+            for each in (rows, table)
+        ]
+        (before, sensitivity, lazy_before, bounds), (after, same_sensitivity, lazy_after, _) = seen
+        assert sensitivity == same_sensitivity == max(weight, other_weight) * (1 + (neighbours == "replace_one")) << 20
+        assert max(abs(a - b) for a, b in zip(before, after, strict=True)) <= sensitivity
+        # What is scored lazily is the same, and within its bounds.
+        assert (lazy_before, lazy_after) == (before, after)
+        assert all(bound >= score for bound, score in zip(bounds, lazy_before, strict=True))
+
+
+def captured_scores(schema, rows, neighbours, candidates, estimates, weights, penalties):
+    """Return scores and sensitivity as the oracle hands them to the mechanism, and lazy scores with their bounds."""
+    frame = pd.DataFrame([("xyz"[a], str(b)) for a, b in rows], columns=["a", "b"])
+    oracle = LocalTableOracle(frame, schema, neighbours=neighbours)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "generators.oracle.exponential_mechanism",
+            lambda scores, *, sensitivity, **_: seen.extend([list(scores), sensitivity]) or 0,
+        )
+        patch.setattr(
+            "generators.oracle.lazy_exponential_mechanism",
+            lambda bounds, score, **_: seen.extend([[score(i) for i in range(len(bounds))], bounds]) or 0,
+        )
+        lazy = LazyEstimates(len(estimates), estimates.__getitem__, total=float(estimates[0].sum()))
+        for given_estimates in (estimates, lazy):
+            oracle.select(candidates, given_estimates, epsilon=1.0, weights=weights, penalties=penalties)
+    return seen
+
+
+def test_lazy_selection_has_the_same_law(pair_schema, pair_frame):
+    # Exact counts are (30, 50, 20): L1 distances 0, 4, 6 and 10 rows; times weights, less penalties: 0, 8, 0 and 8.
+    estimates = [np.array([30.0 - far, 50.0, 20.0]) for far in (0, 4, 6, 10)]
+    oracle = LocalTableOracle(pair_frame, pair_schema, rng=InsecureSeededRng(6))
+    lazy = LazyEstimates(4, estimates.__getitem__, total=100.0)
+    drawn = [
+        oracle.select([("a",)] * 4, lazy, epsilon=1.0, weights=[1, 2, 3, 1], penalties=[0.0, 0.0, 6.0, 2.0])
+        for _ in range(N_LAZY_SELECTIONS)
+    ]
+
+    def chi_square(scores):
+        weights = np.exp(np.array(scores) / (2 * 3))
+        expected = N_LAZY_SELECTIONS * weights / weights.sum()
+        return float((np.square(np.bincount(drawn, minlength=4) - expected) / expected).sum())
+
+    assert chi_square([0, 8, 0, 8]) < CHI_SQUARE_3
+    # Negative control: the weights left out.
+    assert chi_square([0, 4, 0, 8]) > CHI_SQUARE_3
+    assert oracle.events == [ExponentialMechanism(1.0)] * N_LAZY_SELECTIONS
+
+
+def test_lazy_selection_computes_no_estimate_that_cannot_win(pair_schema, pair_frame):
+    oracle = LocalTableOracle(pair_frame, pair_schema, rng=InsecureSeededRng(6))
+    asked: list[int] = []
+    lazy = LazyEstimates(9, lambda i: asked.append(i) or np.array([0.0, 50.0, 50.0]), total=100.0)
+    # The first has distance 60 and weight 9; no other can have more than (100 + 100) * 2.
+    assert oracle.select([("a",)] * 9, lazy, epsilon=20.0, weights=[9] + [2] * 8) == 0
+    assert asked == [0]
+
+
+def test_lazy_estimates_that_break_their_word_are_refused():
+    with pytest.raises(DomainMismatch, match="exceeds the total"):
+        LazyEstimates(1, lambda _: np.array([3.0, 4.0]), total=6.0)[0]
+    with pytest.raises(DomainMismatch, match="negative"):
+        LazyEstimates(1, lambda _: np.array([3.0, -1.0]), total=6.0)[0]
+    with pytest.raises(ValueError, match="total"):
+        LazyEstimates(1, lambda _: np.zeros(1), total=math.inf)
+    estimates = LazyEstimates(3, lambda i: np.array([float(i)]), total=6.0)
+    assert [part.item() for part in estimates[1:]] == [1.0, 2.0]
+    assert [part.item() for part in estimates] == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"weights": [0]}, {"weights": [1.5]}, {"weights": [1, 1]}, {"penalties": [math.nan]}, {"penalties": []}],
+)
+def test_senseless_weights_and_penalties_are_refused_and_nothing_is_charged(pair_schema, pair_frame, options):
+    oracle = LocalTableOracle(pair_frame, pair_schema)
+    with pytest.raises(DomainMismatch, match=r"weights|penalties"):
+        oracle.select([("a",)], [np.zeros(3)], epsilon=1.0, **options)
+    assert oracle.events == []
 
 
 def test_scores_are_exact_l1_distances_in_units_of_two_to_the_minus_twenty():
