@@ -37,8 +37,9 @@ from smpc.truncation import TRUNCATIONS, Truncating
 Security = Literal["semi_honest", "malicious"]
 SECURITY_LEVELS: tuple[Security, ...] = ("semi_honest",)
 
-# An input that claims more elements is refused before memory is asked for.
-_MOST_ELEMENTS = 2**31
+# 1 GB of 64-bit words. An input that claims more is refused before memory is asked for: it is a seed and a shape, so a
+# few bytes could otherwise ask for all the memory there is.
+_MOST_ELEMENTS = 2**27
 
 Opened = npt.NDArray[Any]
 

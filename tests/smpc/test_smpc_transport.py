@@ -1,4 +1,5 @@
 import asyncio
+import struct
 
 import numpy as np
 import pytest
@@ -143,6 +144,11 @@ def _remade(frame, **changes):
     return encode_frame(Frame(**{**fields, **changes}))
 
 
+def _seed_of(*shape):
+    """What asks the receiver to expand a seed to an array of that shape."""
+    return np.frombuffer(bytes(32) + struct.pack(f"<{len(shape)}Q", *shape), dtype=np.uint8)
+
+
 CHANGES = {
     "replayed": (lambda sent: [encode_frame(sent[max(len(sent) - 2, 0)])], "numbered 0, step 1"),
     "doubled": (lambda sent: [encode_frame(sent[-1])] * 2, "numbered 0, step 1"),
@@ -165,6 +171,10 @@ CHANGES = {
     "with a seed cut short": (lambda sent: [_remade(sent[-1], payload=sent[-1].payload[:31])], "seed"),
     "with an impossible shape": (
         lambda sent: [_remade(sent[-1], payload=np.full(40, 255, np.uint8))],
+        "too large",
+    ),
+    "with a shape of more than a gigabyte": (
+        lambda sent: [_remade(sent[-1], payload=_seed_of(2**14, 2**13 + 1))],
         "too large",
     ),
     "cut": (lambda sent: [(encode_frame(sent[-1])[0], memoryview(b""))], "long"),
