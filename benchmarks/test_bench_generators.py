@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 import pytest
 
-from generators import MST, ChowLiu, Domain, LocalTableOracle, Schema, TreeModel, count_marginal
+from generators import MST, ChowLiu, Domain, GraphicalModel, LocalTableOracle, Schema, count_marginal
 from generators.encoding import decode
 
 SIZES = (74, 9, 100, 16, 16, 7, 15, 6, 5, 2, 100, 100, 99, 42)
@@ -42,7 +42,7 @@ def oracle(schema, codes):
 
 
 @pytest.fixture(scope="module")
-def model(schema, oracle) -> TreeModel:
+def model(schema, oracle) -> GraphicalModel:
     return ChowLiu(epsilon=1.0, delta=1e-9).fit(None, schema, oracle=oracle)
 
 

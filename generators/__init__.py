@@ -36,7 +36,7 @@ from generators.errors import (
 )
 from generators.independent import Independent
 from generators.marginals import count_marginal
-from generators.model import MarginalEstimate, TreeModel
+from generators.model import GraphicalModel, MarginalEstimate
 from generators.mst import MST
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement
 from generators.quality import MarginalComparison, compare_marginals, kaplan_meier, workload_error
@@ -50,6 +50,7 @@ __all__ = [
     "Domain",
     "DomainMismatch",
     "GeneratorError",
+    "GraphicalModel",
     "Independent",
     "LocalTableOracle",
     "MarginalComparison",
@@ -61,7 +62,6 @@ __all__ = [
     "NoLikelyRow",
     "Schema",
     "TooManyRecords",
-    "TreeModel",
     "UnknownColumn",
     "compare_marginals",
     "count_marginal",

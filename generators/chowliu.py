@@ -28,7 +28,8 @@ from typing import ClassVar
 import numpy as np
 
 from generators.domain import Clique, Domain, one_way_cliques, two_way_cliques
-from generators.forest import Components, Edge, FloatArray
+from generators.factor import FloatArray
+from generators.forest import Components, Edge
 from generators.inference import Evidence, estimate_total, margins, merge, on_simplex, pool
 from generators.mechanism import Findings, Mechanism
 from generators.oracle import MarginalOracle

@@ -1,27 +1,23 @@
-"""Distributions that factorise over a forest, and exact inference in them.
+"""Forests over columns, and distributions that factorise over one: marginals of columns and of joined pairs.
 
-Each connected component is rooted; a node's parent is the neighbour on the way to the root. With potentials
-    psi(x) = sum_i node_i(x_i) + sum_{child c, parent p} edge_c(x_p, x_c)
-the distribution is p(x) = exp(psi(x) - log_z). It is held as marginals: of each node, and of each edge as a matrix with
-the parent on axis 0. A potential of -inf is a structural zero.
-
-One pass from the leaves up turns each edge into the conditional P(x_c | x_p) by a row-wise softmax, in log space; one
-pass down multiplies marginals with conditionals. So no division by a small number occurs, and one exponential per
-cell is taken in all.
+Each connected component is rooted; a column's parent is the neighbour on the way to the root. A forest is the junction
+tree whose cliques are pairs. It has a class of its own because pairs have an exact solver (`inference.fit_forest`),
+which works on columns and edges; `clique_marginals` leads from there to everything that junction trees can do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from generators.domain import Domain
 from generators.errors import DomainMismatch
+from generators.factor import FloatArray
+from generators.junction_tree import JunctionTree
+from generators.propagation import CliqueMarginals
 
-FloatArray = npt.NDArray[np.float64]
 Edge = tuple[str, str]
 
 
@@ -120,154 +116,47 @@ class Components:
 
 
 @dataclass(frozen=True, slots=True)
-class Potentials:
-    """Logarithms of factors: `nodes[i]` of shape (n_codes_i,), `edges[c]` of `edge_shape(c)`, None at a root."""
-
-    nodes: tuple[FloatArray, ...]
-    edges: tuple[FloatArray | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TreeMarginals:
+class ForestMarginals:
     """Marginals of a distribution over a forest: each sums to one, and edges agree with nodes.
 
     nodes     shape (n_codes_i,) for each column
-    edges     for each column with a parent, shape `edge_shape`; None at a root
-    log_z     logarithm of the normaliser of the potentials they came from
+    edges     by child, shape `edge_shape`: the parent on axis 0
     """
 
     forest: Forest
     nodes: tuple[FloatArray, ...]
-    edges: tuple[FloatArray | None, ...]
-    log_z: float
-
-    def edge(self, child: int) -> FloatArray:
-        """Return the joint marginal of a column and its parent, shape `edge_shape`."""
-        joint = self.edges[child]
-        if joint is None:
-            raise DomainMismatch(f"column {self.forest.domain.columns[child]!r} has no parent in the forest")
-        return joint
-
-    def conditional(self, child: int) -> FloatArray:
-        """Return P(child | parent), shape `edge_shape`; rows of an impossible parent code are zero."""
-        joint = self.edge(child)
-        rows = joint.sum(axis=1, keepdims=True)
-        conditional: FloatArray = np.divide(joint, rows, out=np.zeros_like(joint), where=rows > 0)
-        return conditional
-
-    def potentials(self) -> Potentials:
-        """Return potentials of this distribution: log marginals at roots, log conditionals on edges."""
-        with np.errstate(divide="ignore"):
-            return Potentials(
-                tuple(
-                    np.log(node) if parent < 0 else np.zeros_like(node)
-                    for node, parent in zip(self.nodes, self.forest.parent, strict=True)
-                ),
-                tuple(
-                    None if edge is None else np.log(self.conditional(child)) for child, edge in enumerate(self.edges)
-                ),
-            )
+    edges: Mapping[int, FloatArray]
 
 
-def compose(
-    forest: Forest, roots: Mapping[int, FloatArray], conditionals: Mapping[int, FloatArray], *, log_z: float = 0.0
-) -> TreeMarginals:
+def compose(forest: Forest, roots: Mapping[int, FloatArray], conditionals: Mapping[int, FloatArray]) -> ForestMarginals:
     """Return the marginals of the distribution with these root marginals and P(child | parent), by position."""
     nodes: list[FloatArray] = [roots.get(i, np.zeros(0)) for i in range(len(forest.domain))]
-    edges: list[FloatArray | None] = [None] * len(forest.domain)
+    edges = {}
     for child in forest.children:
-        joint = nodes[forest.parent[child]][:, None] * conditionals[child]
-        edges[child] = joint
-        nodes[child] = joint.sum(axis=0)
-    return TreeMarginals(forest, tuple(nodes), tuple(edges), log_z)
+        edges[child] = nodes[forest.parent[child]][:, None] * conditionals[child]
+        nodes[child] = edges[child].sum(axis=0)
+    return ForestMarginals(forest, tuple(nodes), edges)
 
 
-def propagate(forest: Forest, potentials: Potentials) -> TreeMarginals:
-    """Return the exact marginals of the distribution with these potentials (sum-product on the forest).
-
-    log_z is -inf, and all marginals are zero, if no combination of codes is possible.
+def clique_marginals(marginals: ForestMarginals) -> CliqueMarginals:
+    """Return the same distribution over the forest's junction tree: one clique for each edge and each lonely column.
 
     Examples
     --------
     >>> forest = Forest(Domain(("a", "b"), (2, 2)), (("a", "b"),))
-    >>> potentials = Potentials(nodes=(np.log([1.0, 3.0]), np.zeros(2)), edges=(None, np.zeros((2, 2))))
-    >>> propagate(forest, potentials).nodes[0]
-    array([0.25, 0.75])
-    """
-    belief: list[FloatArray] = list(potentials.nodes)
-    roots: dict[int, FloatArray] = {}
-    conditionals: dict[int, FloatArray] = {}
-    log_z = 0.0
-    for i in reversed(forest.order):
-        edge = potentials.edges[i]
-        if edge is None:
-            roots[i], log_sum = _softmax(belief[i])
-            log_z += float(log_sum)
-        else:
-            conditionals[i], message = _softmax(edge + belief[i])
-            belief[forest.parent[i]] = belief[forest.parent[i]] + message
-    return compose(forest, roots, conditionals, log_z=log_z)
-
-
-def joint_marginal(marginals: TreeMarginals, columns: Sequence[str]) -> FloatArray:
-    """Return the distribution's marginal on any columns, axes in the order given.
-
-    Time and memory grow with the product of the sizes of the columns asked for, times two more along a path.
+    >>> made = clique_marginals(compose(forest, {0: np.array([0.5, 0.5])}, {1: np.array([[0.9, 0.1], [0.2, 0.8]])}))
+    >>> made.tree.cliques, made.project(("b",)).round(2).tolist()
+    ((('a', 'b'),), [0.55, 0.45])
     """
     forest = marginals.forest
-    wanted = [forest.domain.position(name) for name in columns]
-    if len(set(wanted)) < len(wanted) or not wanted:
-        raise DomainMismatch("name at least one column, each once")
-    keep = _ancestors_needed(forest, wanted)
-    # Columns are summed out leaf by leaf: each partial result is a table over (parent, wanted columns below).
-    below: dict[int, tuple[list[int], FloatArray]] = {}
-    result: FloatArray = np.ones(())
-    result_axes: list[int] = []
-    for i in (node for node in reversed(forest.order) if node in keep):
-        axes: list[int] = [i] if i in wanted else []
-        table = np.eye(forest.domain.n_codes[i]) if i in wanted else np.ones((forest.domain.n_codes[i], 1))
-        shape = [forest.domain.n_codes[i]] if i in wanted else []
-        for child in keep:
-            if forest.parent[child] != i:
-                continue
-            child_axes, child_table = below.pop(child)
-            table = (table[:, :, None] * child_table[:, None, :]).reshape(len(table), -1)
-            axes += child_axes
-            shape += [forest.domain.n_codes[axis] for axis in child_axes]
-        if forest.parent[i] >= 0 and forest.parent[i] in keep:
-            below[i] = (axes, marginals.conditional(i) @ table)
+    tree = JunctionTree.build(forest.domain, forest.edges)
+    tables = []
+    for clique in tree.cliques:
+        positions = [forest.domain.position(name) for name in clique]
+        if len(positions) == 1:
+            tables.append(marginals.nodes[positions[0]])
         else:
-            part = (marginals.nodes[i] @ table).reshape(shape)
-            result = np.multiply.outer(result, part)
-            result_axes += axes
-    return result.transpose([result_axes.index(i) for i in wanted])
-
-
-def _ancestors_needed(forest: Forest, wanted: Sequence[int]) -> set[int]:
-    """Return the wanted nodes and those between them; a chain above the last common ancestor is cut off."""
-    count: dict[int, int] = {}
-    for node in wanted:
-        at = node
-        while at >= 0:
-            count[at] = count.get(at, 0) + 1
-            at = forest.parent[at]
-    keep = set(count)
-    for node in forest.order:
-        inside = [i for i in keep if forest.parent[i] == node]
-        top = node in keep and (forest.parent[node] < 0 or forest.parent[node] not in keep)
-        if top and node not in wanted and len(inside) == 1:
-            keep.remove(node)
-    return keep
-
-
-def _softmax(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return exp(values) normalised along the last axis, and the logarithm of the sum; zeros where all are -inf."""
-    top = values.max(axis=-1, keepdims=True)
-    if not np.isfinite(top).all():
-        top = np.where(np.isfinite(top), top, 0.0)
-    weights = np.exp(values - top)
-    total = weights.sum(axis=-1, keepdims=True)
-    with np.errstate(divide="ignore"):
-        log_sum = (top + np.log(total))[..., 0]
-    weights /= np.where(total > 0, total, 1.0)
-    return weights, log_sum
+            first, second = positions
+            child_last = forest.parent[second] == first
+            tables.append(marginals.edges[second] if child_last else marginals.edges[first].T)
+    return CliqueMarginals(tree, tuple(tables), 0.0)

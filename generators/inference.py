@@ -29,8 +29,10 @@ import numpy.typing as npt
 
 from generators.domain import Clique, Domain
 from generators.errors import DomainMismatch
-from generators.forest import FloatArray, Forest, TreeMarginals, compose
+from generators.factor import FloatArray
+from generators.forest import Forest, ForestMarginals, clique_marginals, compose
 from generators.oracle import Measurement
+from generators.propagation import CliqueMarginals
 
 Zeros = Mapping[Clique, npt.NDArray[np.bool_]]
 
@@ -59,7 +61,7 @@ class Fit:
     converged      whether the gap met the tolerance within the allowed iterations
     """
 
-    marginals: TreeMarginals
+    marginals: CliqueMarginals
     total: float
     gap_per_cell: float
     iterations: int
@@ -171,7 +173,7 @@ def fit_forest(
     multipliers = np.zeros(problem.size)
     primal = problem.primal(multipliers)
     value = problem.dual_value(multipliers, primal)
-    best: tuple[float, TreeMarginals] | None = None
+    best: tuple[float, ForestMarginals] | None = None
     lower = -math.inf
     iteration = 0
     while True:
@@ -197,7 +199,7 @@ def fit_forest(
                 break
             length *= 0.5
         multipliers, primal, value = trial, trial_primal, trial_value
-    return Fit(best[1], total, gap / problem.n_cells, iteration, gap <= tolerance * problem.n_cells)
+    return Fit(clique_marginals(best[1]), total, gap / problem.n_cells, iteration, gap <= tolerance * problem.n_cells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +349,7 @@ class _Problem:
 
         return _conjugate_gradients(curvature, slope, diagonal)
 
-    def feasible(self, primal: _Primal) -> TreeMarginals:
+    def feasible(self, primal: _Primal) -> ForestMarginals:
         """Return marginals that agree exactly, near the counts: root by root, conditional by conditional."""
         nodes = [np.where(ok, node, 0.0) for node, ok in zip(primal.nodes, self.possible_nodes, strict=True)]
         roots = {i: nodes[i] if nodes[i].sum() > 0 else self.possible_nodes[i].astype(np.float64) for i in self.roots}
@@ -362,11 +364,11 @@ class _Problem:
             conditionals[i] = np.divide(edge, rows, out=np.zeros_like(edge), where=rows > 0)
         return compose(self.forest, {i: node / node.sum() for i, node in roots.items()}, conditionals)
 
-    def loss(self, marginals: TreeMarginals) -> float:
+    def loss(self, marginals: ForestMarginals) -> float:
         return self._loss(
             _Primal(
                 [self.total * node for node in marginals.nodes],
-                {i: self.total * marginals.edge(i) for i in self.children},
+                {i: self.total * edge for i, edge in marginals.edges.items()},
             )
         )
 

@@ -16,7 +16,7 @@ from generators.encoding import check_decodable
 from generators.errors import BudgetInvalid, DomainMismatch
 from generators.forest import Edge, Forest
 from generators.inference import Evidence, estimate_total, fit_forest
-from generators.model import TreeModel
+from generators.model import GraphicalModel
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement, check_rng
 from generators.rules import forbidden_codes, known_edges, structural_zeros
 from privacy import Rng, Schema, epsilon_to_rho
@@ -78,7 +78,7 @@ class Mechanism(ABC):
         *,
         oracle: MarginalOracle | None = None,
         rng: Rng | None = None,
-    ) -> TreeModel:
+    ) -> GraphicalModel:
         """Spend the budget and return the model.
 
         Parameters
@@ -115,11 +115,11 @@ class Mechanism(ABC):
         return self._fit_oracle(oracle, schema)
 
     @staticmethod
-    def load(path: str | Path) -> TreeModel:
-        """Read a saved model (`TreeModel.load`)."""
-        return TreeModel.load(path)
+    def load(path: str | Path) -> GraphicalModel:
+        """Read a saved model (`GraphicalModel.load`)."""
+        return GraphicalModel.load(path)
 
-    def _fit_oracle(self, oracle: MarginalOracle | None, schema: Schema) -> TreeModel:
+    def _fit_oracle(self, oracle: MarginalOracle | None, schema: Schema) -> GraphicalModel:
         if oracle is None:  # pragma: no cover - `fit` made one
             raise DomainMismatch("there is nobody to ask")
         schema = schema.subset(oracle.domain) if set(oracle.domain) < set(schema.coded) else schema
@@ -135,7 +135,7 @@ class Mechanism(ABC):
             total=estimate_total(found.evidence),
             zeros=structural_zeros(forbidden_codes(schema), forest),
         )
-        return TreeModel(
+        return GraphicalModel(
             schema=schema,
             mechanism=self.name,
             marginals=fit.marginals,

@@ -1,4 +1,4 @@
-"""The fitted model: a distribution over a forest, what it cost, and the tables it gives.
+"""The fitted model: a distribution over a junction tree, what it cost, and the tables it gives.
 
 Everything in a model is released already: it holds noisy values, the public schema and the list of what was spent.
 Any number of synthetic rows follows from it at no further cost.
@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from generators.domain import Domain
+from generators.domain import Clique, Domain
 from generators.encoding import decode
 from generators.errors import DomainMismatch, NoLikelyRow
-from generators.forest import FloatArray, TreeMarginals, joint_marginal, propagate
+from generators.factor import FloatArray
 from generators.marginals import Codes
 from generators.oracle import Measurement
+from generators.propagation import CliqueMarginals
 from generators.rules import any_broken, forbidden_codes
 from generators.sampling import sample_codes
 from privacy import Event, Schema, SchemaError
@@ -35,7 +36,7 @@ _REDRAWS = 50
 class MarginalEstimate(NamedTuple):
     """A marginal as the model knows it.
 
-    estimate    expected counts among `TreeModel.total` rows
+    estimate    expected counts among `GraphicalModel.total` rows
     std_error   standard error of the direct measurement of these columns that the fit started from (the fit itself is
                 at most as noisy, up to the bias of non-negativity); NaN where no measurement covers the columns
                 together, because then the estimate rests on the model's conditional independence, not on a count
@@ -46,7 +47,7 @@ class MarginalEstimate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class TreeModel:
+class GraphicalModel:
     """Synthetic patients from noisy marginals.
 
     schema        the public description, all columns; those without codes are not generated
@@ -61,7 +62,7 @@ class TreeModel:
 
     schema: Schema
     mechanism: str
-    marginals: TreeMarginals
+    marginals: CliqueMarginals
     total: float
     measurements: tuple[Measurement, ...]
     events: tuple[Event, ...]
@@ -71,12 +72,17 @@ class TreeModel:
     @property
     def domain(self) -> Domain:
         """Columns that are generated, and their numbers of codes."""
-        return self.marginals.forest.domain
+        return self.marginals.tree.domain
+
+    @property
+    def cliques(self) -> tuple[Clique, ...]:
+        """Sets of columns that the model holds together; every column is in at least one."""
+        return self.marginals.tree.cliques
 
     @property
     def edges(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of columns that the model joins directly."""
-        return self.marginals.forest.edges
+        """Pairs of columns that the model joins directly, in the domain's order."""
+        return self.marginals.tree.edges
 
     def sample(
         self,
@@ -137,7 +143,7 @@ class TreeModel:
 
         Rules that are kept by drawing again (on three columns, or on a pair that is not joined) are not in it.
         """
-        estimate = self.total * joint_marginal(self.marginals, columns)
+        estimate = self.total * self.marginals.project(columns)
         weights = [
             self.domain.cells(columns) / self.domain.cells(part.columns) / part.noise_std**2
             for part in self.measurements
@@ -154,21 +160,18 @@ class TreeModel:
         save_model(self, Path(path))
 
     @classmethod
-    def load(cls, path: str | Path) -> TreeModel:
+    def load(cls, path: str | Path) -> GraphicalModel:
         """Read a model that `save` wrote. Raises ModelFileInvalid unless every part is what it should be."""
         from generators.storage import load_model
 
         return load_model(Path(path))
 
-    def _condition(self, given: Mapping[str, Any]) -> TreeMarginals:
-        potentials = self.marginals.potentials()
-        nodes = list(potentials.nodes)
+    def _condition(self, given: Mapping[str, Any]) -> CliqueMarginals:
+        allowed = {}
         for name, value in given.items():
-            position = self.domain.position(name)
-            keep = np.full(self.domain[name], -np.inf)
-            keep[_code_of(self.schema, name, value)] = 0.0
-            nodes[position] = nodes[position] + keep
-        conditioned = propagate(self.marginals.forest, type(potentials)(tuple(nodes), potentials.edges))
+            allowed[name] = np.zeros(self.domain[name], dtype=bool)
+            allowed[name][_code_of(self.schema, name, value)] = True
+        conditioned = self.marginals.given(allowed)
         if not math.isfinite(conditioned.log_z):
             raise NoLikelyRow(f"the model gives no row with this condition on {', '.join(given)}; widen it")
         return conditioned

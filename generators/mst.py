@@ -23,7 +23,8 @@ from typing import ClassVar
 import numpy as np
 
 from generators.domain import one_way_cliques, two_way_cliques
-from generators.forest import Components, Edge, FloatArray
+from generators.factor import FloatArray
+from generators.forest import Components, Edge
 from generators.inference import estimate_total, merge, on_simplex
 from generators.mechanism import Findings, Mechanism
 from generators.oracle import MarginalOracle, Measurement

@@ -1,7 +1,8 @@
 """The file of a model: `model.json` and one .npy file for each array, in a zip archive. Nothing is ever unpickled.
 
 Reading trusts nothing: members, sizes, types and shapes must be those that the schema in the file implies, and the
-marginals must be marginals of one distribution.
+marginals must be marginals of one distribution. Each clique is stored as P(rest of the clique | separator), so that
+whatever passes the checks on single arrays is a distribution; at a root the separator is empty.
 """
 
 from __future__ import annotations
@@ -18,29 +19,33 @@ import numpy.typing as npt
 
 from generators.domain import Domain
 from generators.errors import GeneratorError, ModelFileInvalid
-from generators.forest import Forest, TreeMarginals, compose
+from generators.factor import FloatArray
+from generators.junction_tree import JunctionTree, in_domain_order
 from generators.marginals import MAX_CELLS
-from generators.model import TreeModel
+from generators.model import GraphicalModel
 from generators.oracle import Measurement
+from generators.propagation import CliqueMarginals, compose
 from privacy import PrivacyError, Schema, event_from_json, event_to_json
 from privacy.neighbours import check_neighbours
 
-_FORMAT = "synthema-model-v1"
+_FORMAT = "synthema-model-v2"
 _JSON = "model.json"
 _MOST_JSON_BYTES = 1 << 26
 _MOST_MEMBERS = 1 << 17
+# Building the junction tree of a hostile file would take time in the square of this.
+_MOST_COLUMNS = 1 << 12
 # Marginals are products of doubles; sums over a few thousand cells stay far within this.
 _SLACK = 1e-9
 # The same model gives the same bytes: no clock in the archive.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def save_model(model: TreeModel, path: Path) -> None:
+def save_model(model: GraphicalModel, path: Path) -> None:
     """Write the model."""
-    forest = model.marginals.forest
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    for i, name in enumerate(_array_names(forest)):
-        arrays[name] = model.marginals.nodes[i] if forest.parent[i] < 0 else model.marginals.conditional(i)
+    tree = model.marginals.tree
+    arrays: dict[str, npt.NDArray[Any]] = {
+        _clique_name(i): np.ascontiguousarray(model.marginals.conditional(i)) for i in range(len(tree.cliques))
+    }
     for i, part in enumerate(model.measurements):
         arrays[_measurement_name(i)] = part.values
     head = {
@@ -48,7 +53,7 @@ def save_model(model: TreeModel, path: Path) -> None:
         "mechanism": model.mechanism,
         "neighbours": model.neighbours,
         "schema": model.schema.to_dict(),
-        "edges": [list(edge) for edge in forest.edges],
+        "cliques": [list(clique) for clique in tree.cliques],
         "total": repr(model.total),
         "fit_gap": repr(model.fit_gap),
         "events": [event_to_json(event) for event in model.events],
@@ -67,7 +72,7 @@ def save_model(model: TreeModel, path: Path) -> None:
             archive.writestr(info, buffer.getvalue(), compress_type=zipfile.ZIP_DEFLATED)
 
 
-def load_model(path: Path) -> TreeModel:
+def load_model(path: Path) -> GraphicalModel:
     """Read a model. Raises ModelFileInvalid."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -82,21 +87,20 @@ def load_model(path: Path) -> TreeModel:
         ) from None
 
 
-def _read(archive: zipfile.ZipFile) -> TreeModel:
+def _read(archive: zipfile.ZipFile) -> GraphicalModel:
     names = [info.filename for info in archive.infolist()]
     _check(len(names) <= _MOST_MEMBERS and len(set(names)) == len(names), "members are repeated or too many")
     _check(_JSON in names, f"{_JSON} is missing")
     head = json.loads(_member(archive, _JSON, _MOST_JSON_BYTES))
     _check(isinstance(head, dict) and head.get("format") == _FORMAT, f"the format is not {_FORMAT}")
-    keys = {"format", "mechanism", "neighbours", "schema", "edges", "total", "fit_gap", "events", "measurements"}
+    keys = {"format", "mechanism", "neighbours", "schema", "cliques", "total", "fit_gap", "events", "measurements"}
     _check(set(head) == keys, "the head has other entries")
     check_neighbours(head["neighbours"])
     schema = Schema.from_dict(head["schema"])
     domain = Domain.from_schema(schema)
-    forest = Forest(domain, [(str(first), str(second)) for first, second in head["edges"]])
-    array_names = _array_names(forest)
+    tree = _tree(domain, head["cliques"])
     parts = head["measurements"]
-    wanted = {_JSON, *array_names, *(_measurement_name(i) for i in range(len(parts)))}
+    wanted = {_JSON, *map(_clique_name, range(len(tree.cliques))), *map(_measurement_name, range(len(parts)))}
     _check(set(names) == wanted, "members are not those that the head announces")
     measurements = []
     for i, part in enumerate(parts):
@@ -107,10 +111,10 @@ def _read(archive: zipfile.ZipFile) -> TreeModel:
     _check(total >= 1, "the total is below one")
     fit_gap = _number(head["fit_gap"])
     _check(fit_gap >= 0, "the gap is negative")
-    return TreeModel(
+    return GraphicalModel(
         schema=schema,
         mechanism=str(head["mechanism"]),
-        marginals=_marginals(archive, forest, array_names),
+        marginals=_marginals(archive, tree),
         total=total,
         measurements=tuple(measurements),
         events=tuple(event_from_json(event) for event in head["events"]),
@@ -119,29 +123,33 @@ def _read(archive: zipfile.ZipFile) -> TreeModel:
     )
 
 
-def _marginals(archive: zipfile.ZipFile, forest: Forest, names: list[str]) -> TreeMarginals:
-    roots, conditionals = {}, {}
-    for i, name in enumerate(names):
-        root = forest.parent[i] < 0
-        shape = (forest.domain.n_codes[i],) if root else forest.edge_shape(i)
-        array = _array(archive, name, np.dtype("<f8"), shape).astype(np.float64)
+def _tree(domain: Domain, written: Any) -> JunctionTree:
+    _check(len(domain) <= _MOST_COLUMNS, "there are too many columns")
+    _check(isinstance(written, list) and 0 < len(written) <= len(domain), "the cliques are no list, or too many")
+    cliques = [in_domain_order([str(name) for name in names], domain) for names in written]
+    _check(max(domain.cells(clique) for clique in cliques) <= MAX_CELLS, "a clique is too large")
+    tree = JunctionTree.build(domain, cliques)
+    _check([list(clique) for clique in tree.cliques] == written, "the cliques are not those of a junction tree")
+    return tree
+
+
+def _marginals(archive: zipfile.ZipFile, tree: JunctionTree) -> CliqueMarginals:
+    conditionals: list[FloatArray] = []
+    for i in range(len(tree.cliques)):
+        array = _array(archive, _clique_name(i), np.dtype("<f8"), tree.shape(i)).astype(np.float64)
         _check(bool((np.isfinite(array) & (array >= 0)).all()), "a probability is negative or no number")
-        sums = array.sum(axis=-1)
-        if root:
-            _check(abs(float(sums) - 1) < _SLACK, "probabilities do not sum to one")
-            roots[i] = array
-        else:
-            # A parent code without mass has no conditional.
-            _check(bool(((np.abs(sums - 1) < _SLACK) | (sums == 0)).all()), "probabilities do not sum to one")
-            conditionals[i] = array
-    marginals = compose(forest, roots, conditionals)
-    _check(all(abs(float(node.sum()) - 1) < 1e-6 for node in marginals.nodes), "probabilities do not sum to one")
+        sums = array.sum(axis=tree.rest_axes(i))
+        # A separator without mass has no conditional.
+        _check(bool(((np.abs(sums - 1) < _SLACK) | (sums == 0)).all()), "probabilities do not sum to one")
+        conditionals.append(array)
+    marginals = compose(tree, conditionals)
+    _check(all(abs(float(part.sum()) - 1) < 1e-6 for part in marginals.cliques), "probabilities do not sum to one")
     return marginals
 
 
-def _array_names(forest: Forest) -> list[str]:
+def _clique_name(i: int) -> str:
     # Numbered, because a column's name may be no file name.
-    return [f"column_{i}.npy" for i in range(len(forest.domain))]
+    return f"clique_{i}.npy"
 
 
 def _measurement_name(i: int) -> str:

@@ -16,11 +16,11 @@ from generators import (
     ChowLiu,
     Domain,
     DomainMismatch,
+    GraphicalModel,
     Independent,
     LocalTableOracle,
     Measurement,
     NoLikelyRow,
-    TreeModel,
     UnknownColumn,
     count_marginal,
     encode,
@@ -226,7 +226,7 @@ def test_patients_with_several_rows_cost_more_noise(mechanism, clinic_schema, cl
 
 
 @pytest.fixture(scope="module")
-def rich_model(leuk_frame, leuk_schema) -> TreeModel:
+def rich_model(leuk_frame, leuk_schema) -> GraphicalModel:
     return ChowLiu(rho=1000.0).fit(leuk_frame, leuk_schema, rng=InsecureSeededRng(1))
 
 

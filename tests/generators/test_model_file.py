@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from generators import MST, ChowLiu, ModelFileInvalid, TreeModel
+from generators import MST, ChowLiu, GraphicalModel, ModelFileInvalid
 from privacy import InsecureSeededRng
 
 
 @pytest.fixture
-def model(clinic_schema, clinic_frame) -> TreeModel:
+def model(clinic_schema, clinic_frame) -> GraphicalModel:
     return MST(epsilon=3.0, delta=1e-9).fit(clinic_frame, clinic_schema, rng=InsecureSeededRng(1))
 
 
@@ -85,18 +85,22 @@ def test_the_same_model_gives_the_same_bytes_and_no_row_count(model, saved, tmp_
 def test_a_model_without_edges_is_saved_as_well(clinic_schema, clinic_frame, tmp_path):
     part = clinic_schema.subset(["sex"])
     ChowLiu(rho=1.0).fit(clinic_frame[["sex"]], part).save(tmp_path / "m")
-    assert TreeModel.load(tmp_path / "m").edges == ()
+    assert GraphicalModel.load(tmp_path / "m").edges == ()
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": "synthema-model-v2"},
+        {"format": "synthema-model-v1"},
         {"neighbours": "swap_two"},
-        {"edges": [["age", "age"]]},
-        {"edges": [["age", "hair"]]},
-        {"edges": []},
-        {"edges": 3},
+        {"cliques": [["age", "age"]]},
+        {"cliques": [["age", "hair"]]},
+        {"cliques": []},
+        {"cliques": [[]]},
+        {"cliques": 3},
+        {"cliques": [["sex"], ["pregnant"], ["age"], ["wbc"], ["blasts"], ["visits"], ["time", "event"]]},
+        {"cliques": [["event", "time"], ["sex"], ["pregnant"], ["age"], ["wbc"], ["blasts"], ["visits"]]},
+        {"cliques": [["sex", "pregnant", "age", "wbc", "blasts", "visits", "time", "event"]]},
         {"total": "0.5"},
         {"total": "nan"},
         {"total": 100.0},
@@ -111,47 +115,83 @@ def test_a_model_without_edges_is_saved_as_well(clinic_schema, clinic_frame, tmp
 def test_a_head_that_says_something_else_is_refused(saved, change):
     edit_head(saved, **change)
     with pytest.raises(ModelFileInvalid, match=r"model\.synthema is no valid model"):
-        TreeModel.load(saved)
+        GraphicalModel.load(saved)
+
+
+def read_array(path, member):
+    with zipfile.ZipFile(path) as archive:
+        return np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
+
+
+def with_one_cell(array, value):
+    array.flat[0] = value
+    return array
+
+
+def swapped(array):
+    """Two cells of a row changed so that its sum stays one, and one of them is negative."""
+    row = array.reshape(-1, array.shape[-1])[0]
+    row[0], row[1] = row[0] + row[1] + 0.5, -0.5
+    return array
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("change", "reason"),
     [
-        b"",
-        b"not an array",
-        npy(np.array([0.5, 0.6])),
-        npy(np.array([1.5, -0.5])),
-        npy(np.array([np.nan, 1.0])),
-        npy(np.array([0.2, 0.3, 0.5])),
-        npy(np.array([0.5, 0.5], dtype=np.float32)),
-        npy(np.array([0.5, 0.5])) + b"more",
-        npy(np.array([0.5, 0.5]))[:-1],
-        npy(np.array([0.5, None], dtype=object), allow_pickle=True),
+        (lambda array: npy(array * 1.01), "do not sum to one"),
+        (lambda array: npy(swapped(array)), "negative"),
+        (lambda array: npy(with_one_cell(array, np.nan)), "negative or no number"),
+        (lambda array: npy(np.zeros_like(array)), "do not sum to one"),
+        (lambda array: npy(array[:, :-1]), "another shape"),
+        (lambda array: npy(array.ravel()), "another shape"),
+        (lambda array: npy(array.astype(np.float32)), "another shape or type"),
+        (lambda array: npy(np.asfortranarray(array)), "memory order"),
+        (lambda array: npy(array) + b"more", "cut off or too long"),
+        (lambda array: npy(array)[:-1], "cut off or too long"),
+        (lambda array: npy(array.astype(object), allow_pickle=True), "another shape or type"),
+        (lambda _: b"", "wrong kind"),
+        (lambda _: b"not an array", "wrong kind"),
     ],
-    ids=range(10),
+    ids=range(13),
 )
-def test_an_array_that_is_no_distribution_is_refused(saved, data):
-    rewrite(saved, lambda _: data, member="column_0.npy")
-    with pytest.raises(ModelFileInvalid):
-        TreeModel.load(saved)
+def test_an_array_that_is_no_distribution_is_refused(saved, change, reason):
+    data = change(read_array(saved, "clique_0.npy"))
+    rewrite(saved, lambda _: data, member="clique_0.npy")
+    with pytest.raises(ModelFileInvalid, match=reason):
+        GraphicalModel.load(saved)
+
+
+def test_the_same_array_written_again_is_accepted(saved):
+    data = npy(read_array(saved, "clique_0.npy"))
+    rewrite(saved, lambda _: data, member="clique_0.npy")
+    assert GraphicalModel.load(saved).mechanism == "mst"
+
+
+def test_a_separator_that_occurs_needs_a_conditional(model, saved):
+    tree = model.marginals.tree
+    child = tree.children[0]
+    array = read_array(saved, f"clique_{child}.npy")
+    rewrite(saved, lambda _: npy(np.zeros_like(array)), member=f"clique_{child}.npy")
+    with pytest.raises(ModelFileInvalid, match="do not sum to one"):
+        GraphicalModel.load(saved)
 
 
 def test_an_array_that_declares_a_terabyte_is_refused_without_allocating_it(saved):
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (1 << 37,)})
-    rewrite(saved, lambda _: buffer.getvalue(), member="column_0.npy")
+    rewrite(saved, lambda _: buffer.getvalue(), member="clique_0.npy")
     with pytest.raises(ModelFileInvalid, match="another shape"):
-        TreeModel.load(saved)
+        GraphicalModel.load(saved)
 
 
 def test_missing_and_additional_members_are_refused(saved):
-    rewrite(saved, lambda _: None, member="column_1.npy")
+    rewrite(saved, lambda _: None, member="clique_1.npy")
     with pytest.raises(ModelFileInvalid, match="members are not those"):
-        TreeModel.load(saved)
-    rewrite(saved, lambda _: b"", member="column_1.npy")
+        GraphicalModel.load(saved)
+    rewrite(saved, lambda _: b"", member="clique_1.npy")
     rewrite(saved, lambda _: b"import os", member="setup.py")
     with pytest.raises(ModelFileInvalid, match="members are not those"):
-        TreeModel.load(saved)
+        GraphicalModel.load(saved)
 
 
 class _Bomb:
@@ -163,17 +203,17 @@ def test_a_pickle_is_never_loaded(saved, tmp_path):
     pickled = tmp_path / "model.pickle"
     pickled.write_bytes(pickle.dumps(_Bomb()))
     with pytest.raises(ModelFileInvalid, match="cannot be read as a model file"):
-        TreeModel.load(pickled)
+        GraphicalModel.load(pickled)
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, np.array([_Bomb(), _Bomb()], dtype=object), version=(1, 0), allow_pickle=True)
-    rewrite(saved, lambda _: buffer.getvalue(), member="column_0.npy")
+    rewrite(saved, lambda _: buffer.getvalue(), member="clique_0.npy")
     with pytest.raises(ModelFileInvalid):
-        TreeModel.load(saved)
+        GraphicalModel.load(saved)
 
 
 def test_a_file_that_is_not_there_or_cut_off_is_refused(saved, tmp_path):
     with pytest.raises(ModelFileInvalid, match="FileNotFoundError"):
-        TreeModel.load(tmp_path / "nowhere")
+        GraphicalModel.load(tmp_path / "nowhere")
     saved.write_bytes(saved.read_bytes()[:200])
     with pytest.raises(ModelFileInvalid):
-        TreeModel.load(saved)
+        GraphicalModel.load(saved)
