@@ -37,6 +37,22 @@ class MarginalTooLarge(GeneratorError, ValueError):
 class TooManyRecords(GeneratorError, ValueError):
     """A patient has more rows than the noise is made for, so the guarantee would not hold for that patient."""
 
+    @classmethod
+    def of(cls, most: int) -> TooManyRecords:
+        """Return the error with its sentence, which names no patient and no number of rows but the public limit."""
+        return cls(
+            f"a patient has more than max_records_per_patient = {most} rows, so the noise would not protect that "
+            "patient; raise it (noise grows in proportion), or keep fewer rows of each patient"
+        )
+
+
+class MissingLibrary(GeneratorError, ImportError):
+    """A table needs an optional library to be read."""
+
+    def __init__(self, library: str, *, extra: str) -> None:
+        self.library = library
+        super().__init__(f"this table needs {library} to be read: pip install 'synthema[{extra}]'")
+
 
 class NoLikelyRow(GeneratorError, ValueError):
     """No row of the wanted kind can be drawn: the condition has probability zero, or rules exclude nearly all."""

@@ -12,7 +12,7 @@ left, right
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,12 +88,38 @@ def count_marginals(codes: Codes | Sequence[Codes], domain: Domain, cliques: Seq
     blocks = [codes] if isinstance(codes, np.ndarray) else list(codes)
     if any(block.ndim != 2 or block.shape[1] != len(domain) for block in blocks):
         raise DomainMismatch(f"codes must have shape (n_rows, {len(domain)}), one column for each of the domain's")
+    return count_in_passes(
+        cliques, domain, n_rows=sum(map(len, blocks)), count=lambda passes: _count(blocks, domain, passes)
+    )
+
+
+def count_in_passes(
+    cliques: Sequence[Sequence[str]],
+    domain: Domain,
+    *,
+    n_rows: int,
+    count: Callable[[Sequence[Pass]], list[Counts]],
+    most_cells: int = _PASS_CELLS,
+) -> list[Counts]:
+    """Return the counts of each clique, from whoever counts passes; arguments and errors as `count_marginals`.
+
+    Parameters
+    ----------
+    cliques, domain
+        What is asked for.
+    n_rows
+        Number of rows, by which passes are planned.
+    count
+        Returns for each pass its counts, flat, axes in the order of its left and right columns.
+    most_cells
+        Of a pass that several cliques share.
+    """
     asked = [tuple(clique) for clique in cliques]
     for clique in asked:
         _check_clique(clique, domain)
     out: list[Counts | None] = [None] * len(asked)
-    for batch in _batches(_plan(asked, domain, sum(map(len, blocks)))):
-        totals = _count(blocks, domain, batch)
+    for batch in _batches(_plan(asked, domain, n_rows, most_cells)):
+        totals = count(batch)
         # The last reference goes with each pass: its cells are not needed once its cliques are summed.
         for part in batch:
             _sum_out(totals.pop(0), part, domain, asked, out)
@@ -106,7 +132,7 @@ def smallest_dtype(domain: Domain) -> np.dtype[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pass:
+class Pass:
     """Columns to be counted together, and the positions of the cliques that are summed from them."""
 
     left: Clique
@@ -126,13 +152,13 @@ def _check_clique(clique: Clique, domain: Domain) -> None:
         )
 
 
-def _plan(cliques: Sequence[Clique], domain: Domain, n_rows: int) -> list[_Pass]:
+def _plan(cliques: Sequence[Clique], domain: Domain, n_rows: int, most_cells: int = _PASS_CELLS) -> list[Pass]:
     """Return passes that answer every clique once, those with the same left part beside each other.
 
     Columns are put into groups, small ones together; cliques that touch the same groups share a pass over all the
     columns that they name there, unless counting each alone is cheaper.
     """
-    most_cells = min(_PASS_CELLS, n_rows)
+    most_cells = min(most_cells, n_rows)
     group_of: dict[str, int] = {}
     group, room = 0, 0
     for name in sorted({name for clique in cliques for name in clique}, key=lambda name: (domain[name], name)):
@@ -151,9 +177,9 @@ def _plan(cliques: Sequence[Clique], domain: Domain, n_rows: int) -> list[_Pass]
         if len(positions) > 1 and cells <= most_cells and _pass_cost(cells, n_rows) < alone:
             right = tuple(name for name in columns if group_of[name] == groups[-1])
             left = tuple(columns[: -len(right)])
-            passes.append(_Pass(left, right, cells, tuple(positions)))
+            passes.append(Pass(left, right, cells, tuple(positions)))
         else:
-            passes += [_Pass(cliques[i][:-1], cliques[i][-1:], domain.cells(cliques[i]), (i,)) for i in positions]
+            passes += [Pass(cliques[i][:-1], cliques[i][-1:], domain.cells(cliques[i]), (i,)) for i in positions]
     # The factor of the left part is the right part's number of cells, so equal ones beside each other share it too.
     return sorted(passes, key=lambda part: (part.left, domain.cells(part.right)))
 
@@ -163,8 +189,8 @@ def _pass_cost(cells: int, n_rows: int) -> int:
     return n_rows * (18 if cells <= _FAST_CELLS else 36) // 10 + 3 * cells + 20_000
 
 
-def _batches(passes: Sequence[_Pass]) -> Iterator[list[_Pass]]:
-    batch: list[_Pass] = []
+def _batches(passes: Sequence[Pass]) -> Iterator[list[Pass]]:
+    batch: list[Pass] = []
     cells = 0
     for part in passes:
         if batch and cells + part.cells > _BATCH_CELLS:
@@ -176,7 +202,7 @@ def _batches(passes: Sequence[_Pass]) -> Iterator[list[_Pass]]:
         yield batch
 
 
-def _count(blocks: Sequence[Codes], domain: Domain, passes: Sequence[_Pass]) -> list[Counts]:
+def _count(blocks: Sequence[Codes], domain: Domain, passes: Sequence[Pass]) -> list[Counts]:
     """Return the counts of each pass, flat, in the order of its left and right columns."""
     totals: list[Counts | None] = [None] * len(passes)
     index = np.empty(min(_BLOCK_ROWS, max(map(len, blocks), default=0)), dtype=np.intp)
@@ -221,7 +247,7 @@ def _joint_codes(rows: Codes, domain: Domain, columns: Clique) -> Codes:
     return joint
 
 
-def _sum_out(total: Counts, part: _Pass, domain: Domain, cliques: Sequence[Clique], out: list[Counts | None]) -> None:
+def _sum_out(total: Counts, part: Pass, domain: Domain, cliques: Sequence[Clique], out: list[Counts | None]) -> None:
     """Write the marginal of each clique that the pass answers to its place."""
     by_left: dict[Clique, Counts] = {}
     table = total.reshape(*domain.sizes(part.left), domain.cells(part.right))

@@ -12,7 +12,6 @@ The L1 distance of a marginal to a public estimate changes by at most m, or 2 m;
 
 from __future__ import annotations
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -177,7 +176,7 @@ class CountingOracle(ABC):
         self._max_records = max_records_per_patient
         self._counted: dict[Clique, npt.NDArray[Any]] = {}
         self._counted_bytes = 0
-        self._scored: dict[tuple[Clique, bytes], int] = {}
+        self._scored: dict[tuple[Clique, tuple[tuple[int, ...], int]], int] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.domain)} columns, neighbours={self.neighbours!r})"
@@ -270,7 +269,7 @@ class CountingOracle(ABC):
         """
         if len(self._scored) > _REMEMBERED_SCORES:
             self._scored.clear()
-        keys = [(tuple(clique), _digest(estimate)) for clique, estimate in zip(cliques, estimates, strict=True)]
+        keys = [(tuple(clique), _fingerprint(estimate)) for clique, estimate in zip(cliques, estimates, strict=True)]
         new = [i for i, key in enumerate(keys) if key not in self._scored]
         for i, counts in zip(new, self._each_count([cliques[i] for i in new]), strict=True):
             self._scored[keys[i]] = _score(counts, estimates[i])
@@ -387,9 +386,9 @@ def check_rng(rng: Any) -> Rng:
     return source
 
 
-def _digest(estimate: npt.NDArray[np.float64]) -> bytes:
-    shape = ",".join(map(str, np.shape(estimate))).encode()
-    return hashlib.blake2b(np.ascontiguousarray(estimate, dtype=np.float64).tobytes(), digest_size=16).digest() + shape
+def _fingerprint(estimate: npt.NDArray[np.float64]) -> tuple[tuple[int, ...], int]:
+    """Return a key that equal estimates share: 64 bits of a hash are enough for values that are public and honest."""
+    return np.shape(estimate), hash(np.asarray(estimate, dtype=np.float64).tobytes())
 
 
 def _checked_weights(weights: Sequence[int] | None, count: int) -> list[int]:
@@ -428,7 +427,4 @@ def _score(counts: npt.NDArray[np.int64], estimate: npt.NDArray[np.float64]) -> 
 
 def _check_records(frame: pd.DataFrame, patient_id: str, most: int) -> None:
     if int(frame.groupby(patient_id, sort=False, dropna=False).size().max()) > most:
-        raise TooManyRecords(
-            f"a patient has more than max_records_per_patient = {most} rows, so the noise would not protect that "
-            "patient; raise it (noise grows in proportion), or keep fewer rows of each patient"
-        )
+        raise TooManyRecords.of(most)

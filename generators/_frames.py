@@ -1,0 +1,49 @@
+"""Frames of any library through narwhals, in chunks; imported only for tables that are no pandas frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from generators.errors import MissingLibrary
+
+
+def frames_of(table: Any, *, n_rows: int) -> Iterator[Any] | None:
+    """Return the table's chunks as narwhals frames, or None if it is no frame of a known library.
+
+    A lazy frame is executed once: asked twice, an engine may return its rows in another order or number, and a patient
+    could be counted twice.
+    """
+    try:
+        import narwhals.stable.v2 as nw
+    except ImportError:
+        if hasattr(table, "columns") or hasattr(table, "schema"):
+            raise MissingLibrary("narwhals", extra="frames") from None
+        return None
+    frame = nw.from_native(table, pass_through=True)
+    if isinstance(frame, nw.DataFrame):
+        return _slices(frame, n_rows)
+    if isinstance(frame, nw.LazyFrame):
+        return _executed(frame, n_rows)
+    return None
+
+
+def _slices(frame: Any, n_rows: int) -> Iterator[Any]:
+    for start in range(0, max(len(frame), 1), n_rows):
+        yield frame[start : start + n_rows]
+
+
+def _executed(frame: Any, n_rows: int) -> Iterator[Any]:
+    """Yield the result in batches where the engine has such a door, else whole."""
+    import narwhals.stable.v2 as nw
+
+    native = frame.to_native()
+    if hasattr(native, "collect_batches"):  # Polars
+        for batch in native.collect_batches(chunk_size=n_rows):
+            yield from _slices(nw.from_native(batch), n_rows)
+    elif hasattr(native, "fetch_df_chunk"):  # DuckDB, whose vectors have 2,048 rows
+        native = native.execute()
+        while len(batch := native.fetch_df_chunk(max(n_rows // 2048, 1))):
+            yield from _slices(nw.from_native(batch), n_rows)
+    else:
+        yield from _slices(frame.collect(), n_rows)
