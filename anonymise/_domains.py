@@ -71,8 +71,12 @@ def _days(column: Column) -> npt.NDArray[np.datetime64]:
         raise hierarchy_error(
             column,
             "a date that is a quasi-identifier needs public bounds",
-            "give bounds = [first year, last year] in the schema",
+            'give bounds = ["first day", "last day"] or [first year, last year] in the schema',
         )
+    if column.resolution is not None:
+        start, end = np.array(column.text(column.bounds), dtype="datetime64[s]").astype("datetime64[D]")
+        check_size(column, int((end - start).astype(np.int64)) + 1)
+        return np.arange(start, end + 1)
     first, last = (int(year) for year in column.bounds)
     if not 1 <= first <= last <= 9998:
         raise hierarchy_error(column, "the bounds of a date are years", "give bounds = [1980, 2030], for example")

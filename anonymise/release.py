@@ -171,7 +171,7 @@ def _check_table(frame: pd.DataFrame, schema: Schema) -> None:
     columns = tuple(replace(c, bounds=None, categories=()) if c.name in dates else c for c in schema.columns)
     replace(schema, columns=columns, rules=()).validate(_DistinctValues(frame))
     if schema.rules:
-        ruled = {name for rule in schema.rules for name, _ in rule.forbid}
+        ruled = {name for rule in schema.rules for name in rule.columns}
         schema.subset(ruled).validate(frame[[name for name in schema.names if name in ruled]])
 
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from privacy._columns import MISSING, Column, DateType, HierarchySpec, Kind, Role
+from privacy._dates import STEPS, UNITS, Resolution, calendar_edges, one_unit
+from privacy._rules_reader import RulesReader
 from privacy.errors import SchemaError, SchemaProblem
-from privacy.schema import MISSING, Column, HierarchySpec, Kind, Role, Rule, Schema, Survival
+from privacy.schema import Schema, Survival, pattern_name
 
-_COLUMN_KEYS = {"role", "kind", "categories", "bounds", "edges", "bins", "nullable", "hierarchy", "decimals"}
-_TABLE_KEYS = {"table", "columns", "survival", "rules"}
+_COLUMN_KEYS = {
+    *("role", "kind", "categories", "bounds", "edges", "bins", "nullable", "hierarchy", "decimals"),
+    *("step", "resolution", "dtype", "model_level", "refined", "weights"),
+}
+_TABLE_KEYS = {"table", "columns", "survival", "missing", "rules"}
+_SURVIVAL_KEYS = {"time", "event", "competing", "horizon", "strata"}
+
+# A pattern of k columns has 2^k codes.
+_LARGEST_PATTERN = 8
 
 
 class SchemaReader:
@@ -41,12 +53,14 @@ class SchemaReader:
         patient_id = table.get("patient_id")
         if patient_id is not None and patient_id not in names:
             self.bad(str(patient_id), "is named as patient_id but is no column", "describe it under [columns]")
+        by_name = {column.name: column for column in columns}
         schema = Schema(
             name=str(table.get("name", "table")),
             columns=columns,
             patient_id=patient_id,
-            survival=self.survival(data.get("survival"), {column.name: column for column in columns}),
-            rules=tuple(self.rule(rule, columns) for rule in data.get("rules", ())),
+            survival=self.survival(data.get("survival"), by_name),
+            rules=RulesReader(by_name, self.bad).rules(data.get("rules", ())),
+            missing_patterns=self.patterns(data.get("missing"), by_name),
         )
         if self.found:
             raise SchemaError(self.found)
@@ -72,15 +86,18 @@ class SchemaReader:
             self.bad(name, "nullable must be true or false", "write it without quotes")
         if nullable and MISSING in categories:
             self.bad(name, f"{MISSING!r} is the label of a missing value", "rename that category or drop nullable")
-        bounds = self.numbers(name, "bounds", body.get("bounds"))
-        edges = self.numbers(name, "edges", body.get("edges")) or ()
-        numeric = kind in ("integer", "continuous")
+        resolution = self.resolution(name, kind, body)
+        bounds = self.numbers(name, "bounds", body.get("bounds"), resolution)
+        edges = self.numbers(name, "edges", body.get("edges"), resolution) or ()
+        numeric = kind in ("integer", "continuous") or resolution is not None
         if numeric and role != "identifier":
             if bounds is None or len(bounds) != 2:
                 self.bad(name, "a number needs public bounds", "give bounds = [low, high]; never read them from data")
                 bounds = None
             elif "bins" in body:
-                edges = self.bins(name, body["bins"], bounds, edges, whole=kind == "integer")
+                edges = self.bins(name, body["bins"], bounds, edges, whole=kind != "continuous")
+            elif "step" in body:
+                edges = self.calendar(name, body["step"], bounds, edges, resolution)
         if kind in ("categorical", "ordinal") and role != "identifier" and not categories:
             self.bad(name, "needs its public list of categories", 'give categories = ["...", "..."]')
         if bounds is not None:
@@ -92,7 +109,7 @@ class SchemaReader:
         decimals = body.get("decimals")
         if decimals is not None and (isinstance(decimals, bool) or not isinstance(decimals, int) or decimals < 0):
             self.bad(name, "decimals must be a whole number >= 0", "give the digits after the point")
-        return Column(
+        column = Column(
             name=name,
             role=role,
             kind=kind,
@@ -102,11 +119,96 @@ class SchemaReader:
             nullable=bool(nullable),
             hierarchy=self.hierarchy(name, body.get("hierarchy")),
             decimals=decimals,
+            resolution=resolution,
+            dtype=self.dtype(name, kind, body.get("dtype", "datetime64")),
         )
+        return self.with_level(column, body)
 
-    def numbers(self, name: str, key: str, value: Any) -> tuple[float, ...] | None:
+    def resolution(self, name: str, kind: str, body: Mapping[str, Any]) -> Resolution | None:
+        """Return the unit of a date's values; None for anything else, and for a date whose bounds are years."""
+        value = body.get("resolution")
+        ends = body.get("bounds")
+        dated = kind == "date" and isinstance(ends, list) and any(isinstance(end, str | dt.date) for end in ends)
+        if value is None:
+            return "day" if dated else None
+        if not dated or value not in UNITS:
+            self.bad(name, "resolution is day, hour, minute or second, of a date with ISO bounds", "correct it")
+            return None
+        found: Resolution = value
+        return found
+
+    def dtype(self, name: str, kind: str, value: Any) -> DateType:
+        if value not in get_args(DateType) or (kind != "date" and value != "datetime64"):
+            self.bad(name, 'dtype is "datetime64" or "text", of a date', "correct it, or leave it out")
+            return "datetime64"
+        found: DateType = value
+        return found
+
+    def with_level(self, column: Column, body: Mapping[str, Any]) -> Column:
+        """Return the column with the level at which it is modelled, if the schema names one."""
+        name, level = column.name, body.get("model_level", 0)
+        if not {"model_level", "refined", "weights"} & set(body):
+            return column
+        spec = column.hierarchy
+        most = 0
+        if column.categories and spec is not None and spec.kind == "prefix":
+            most = len(spec.steps)
+        elif column.categories and spec is not None and spec.kind == "rows":
+            rows = {row[0]: row for row in spec.rows}
+            most = min((len(rows[value]) - 1 if value in rows else 0) for value in column.categories)
+        if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= most:
+            self.bad(
+                name,
+                "model_level must be a level that its hierarchy of categories has for each of them",
+                "give a hierarchy of rows or prefix, and model_level = 1",
+            )
+            return column
+        refined = tuple(str(value) for value in body.get("refined", ()))
+        if not set(refined) <= set(column.categories):
+            self.bad(name, "refined names no category", "name categories that are modelled by themselves")
+            return column
+        weights = self.numbers(name, "weights", body.get("weights")) or ()
+        if weights and (len(weights) != len(column.categories) or min(weights) < 0):
+            self.bad(name, "weights must be one number >= 0 for each category", "correct or drop them")
+            return column
+        grown = replace(column, model_level=level, refined=refined, weights=weights)
+        groups = grown.group_labels()
+        clash = set(refined) & {group for value, group in zip(column.categories, groups, strict=True) if group != value}
+        if clash or (column.nullable and MISSING in groups):
+            self.bad(name, "a group has the name of a refined category, or of a missing value", "rename the group")
+        return grown
+
+    def patterns(self, value: Any, columns: Mapping[str, Column]) -> tuple[tuple[str, ...], ...]:
+        if value is None:
+            return ()
+        lists = value.get("patterns") if isinstance(value, Mapping) and set(value) == {"patterns"} else None
+        if not isinstance(lists, list) or not all(isinstance(names, list) and names for names in lists):
+            self.bad("-", "[missing] must hold patterns, lists of columns", 'write patterns = [["a", "b"]]')
+            return ()
+        for name in sorted({str(name) for names in lists for name in names}):
+            if name not in columns or not columns[name].nullable or not columns[name].is_coded:
+                self.bad(name, "a pattern of missing values needs coded columns that are nullable", "correct the list")
+        for names in lists:
+            if len(set(names)) < len(names) or not 2 <= len(names) <= _LARGEST_PATTERN:
+                self.bad("-", f"a pattern has 2 to {_LARGEST_PATTERN} different columns", "split the list")
+            elif pattern_name(names) in columns:
+                self.bad(pattern_name(names), "is the name of a pattern of missing values", "rename the column")
+        found = tuple(tuple(str(name) for name in names) for names in lists)
+        if len(set(found)) < len(found):
+            self.bad("-", "a pattern of missing values is listed twice", "list each once")
+        return found
+
+    def numbers(
+        self, name: str, key: str, value: Any, resolution: Resolution | None = None
+    ) -> tuple[float, ...] | None:
         if value is None:
             return None
+        if resolution is not None:
+            try:
+                return tuple(float(one_unit(item, resolution)) for item in value)
+            except (TypeError, ValueError):
+                self.bad(name, f"{key} must be a list of ISO dates", f'write {key} = ["2001-01-01", "2020-12-31"]')
+                return None
         good = isinstance(value, list) and all(
             isinstance(item, int | float) and not isinstance(item, bool) and math.isfinite(item) for item in value
         )
@@ -125,6 +227,19 @@ class SchemaReader:
             return edges
         inner = np.linspace(bounds[0], bounds[1], bins + 1)[1:-1]
         return tuple(float(edge) for edge in (np.unique(np.round(inner)) if whole else inner))
+
+    def calendar(
+        self,
+        name: str,
+        step: Any,
+        bounds: Sequence[float],
+        edges: tuple[float, ...],
+        resolution: Resolution | None,
+    ) -> tuple[float, ...]:
+        if resolution is None or step not in STEPS or edges or bounds[0] >= bounds[1]:
+            self.bad(name, "step is month, quarter or year, of a date with ISO bounds, without edges", "correct it")
+            return edges
+        return tuple(float(edge) for edge in calendar_edges(int(bounds[0]), int(bounds[1]), step, resolution))
 
     def hierarchy(self, name: str, value: Any) -> HierarchySpec | None:
         if value is None:
@@ -164,19 +279,33 @@ class SchemaReader:
         if time not in columns or event not in columns:
             self.bad("-", "[survival] must name a time and an event column", 'write time = "..." and event = "..."')
             return None
+        for key in sorted(set(value) - _SURVIVAL_KEYS):
+            self.bad("-", f"[survival] has an unknown key {key!r}", f"known keys: {', '.join(sorted(_SURVIVAL_KEYS))}")
         if not columns[time].is_numeric:
             self.bad(time, "the survival time must be a number", "use kind integer or continuous")
-        if set(columns[event].categories) != {"0", "1"}:
-            self.bad(event, "the event column must have the categories 0 and 1", 'give categories = ["0", "1"]')
-        return Survival(time=time, event=event)
-
-    def rule(self, value: Any, columns: tuple[Column, ...]) -> Rule:
-        forbid = value.get("forbid") if isinstance(value, Mapping) else None
-        if not isinstance(forbid, Mapping) or not forbid:
-            self.bad("-", "a rule needs forbid = { column = value, ... }", "see the README for an example")
-            return Rule(forbid=())
-        known = {column.name: column for column in columns}
-        for name, label in forbid.items():
-            if name not in known or not known[name].is_coded or str(label) not in known[name].labels():
-                self.bad(str(name), "a rule names an unknown column or value", "use a column's public labels")
-        return Rule(forbid=tuple((str(name), str(label)) for name, label in forbid.items()))
+        competing = value.get("competing", {})
+        if not isinstance(competing, Mapping) or "0" in competing:
+            self.bad("-", "competing names each event category but 0", 'write competing = { "1" = "relapse", ... }')
+            competing = {}
+        events = {"0", *map(str, competing or ("1",))}
+        if set(columns[event].categories) != events:
+            kinds = " and ".join(sorted(events))
+            self.bad(event, f"the event column must have the categories {kinds}", 'give categories = ["0", "1"]')
+        horizon = value.get("horizon")
+        if horizon is not None and (columns[time].edges or (None,))[-1] != horizon:
+            self.bad(time, "the horizon must be the last of its edges", "end the edges with the horizon")
+            horizon = None
+        strata = value.get("strata", [])
+        if not isinstance(strata, list) or len(set(map(str, strata))) < len(strata):
+            self.bad("-", "strata is a list of different columns", 'write strata = ["sex"]')
+            strata = []
+        for name in strata:
+            if name not in columns or not columns[name].is_coded or name in (time, event):
+                self.bad(str(name), "is named in strata but is no other column with codes", "correct the list")
+        return Survival(
+            time=time,
+            event=event,
+            competing=tuple((str(category), str(what)) for category, what in competing.items()),
+            horizon=None if horizon is None else float(horizon),
+            strata=tuple(str(name) for name in strata),
+        )

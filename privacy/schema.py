@@ -12,22 +12,48 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from privacy._columns import (
+    MISSING,
+    Column,
+    DateType,
+    HierarchyKind,
+    HierarchySpec,
+    IntArray,
+    Kind,
+    Role,
+    column_dict,
+)
+from privacy._dates import Resolution
+from privacy._rules import AnyRule, Determines, Impossible, MissingTogether, OnlyIf, Order, Rule
 from privacy._toml import dump_toml
-from privacy._values import is_missing, text_of
 from privacy.errors import SchemaError, SchemaProblem
 
-Role = Literal["identifier", "quasi-identifier", "sensitive", "insensitive"]
-Kind = Literal["categorical", "ordinal", "integer", "continuous", "date"]
-HierarchyKind = Literal["rows", "interval", "prefix", "date"]
-
-MISSING = "missing"
+__all__ = [
+    "MISSING",
+    "AnyRule",
+    "Column",
+    "DateType",
+    "Determines",
+    "Frame",
+    "HierarchyKind",
+    "HierarchySpec",
+    "Impossible",
+    "Kind",
+    "MissingTogether",
+    "OnlyIf",
+    "Order",
+    "Resolution",
+    "Role",
+    "Rule",
+    "Schema",
+    "Survival",
+    "pattern_name",
+]
 
 
 class Frame(Protocol):
@@ -48,171 +74,31 @@ class Frame(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class HierarchySpec:
-    """How the values of a column are generalised: rows as ARX writes them, or a rule.
-
-    rows       (value, level 1, ..., level n), one tuple per value
-    steps      interval: widths; prefix: numbers of characters kept; date: "month", "year", "decade"
-    """
-
-    kind: HierarchyKind
-    steps: tuple[float | str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column's public description.
-
-    edges      interior bin edges, ascending; the bins are [bounds[0], e1), [e1, e2), ..., [ek, bounds[1]]
-    decimals   digits after the point of a continuous column's values (for synthetic output); None: as they come
-
-    Examples
-    --------
-    >>> age = Column("age", kind="integer", bounds=(0, 110), edges=(20, 40, 60))
-    >>> age.labels()
-    ('0-19', '20-39', '40-59', '60-110')
-    >>> age.encode(np.array([3, 20, 110])).tolist()
-    [0, 1, 3]
-    """
-
-    name: str
-    role: Role = "insensitive"
-    kind: Kind = "categorical"
-    categories: tuple[str, ...] = ()
-    bounds: tuple[float, float] | None = None
-    edges: tuple[float, ...] = ()
-    nullable: bool = False
-    hierarchy: HierarchySpec | None = None
-    decimals: int | None = None
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether values are numbers with bounds."""
-        return self.kind in ("integer", "continuous")
-
-    @property
-    def is_coded(self) -> bool:
-        """Whether the column has a finite public list of codes (identifiers and free dates have none)."""
-        return self.role != "identifier" and (bool(self.categories) or (self.is_numeric and self.bounds is not None))
-
-    @property
-    def bin_edges(self) -> npt.NDArray[np.float64]:
-        """Bounds and interior edges, shape (n_bins + 1,)."""
-        if self.bounds is None:
-            raise SchemaError([SchemaProblem(self.name, "has no bounds", "give bounds = [low, high] in the schema")])
-        return np.array([self.bounds[0], *self.edges, self.bounds[1]], dtype=np.float64)
-
-    @property
-    def n_codes(self) -> int:
-        """Number of codes: categories or bins, and one more for a missing value where it is allowed."""
-        base = len(self.categories) if self.categories else len(self.edges) + 1
-        return base + int(self.nullable)
-
-    def labels(self) -> tuple[str, ...]:
-        """Return the public label of each code; the last is "missing" where the column is nullable."""
-        if self.categories:
-            base = self.categories
-        else:
-            edges = self.bin_edges
-            if self.kind == "integer":
-                last = len(edges) - 2
-                base = tuple(
-                    _integer_label(int(low), int(high) if i == last else int(high) - 1)
-                    for i, (low, high) in enumerate(pairwise(edges))
-                )
-            else:
-                base = tuple(f"{low:.12g} to {high:.12g}" for low, high in pairwise(edges))
-        return (*base, MISSING) if self.nullable else base
-
-    def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Return the code of each value, shape of `values`. Raises SchemaError naming every broken rule."""
-        codes, problems = self._codes(values)
-        if problems:
-            raise SchemaError(problems)
-        return codes
-
-    def problems(self, values: npt.NDArray[Any]) -> list[SchemaProblem]:
-        """Return what is wrong with the values, without ever naming one."""
-        if self.is_coded:
-            return self._codes(values)[1]
-        missing = is_missing(values)
-        return [self._problem_missing()] if missing.any() and not self.nullable else []
-
-    def _codes(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], list[SchemaProblem]]:
-        problems: list[SchemaProblem] = []
-        missing = is_missing(values)
-        if missing.any() and not self.nullable:
-            problems.append(self._problem_missing())
-        codes = np.full(values.shape, self.n_codes - 1, dtype=np.int64)
-        present = values[~missing]
-        if self.categories:
-            index = {category: code for code, category in enumerate(self.categories)}
-            found = np.array([index.get(text, -1) for text in text_of(present)], dtype=np.int64)
-            if (found < 0).any():
-                allowed = ", ".join(self.categories[:12]) + (", ..." if len(self.categories) > 12 else "")
-                problems.append(
-                    self._problem(
-                        f"holds a value that is none of its {len(self.categories)} categories ({allowed})",
-                        "recode it, or add the category to the schema (a public decision, not read from the data)",
-                    )
-                )
-            codes[~missing] = found
-            return codes, problems
-        numbers, problem = self._numbers(present)
-        problems.extend(problem)
-        if not problem:
-            # The last bin is closed: the upper bound belongs to it.
-            codes[~missing] = np.searchsorted(self.bin_edges[1:-1], numbers, side="right")
-        return codes, problems
-
-    def _numbers(self, present: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], list[SchemaProblem]]:
-        low, high = self.bin_edges[[0, -1]]
-        try:
-            numbers = present.astype(np.float64)
-        except (TypeError, ValueError):
-            return np.empty(0), [
-                self._problem(
-                    f"must hold numbers (kind {self.kind})", "check the decimal sign (a point), separators and units"
-                )
-            ]
-        out: list[SchemaProblem] = []
-        # NaN was taken as missing; infinities fail the bounds.
-        if not ((numbers >= low) & (numbers <= high)).all():
-            out.append(
-                self._problem(
-                    f"holds a value outside its bounds [{low:g}, {high:g}]",
-                    "correct or cap it before loading, or widen the bounds in the schema (a public decision)",
-                )
-            )
-        elif self.kind == "integer" and (numbers != np.floor(numbers)).any():
-            out.append(self._problem("must hold whole numbers", "round it, or make its kind continuous"))
-        return numbers, out
-
-    def _problem(self, rule: str, way_out: str) -> SchemaProblem:
-        return SchemaProblem(self.name, rule, way_out)
-
-    def _problem_missing(self) -> SchemaProblem:
-        return self._problem("holds a missing value, but is not nullable", "fill it in, or set nullable = true")
-
-
-def _integer_label(low: int, high: int) -> str:
-    return str(low) if low == high else f"{low}-{high}"
-
-
-@dataclass(frozen=True, slots=True)
 class Survival:
-    """Names of the follow-up time and of the event indicator (category "1": the event happened)."""
+    """Names of the follow-up time and of the event indicator (category "0": follow-up ended; "1": it happened).
+
+    competing   event category -> what it is, where several events compete; then these are the categories beside "0"
+    horizon     follow-up ends here by design: whoever is followed so long is coded as followed to the horizon, without
+                event, whatever came later; the last edge of the time
+    strata      columns by which survival is looked at: always modelled together with the time
+    """
 
     time: str
     event: str
+    competing: tuple[tuple[str, str], ...] = ()
+    horizon: float | None = None
+    strata: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Public structural knowledge: this combination of values cannot occur."""
-
-    forbid: tuple[tuple[str, str], ...]
+    def to_dict(self) -> dict[str, Any]:
+        """Return the section as plain data."""
+        out: dict[str, Any] = {"time": self.time, "event": self.event}
+        if self.competing:
+            out["competing"] = dict(self.competing)
+        if self.horizon is not None:
+            out["horizon"] = int(self.horizon) if float(self.horizon).is_integer() else self.horizon
+        if self.strata:
+            out["strata"] = list(self.strata)
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +119,8 @@ class Schema:
     columns: tuple[Column, ...]
     patient_id: str | None = None
     survival: Survival | None = None
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[AnyRule, ...] = ()
+    missing_patterns: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def load(cls, path: str | Path) -> Schema:
@@ -262,11 +149,13 @@ class Schema:
         out: dict[str, Any] = {"table": {"name": self.name}}
         if self.patient_id is not None:
             out["table"]["patient_id"] = self.patient_id
-        out["columns"] = {column.name: _column_dict(column) for column in self.columns}
+        out["columns"] = {column.name: column_dict(column) for column in self.columns}
         if self.survival is not None:
-            out["survival"] = {"time": self.survival.time, "event": self.survival.event}
+            out["survival"] = self.survival.to_dict()
+        if self.missing_patterns:
+            out["missing"] = {"patterns": [list(names) for names in self.missing_patterns]}
         if self.rules:
-            out["rules"] = [{"forbid": dict(rule.forbid)} for rule in self.rules]
+            out["rules"] = [rule.to_dict() for rule in self.rules]
         return out
 
     def save(self, path: str | Path) -> None:
@@ -279,25 +168,41 @@ class Schema:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def column(self, name: str) -> Column:
-        """Return the column of that name. Raises SchemaError if there is none."""
-        for column in self.columns:
+        """Return the column of that name, derived ones too. Raises SchemaError if there is none."""
+        for column in (*self.columns, *self.derived):
             if column.name == name:
                 return column
         raise SchemaError([SchemaProblem(name, "is not in the schema", f"known: {', '.join(self.names)}")])
 
     def subset(self, names: Iterable[str]) -> Schema:
-        """Return the schema of some of the columns, in this schema's order; rules on other columns are dropped."""
+        """Return the schema of some of the columns, in this schema's order; rules on other columns are dropped.
+
+        A pattern of missing values goes with its columns, whether it is named or not.
+        """
         wanted = set(names)
         for name in wanted:
             self.column(name)
         survival = self.survival
+        if survival is not None:
+            survival = replace(survival, strata=tuple(name for name in survival.strata if name in wanted))
         return replace(
             self,
             columns=tuple(column for column in self.columns if column.name in wanted),
             patient_id=self.patient_id if self.patient_id in wanted else None,
             survival=survival if survival and {survival.time, survival.event} <= wanted else None,
-            rules=tuple(rule for rule in self.rules if {name for name, _ in rule.forbid} <= wanted),
+            rules=tuple(rule for rule in self.rules if set(rule.columns) <= wanted),
+            missing_patterns=tuple(pattern for pattern in self.missing_patterns if set(pattern) <= wanted),
         )
+
+    @property
+    def derived(self) -> tuple[Column, ...]:
+        """Columns that follow from the table's: one for each pattern of missing values."""
+        return tuple(_pattern_column(names) for names in self.missing_patterns)
+
+    @property
+    def modelled(self) -> tuple[Column, ...]:
+        """Columns as generators model them: the coded ones, groups in place of categories, then the derived ones."""
+        return (*(column.modelled() for column in self.columns if column.is_coded), *self.derived)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -345,47 +250,36 @@ class Schema:
             raise SchemaError(problems)
 
     def _broken_rules(self, frame: Frame) -> list[SchemaProblem]:
+        columns = {column.name: column for column in self.columns}
+        values = {
+            name: np.asarray(frame[name].to_numpy()) for name in {name for rule in self.rules for name in rule.columns}
+        }
+        codes: dict[str, IntArray] = {}
         out = []
         for rule in self.rules:
-            hit = np.ones(len(frame), dtype=bool)
-            for name, label in rule.forbid:
-                column = self.column(name)
-                hit &= column.encode(np.asarray(frame[name].to_numpy())) == column.labels().index(label)
-            if hit.any():
-                what = " and ".join(f"{name} = {label}" for name, label in rule.forbid)
-                out.append(
-                    SchemaProblem(
-                        rule.forbid[0][0], f"the combination {what} is forbidden by a rule", "correct these rows"
-                    )
-                )
+            if isinstance(rule, Order):
+                numbers = {name: columns[name].numbers(values[name]) for name in rule.columns}
+                broken = bool(rule.broken_by(numbers).any())
+            else:
+                codes |= {name: columns[name].encode(values[name]) for name in rule.columns if name not in codes}
+                broken = any(bool(part.broken_by(codes).any()) for part in rule.impossible(columns))
+            if broken:
+                out.append(SchemaProblem(rule.columns[0], rule.text, "correct these rows"))
         return out
+
+
+def pattern_name(names: Iterable[str]) -> str:
+    """Return the name of the derived column that tells which of some columns are missing."""
+    return f"missing({','.join(names)})"
+
+
+def _pattern_column(names: tuple[str, ...]) -> Column:
+    # Bit i of a pattern's code says that column i is missing.
+    patterns = ["+".join(name for i, name in enumerate(names) if code >> i & 1) for code in range(1 << len(names))]
+    return Column(name=pattern_name(names), categories=("none", *patterns[1:]), missing_of=names)
 
 
 def _missing_way_out(given: list[str]) -> str:
     if len(given) == 1 and any(sign in given[0] for sign in ";\t|"):
         return "the file seems to use another delimiter: save it with commas"
     return "add it, or take it out of the schema"
-
-
-def _column_dict(column: Column) -> dict[str, Any]:
-    out: dict[str, Any] = {"role": column.role, "kind": column.kind}
-    if column.categories:
-        out["categories"] = list(column.categories)
-    if column.bounds is not None:
-        out["bounds"] = [_plain(value) for value in column.bounds]
-    if column.edges:
-        out["edges"] = [_plain(value) for value in column.edges]
-    out["nullable"] = column.nullable
-    if column.decimals is not None:
-        out["decimals"] = column.decimals
-    spec = column.hierarchy
-    if spec is not None:
-        if spec.kind == "rows":
-            out["hierarchy"] = {"rows": [list(row) for row in spec.rows]}
-        else:
-            out["hierarchy"] = {spec.kind: [_plain(step) for step in spec.steps]}
-    return out
-
-
-def _plain(value: float | str) -> float | int | str:
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from generators.quality import kaplan_meier
+from generators.survival import kaplan_meier
 from privacy._values import is_missing
 from privacy.schema import Schema
 from synthema.errors import TableError
