@@ -42,10 +42,14 @@ class Domain(Mapping[str, int]):
 
     @classmethod
     def from_schema(cls, schema: Schema) -> Domain:
-        """Return the domain of the schema's coded columns; identifiers and free texts are left out."""
+        """Return the domain of the schema's modelled columns; identifiers and free texts are left out.
+
+        Columns with a model level have a code for each group; patterns of missing values come last.
+        """
         if not schema.coded:
             raise DomainMismatch("the schema has no column with categories or bounds, so nothing can be generated")
-        return cls(schema.coded, tuple(schema.column(name).n_codes for name in schema.coded))
+        columns = schema.modelled
+        return cls(tuple(column.name for column in columns), tuple(column.n_codes for column in columns))
 
     def __getitem__(self, name: str) -> int:
         return self.n_codes[self.position(name)]

@@ -18,7 +18,7 @@ from generators.forest import Edge, Forest
 from generators.inference import Evidence, estimate_total, fit_forest
 from generators.model import GraphicalModel
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement, check_rng
-from generators.rules import forbidden_codes, known_edges, structural_zeros
+from generators.rules import forest_zeros, known_edges, structural_zeros
 from privacy import Rng, Schema, epsilon_to_rho
 from privacy._checks import check_count
 from privacy.neighbours import Neighbours, check_neighbours
@@ -122,7 +122,7 @@ class Mechanism(ABC):
     def _fit_oracle(self, oracle: MarginalOracle | None, schema: Schema) -> GraphicalModel:
         if oracle is None:  # pragma: no cover - `fit` made one
             raise DomainMismatch("there is nobody to ask")
-        schema = schema.subset(oracle.domain) if set(oracle.domain) < set(schema.coded) else schema
+        schema = schema.subset(oracle.domain) if set(oracle.domain) < set(Domain.from_schema(schema)) else schema
         if Domain.from_schema(schema) != oracle.domain:
             raise DomainMismatch("the oracle's domain is not the schema's: use the same schema on both sides")
         check_decodable(schema)
@@ -133,7 +133,7 @@ class Mechanism(ABC):
             forest,
             found.evidence,
             total=estimate_total(found.evidence),
-            zeros=structural_zeros(forbidden_codes(schema), forest),
+            zeros=forest_zeros(structural_zeros(schema), forest),
         )
         return GraphicalModel(
             schema=schema,

@@ -178,12 +178,12 @@ class GraphicalModel:
 
 
 def _code_of(schema: Schema, name: str, value: Any) -> int:
-    column = schema.column(name)
+    column = schema.column(name).modelled()
     labels = column.labels()
     if isinstance(value, str) and value in labels:
         return labels.index(value)
     try:
-        return int(column.encode(np.array([value], dtype=object))[0])
+        return int(schema.column(name).model_codes()[schema.column(name).encode(np.array([value], dtype=object))[0]])
     except SchemaError as error:
         raise DomainMismatch(
             f"the condition on {name!r} is none of its values; labels: {', '.join(labels[:20])}"

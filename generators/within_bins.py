@@ -30,6 +30,8 @@ from privacy.schema import Column
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+Positions = npt.NDArray[Any]
+
 # Maps (bins, uniform numbers in [0, 1), limits of the bins, shape (n_bins, 2)) to real positions.
 Law = Callable[[IntArray, FloatArray, FloatArray], FloatArray]
 
@@ -60,13 +62,20 @@ def bin_limits(column: Column) -> npt.NDArray[Any]:
     return np.array(list(pairwise([*first, last + 1 if last / grid <= top else last])), dtype=np.int64)
 
 
-def draw_positions(
-    bins: IntArray, column: Column, law: Law, *, limits: npt.NDArray[Any] | None = None, rng: np.random.Generator
-) -> npt.NDArray[Any]:
-    """Return a position in each row's bin: int64 where the column has a grid, float64 elsewhere; shape of `bins`."""
-    ends = bin_limits(column) if limits is None else limits
-    low, high = ends[bins, 0], ends[bins, 1]
-    real = law(bins, rng.random(len(bins)), ends.astype(np.float64))
+def draw_positions(bins: IntArray, at: FloatArray, column: Column, law: Law, limits: npt.NDArray[Any]) -> Positions:
+    """Return a position in each row's bin: int64 where the column has a grid, float64 elsewhere; shape of `bins`.
+
+    Parameters
+    ----------
+    bins, at
+        Bins, and random numbers in [0, 1), shape (n_rows,).
+    column, law
+        What is drawn, and how.
+    limits
+        `bin_limits(column)`, or a part of each bin.
+    """
+    low, high = limits[bins, 0], limits[bins, 1]
+    real = law(bins, at, limits.astype(np.float64))
     if grid_of(column) is None:
         # Rounding may land on the upper edge, which belongs to the next bin.
         return np.clip(real, low, np.nextafter(high, low))
