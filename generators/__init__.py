@@ -21,6 +21,8 @@ MST            private choice of pairs
 >>> estimate, std_error = model.marginal(["age"])
 """
 
+from generators.binning import private_edges
+from generators.capping import keep_records
 from generators.chowliu import ChowLiu
 from generators.domain import Clique, Domain
 from generators.encoding import decode, encode
@@ -35,6 +37,7 @@ from generators.errors import (
     UnknownColumn,
 )
 from generators.independent import Independent
+from generators.levels import leaf_schema, private_leaves
 from generators.marginals import count_marginal
 from generators.model import GraphicalModel, MarginalEstimate
 from generators.mst import MST
@@ -78,6 +81,10 @@ __all__ = [
     "decode",
     "encode",
     "kaplan_meier",
+    "keep_records",
+    "leaf_schema",
     "nelson_aalen",
+    "private_edges",
+    "private_leaves",
     "workload_error",
 ]

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pandas as pd
 
+from generators.capping import Keep, check_keep
 from generators.domain import Domain
 from generators.encoding import check_decodable
 from generators.errors import BudgetInvalid, DomainMismatch
@@ -42,7 +43,7 @@ class Mechanism(ABC):
         The budget as (epsilon, delta)-DP; spent as zCDP.
     rho
         The budget as zCDP, instead of epsilon and delta.
-    neighbours, max_records_per_patient
+    neighbours, max_records_per_patient, keep
         Passed to the `LocalTableOracle` that `fit` makes of a frame; an oracle has its own.
 
     Raises
@@ -61,12 +62,15 @@ class Mechanism(ABC):
         rho: float | None = None,
         neighbours: Neighbours = "add_remove_one",
         max_records_per_patient: int = 1,
+        keep: Keep = "all",
     ) -> None:
         check_neighbours(neighbours)
+        check_keep(keep)
         check_count("max_records_per_patient", max_records_per_patient)
         self.rho = resolve_rho(epsilon, delta, rho)
         self.neighbours: Neighbours = neighbours
         self.max_records_per_patient = max_records_per_patient
+        self.keep: Keep = keep
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(rho={self.rho!r}, neighbours={self.neighbours!r})"
@@ -108,6 +112,7 @@ class Mechanism(ABC):
                 schema,
                 neighbours=self.neighbours,
                 max_records_per_patient=self.max_records_per_patient,
+                keep=self.keep,
                 rng=check_rng(rng),
             )
         elif rng is not None:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from generators.capping import Keep, check_keep, keep_records
 from generators.domain import Clique, Domain
 from generators.encoding import encode
 from generators.errors import BudgetInvalid, DomainMismatch, TooManyRecords
@@ -308,6 +309,8 @@ class LocalTableOracle(CountingOracle):
         Relation under which sensitivities are computed.
     max_records_per_patient
         Most rows of one patient, m. Noise grows by m. A table in which a patient has more is refused.
+    keep
+        "random": m rows of such a patient are kept instead, chosen before anything is counted (`keep_records`).
     rng
         Source of noise; the operating system's by default. Anything else protects nobody.
 
@@ -336,13 +339,17 @@ class LocalTableOracle(CountingOracle):
         *,
         neighbours: Neighbours = "add_remove_one",
         max_records_per_patient: int = 1,
+        keep: Keep = "all",
         rng: Rng | None = None,
     ) -> None:
+        check_keep(keep)
         domain = Domain.from_schema(schema)
         super().__init__(domain, neighbours=neighbours, max_records_per_patient=max_records_per_patient, rng=rng)
         schema.validate(frame)
         if schema.patient_id is not None:
-            _check_records(frame, schema.patient_id, max_records_per_patient)
+            if keep == "random":
+                frame = keep_records(frame, schema.patient_id, most=max_records_per_patient, rng=self._rng)
+            check_records(frame, schema.patient_id, max_records_per_patient)
         self._codes: Codes = encode(frame, schema)
 
     def _count(self, cliques: Sequence[Clique]) -> list[Counts]:
@@ -425,6 +432,7 @@ def _score(counts: npt.NDArray[np.int64], estimate: npt.NDArray[np.float64]) -> 
     return sum(np.abs((counts << _SCORE_BITS) - public).ravel().tolist())
 
 
-def _check_records(frame: pd.DataFrame, patient_id: str, most: int) -> None:
+def check_records(frame: pd.DataFrame, patient_id: str, most: int) -> None:
+    """Raise TooManyRecords if a patient has more than `most` rows; rows without a name are taken for one patient's."""
     if int(frame.groupby(patient_id, sort=False, dropna=False).size().max()) > most:
         raise TooManyRecords.of(most)

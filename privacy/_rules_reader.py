@@ -57,7 +57,7 @@ class RulesReader:
 
     def forbid(self, value: Mapping[str, Any]) -> Rule | None:
         parts = value["forbid"]
-        if not isinstance(parts, Mapping) or not parts:
+        if not isinstance(parts, Mapping) or not parts or [] in parts.values():
             self.bad("-", "a rule needs forbid = { column = value, ... }", "see the README for an example")
             return None
         pairs = tuple(
@@ -66,7 +66,7 @@ class RulesReader:
             for label in (labels if isinstance(labels, list) else [labels])
         )
         good = [self.label(name, label) for name, label in pairs]
-        return Rule(forbid=pairs) if pairs and all(good) else None
+        return Rule(forbid=pairs) if all(good) else None
 
     def determines(self, value: Mapping[str, Any]) -> Determines | None:
         names = self.names(value["determines"], "determines", exactly=2)
