@@ -1,17 +1,16 @@
 """Columns of many categories: a model of groups, and what is paid to know the categories within them.
 
 y_i, s     noisy count of category i and its noise standard deviation
-L          number of categories of a group
 
 ICD-10 has thousands of codes; pairs of such a column with others would be mostly noise. With `model_level` in the
 schema, generators model the groups of a public hierarchy (an ICD chapter, an ELN risk group), and decoding draws the
 category within the group by the schema's public weights. Those may come from a public statistic, or from here: one
 noisy histogram of the categories, which costs no more than one column of one code each.
 
-Within a group, y_1, ..., y_L are moved towards their mean by c = max(0, 1 - (L - 1) s^2 / sum_i (y_i - mean)^2), the
-positive part of James and Stein's factor, and projected on counts >= 0 of the same sum: what noise explains alone
-becomes equal weights. The same histogram tells which categories are frequent enough to be modelled by themselves. Both
-decisions look at noisy counts only, so they cost nothing more.
+Within a group let z be the nearest counts >= 0 of the same sum as y_1, ..., y_L, with a of them positive. They are
+moved towards their mean, z = mean + c (z - mean), c = max(0, 1 - a s^2 / ||z - mean||^2), as pairs are in `shrinkage`:
+what noise alone explains becomes equal weights. The same histogram tells which categories are frequent enough to be
+modelled by themselves. Both decisions look at noisy counts only, so they cost nothing more.
 """
 
 from __future__ import annotations
@@ -148,7 +147,9 @@ def _shrunk(counts: FloatArray, noise_std: float) -> FloatArray:
     total = float(counts.sum())
     if total <= 0:
         return np.ones(len(counts))
-    deviation = counts - counts.mean()
-    squared = float(np.square(deviation).sum())
-    kept = max(0.0, 1 - (len(counts) - 1) * noise_std**2 / squared) if squared > 0 else 0.0
-    return on_simplex(counts.mean() + kept * deviation, total)
+    nearest = on_simplex(counts, total)
+    equal = total / len(counts)
+    distance = float(np.square(nearest - equal).sum())
+    alive = int((nearest > 0).sum())
+    kept = max(0.0, 1 - alive * noise_std**2 / distance) if distance > 0 else 0.0
+    return equal + kept * (nearest - equal)

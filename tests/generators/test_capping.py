@@ -1,0 +1,110 @@
+"""Rows of a patient are chosen by a key and that patient's rows alone; so one patient changes at most m counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generators import ChowLiu, LocalTableOracle, TooManyRecords, count_marginal, encode, keep_records
+from generators.domain import Domain
+from privacy import Schema, SecureRng
+from privacy.randomness import InsecureSeededRng
+
+N_DRAWS = 1500
+
+
+def visits(counts):
+    rows = [(name, visit) for name, count in counts for visit in range(count)]
+    return pd.DataFrame(rows, columns=["pid", "visit"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from("abcde"), st.integers(1, 6), min_size=1),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.integers(0, 2**32 - 1),
+    st.randoms(use_true_random=False),
+)
+def test_another_patients_rows_never_change_which_of_mine_are_kept(counts, mine, most, seed, order):
+    others = visits(counts.items())
+    me = visits([("me", mine)])
+    together = pd.concat([others, me], ignore_index=True)
+    # Whatever the order of patients in the table; mine among each other keep theirs.
+    places = list(range(len(together)))
+    order.shuffle(places)
+    shuffled = together.iloc[places].sort_values("visit", kind="stable").reset_index(drop=True)
+    kept = [keep_records(frame, "pid", most=most, rng=InsecureSeededRng(seed)) for frame in (together, shuffled, me)]
+    chosen = [sorted(frame.loc[frame["pid"] == "me", "visit"]) for frame in kept]
+    assert chosen[0] == chosen[1] == chosen[2]
+    assert len(chosen[0]) == min(mine, most)
+    # And mine change nothing of theirs.
+    without = keep_records(others, "pid", most=most, rng=InsecureSeededRng(seed))
+    assert kept[0][kept[0]["pid"] != "me"].to_numpy().tolist() == without.to_numpy().tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), min_size=1, max_size=15),
+    st.lists(st.sampled_from("xyz"), min_size=1, max_size=6),
+    st.integers(1, 3),
+    st.integers(0, 2**32 - 1),
+)
+def test_one_patient_changes_a_marginal_by_at_most_m(rows, mine, most, seed):
+    schema = Schema.from_dict(
+        {"table": {"patient_id": "pid"}, "columns": {"pid": {"role": "identifier"}, "x": {"categories": list("xyz")}}}
+    )
+    without = pd.DataFrame(rows, columns=["pid", "x"])
+    with_me = pd.concat([pd.DataFrame({"pid": "me", "x": mine}), without], ignore_index=True)
+    domain = Domain.from_schema(schema)
+    first, second = (
+        count_marginal(encode(keep_records(t, "pid", most=most, rng=InsecureSeededRng(seed)), schema), domain, ["x"])
+        for t in (without, with_me)
+    )
+    assert (second >= first).all()
+    assert (second - first).sum() <= most
+
+
+def test_each_row_is_kept_equally_often():
+    frame = visits([("a", 5), ("b", 2)])
+    source = SecureRng()
+    counts = np.zeros(5)
+    for _ in range(N_DRAWS):
+        kept = keep_records(frame, "pid", most=2, rng=source)
+        assert kept["pid"].tolist() == ["a", "a", "b", "b"]
+        np.add.at(counts, kept.loc[kept["pid"] == "a", "visit"].to_numpy(), 1)
+    expected = N_DRAWS * 2 / 5
+    # Sum of squares over a sample without replacement: variance n p (1 - p) for each of five rows, correlation -1/4.
+    statistic = np.square(counts - expected).sum() / (expected * (1 - 2 / 5)) * 4 / 5
+    assert statistic < 23.5  # chi-square with 4 degrees of freedom, once in 10^4
+    # The negative control: always the first two.
+    biased = np.array([N_DRAWS, N_DRAWS, 0, 0, 0])
+    assert np.square(biased - expected).sum() / (expected * 3 / 5) * 4 / 5 > 23.5
+
+
+def test_names_that_pandas_takes_for_one_patient_are_one_and_no_others():
+    frame = pd.DataFrame({"pid": pd.Series([1, 1.0, True, "1", "1", None, None], dtype=object), "x": range(7)})
+    kept = keep_records(frame, "pid", most=1)
+    # Rows without a name are all kept; the oracle refuses them if they are too many.
+    assert len(kept) == 1 + 1 + 2
+    assert frame.groupby("pid", dropna=False).ngroups == 3
+
+
+def test_the_oracle_refuses_by_default_and_keeps_at_random_when_asked():
+    schema = Schema.from_dict(
+        {"table": {"patient_id": "pid"}, "columns": {"pid": {"role": "identifier"}, "x": {"categories": ["0", "1"]}}}
+    )
+    frame = pd.DataFrame({"pid": ["a"] * 900 + [f"p{i}" for i in range(100)], "x": ["1"] * 900 + ["0"] * 100})
+    with pytest.raises(TooManyRecords, match="keep='random'"):
+        LocalTableOracle(frame, schema)
+    oracle = LocalTableOracle(frame, schema, keep="random", max_records_per_patient=2)
+    [measured] = oracle.measure([("x",)], rho=50.0)
+    assert np.abs(measured.values - [100, 2]).max() < 3
+    assert oracle.events[0].linf_sensitivity == 2
+    model = ChowLiu(rho=50.0, keep="random").fit(frame, schema)
+    assert model.total == pytest.approx(101, abs=2)
+    with pytest.raises(ValueError, match="keep must be"):
+        ChowLiu(rho=1.0, keep="first")
