@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from generators import Measurement
+from generators import Measurement, encode
 from privacy import Schema
 from synthema.learning.kaplan_meier import Grid, OpenedGroup, count_table, survival_curve
 from synthema.released import ColumnComparison, PairComparison, SurvivalCurve
@@ -21,9 +21,8 @@ def compare_columns(table: pd.DataFrame, schema: Schema, noisy: Sequence[Measure
     """Return each column's noisy counts beside the synthetic ones."""
     measured = {item.columns: item for item in noisy}
     out = []
-    for column in schema.columns:
+    for column, codes in zip(schema.modelled, encode(table, schema).T, strict=True):
         item = measured[(column.name,)]
-        codes = column.encode(table[column.name].to_numpy())
         out.append(
             ColumnComparison(
                 column=column.name,
@@ -41,12 +40,13 @@ def compare_pairs(
 ) -> tuple[PairComparison, ...]:
     """Return the L1 distance of each pair's noisy and synthetic frequencies, and what noise alone would give."""
     measured = {item.columns: item for item in noisy}
-    codes = {column.name: column.encode(table[column.name].to_numpy()) for column in schema.columns}
+    columns = {column.name: column for column in schema.modelled}
+    codes = dict(zip(columns, encode(table, schema).T.astype(np.int64), strict=True))
     n_noisy = noisy_total(noisy)
     out = []
-    for a, b in itertools.combinations(schema.names, 2):
+    for a, b in itertools.combinations(columns, 2):
         item = measured[(a, b)]
-        flat = codes[a] * schema.column(b).n_codes + codes[b]
+        flat = codes[a] * columns[b].n_codes + codes[b]
         synthetic = np.bincount(flat, minlength=item.values.size) / len(table)
         # Of a Gaussian with standard deviation s, the mean absolute value is s sqrt(2 / pi).
         noise_only = item.values.size * item.noise_std * math.sqrt(2 / math.pi) / n_noisy

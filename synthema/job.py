@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from anonymise import KAnonymity, anonymise, build_hierarchy, pseudonym_buckets
 from anonymise.pseudonyms import id_text
-from generators import Domain, count_marginal
+from generators import Domain, count_marginal, encode
 from smpc import FIELD61, RING64, SharePackage, share
 from synthema.errors import StudyError
 from synthema.learning import kaplan_meier, logistic
@@ -186,7 +186,7 @@ class SiteJob:
         self._pay_first("marginals", "counts")
         schema = self.site.schema.subset(self.study.synthesis_columns)
         domain = Domain.from_schema(schema)
-        codes = np.stack([column.encode(self.site.rows[column.name].to_numpy()) for column in schema.columns], axis=1)
+        codes = encode(self.site.rows, schema)
         parts = [count_marginal(codes, domain, clique).ravel() for clique in synthesis_cliques(self.study)]
         return self._share(np.concatenate(parts))
 

@@ -82,7 +82,7 @@ def plan(study: Study) -> tuple[Step, ...]:
 
 def synthesis_cliques(study: Study) -> tuple[tuple[str, ...], ...]:
     """Return the columns of every 1-way and 2-way marginal that the synthesis measures."""
-    columns = study.synthesis_columns
+    columns = tuple(column.name for column in study.modelled_columns)
     return (*((name,) for name in columns), *itertools.combinations(columns, 2))
 
 
@@ -123,4 +123,5 @@ def _exact(study: Study, name: StepName, what: str, parameters: str) -> Step:
 
 
 def _cells(study: Study, clique: tuple[str, ...]) -> int:
-    return math.prod(study.data_schema.column(name).n_codes for name in clique)
+    n_codes = {column.name: column.n_codes for column in study.modelled_columns}
+    return math.prod(n_codes[name] for name in clique)

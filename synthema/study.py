@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from privacy import Schema, SchemaError
 from privacy.neighbours import Neighbours
+from privacy.schema import Column
 from synthema.errors import StudyError
 from synthema.learning import covariates as logistic
 from synthema.signing import SignedDocument, Signer, canonical_json
@@ -274,6 +275,11 @@ class Study(_Section):
         """Columns of the synthetic table: as named, or every coded column."""
         wanted = self.synthesis.columns if self.synthesis is not None else ()
         return tuple(name for name in self.data_schema.coded if not wanted or name in wanted)
+
+    @property
+    def modelled_columns(self) -> tuple[Column, ...]:
+        """Columns that the synthesis measures: groups in place of rare categories, and patterns of missing values."""
+        return self.data_schema.subset(self.synthesis_columns).modelled
 
     def document(self) -> bytes:
         """Return the canonical bytes that are signed: everything asked, nothing about files or policies."""
