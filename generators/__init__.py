@@ -29,6 +29,7 @@ from generators.errors import (
     DomainMismatch,
     GeneratorError,
     MarginalTooLarge,
+    MissingLibrary,
     ModelFileInvalid,
     NoLikelyRow,
     TooManyRecords,
@@ -40,6 +41,8 @@ from generators.model import GraphicalModel, MarginalEstimate
 from generators.mst import MST
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement
 from generators.quality import MarginalComparison, compare_marginals, kaplan_meier, workload_error
+from generators.sources import TableOracle
+from generators.sql import SqlOracle
 from privacy import Schema
 
 __all__ = [
@@ -58,9 +61,12 @@ __all__ = [
     "MarginalOracle",
     "MarginalTooLarge",
     "Measurement",
+    "MissingLibrary",
     "ModelFileInvalid",
     "NoLikelyRow",
     "Schema",
+    "SqlOracle",
+    "TableOracle",
     "TooManyRecords",
     "UnknownColumn",
     "compare_marginals",
