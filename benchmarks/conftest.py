@@ -1,3 +1,11 @@
 """Scripts that benchmarks start are no modules with examples to try."""
 
-collect_ignore = ["_mpyc_tasks.py", "_smpc_pair.py", "_smpc_tasks.py"]
+collect_ignore = [
+    "_generator_run.py",
+    "_generator_tables.py",
+    "_mbi_mst.py",
+    "_mpyc_tasks.py",
+    "_smpc_pair.py",
+    "_smpc_tasks.py",
+    "compare_generators.py",
+]

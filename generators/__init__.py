@@ -31,6 +31,7 @@ from generators.errors import (
     DomainMismatch,
     GeneratorError,
     MarginalTooLarge,
+    MissingLibrary,
     ModelFileInvalid,
     NoLikelyRow,
     TooManyRecords,
@@ -43,6 +44,8 @@ from generators.model import GraphicalModel, MarginalEstimate
 from generators.mst import MST
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement
 from generators.quality import MarginalComparison, compare_marginals, workload_error
+from generators.sources import TableOracle
+from generators.sql import SqlOracle
 from generators.survival import (
     SurvivalDistance,
     compare_survival,
@@ -68,10 +71,13 @@ __all__ = [
     "MarginalOracle",
     "MarginalTooLarge",
     "Measurement",
+    "MissingLibrary",
     "ModelFileInvalid",
     "NoLikelyRow",
     "Schema",
+    "SqlOracle",
     "SurvivalDistance",
+    "TableOracle",
     "TooManyRecords",
     "UnknownColumn",
     "compare_marginals",

@@ -18,7 +18,7 @@ def frames_of(table: Any, *, n_rows: int) -> Iterator[Any] | None:
         import narwhals.stable.v2 as nw
     except ImportError:
         if hasattr(table, "columns") or hasattr(table, "schema"):
-            raise MissingLibrary("narwhals", extra="frames") from None
+            raise MissingLibrary("synthema[frames]") from None
         return None
     frame = nw.from_native(table, pass_through=True)
     if isinstance(frame, nw.DataFrame):
@@ -38,12 +38,18 @@ def _executed(frame: Any, n_rows: int) -> Iterator[Any]:
     import narwhals.stable.v2 as nw
 
     native = frame.to_native()
-    if hasattr(native, "collect_batches"):  # Polars
+    # Looked up in the class: a relation of DuckDB also gives its columns as attributes.
+    if hasattr(type(native), "collect_batches"):  # Polars
         for batch in native.collect_batches(chunk_size=n_rows):
             yield from _slices(nw.from_native(batch), n_rows)
-    elif hasattr(native, "fetch_df_chunk"):  # DuckDB, whose vectors have 2,048 rows
-        native = native.execute()
-        while len(batch := native.fetch_df_chunk(max(n_rows // 2048, 1))):
-            yield from _slices(nw.from_native(batch), n_rows)
-    else:
-        yield from _slices(frame.collect(), n_rows)
+        return
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise MissingLibrary("pyarrow") from None
+    for door in ("to_arrow_reader", "fetch_record_batch"):  # DuckDB
+        if hasattr(type(native), door):
+            for batch in getattr(native, door)(n_rows):
+                yield from _slices(nw.from_native(pa.Table.from_batches([batch])), n_rows)
+            return
+    yield from _slices(frame.collect(), n_rows)

@@ -49,9 +49,9 @@ class TooManyRecords(GeneratorError, ValueError):
 class MissingLibrary(GeneratorError, ImportError):
     """A table needs an optional library to be read."""
 
-    def __init__(self, library: str, *, extra: str) -> None:
-        self.library = library
-        super().__init__(f"this table needs {library} to be read: pip install 'synthema[{extra}]'")
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"this table needs another library to be read: pip install '{what}'")
 
 
 class NoLikelyRow(GeneratorError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sqlite3
+import sys
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,7 @@ def in_arrow(frame):
 
 
 def relation_of_duckdb(frame):
+    pytest.importorskip("pyarrow")
     duckdb = pytest.importorskip("duckdb")
     connection = duckdb.connect(":memory:")
     connection.register("given", frame)
@@ -311,8 +313,16 @@ def test_chunks_are_cut_to_size_and_lose_no_row(clinic_frame):
     assert [len(chunk) for chunk in chunks] == [0, 500, 500, 1, 3]
 
 
+def test_a_relation_needs_pyarrow_and_says_so(monkeypatch, clinic_schema):
+    duckdb = pytest.importorskip("duckdb")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    relation = duckdb.connect(":memory:").sql("SELECT 1 AS a")
+    with pytest.raises(MissingLibrary, match="pip install 'pyarrow'"):
+        TableOracle(relation, clinic_schema)
+
+
 def test_a_table_that_needs_narwhals_says_so_without_it(monkeypatch, clinic_schema):
-    monkeypatch.setitem(__import__("sys").modules, "narwhals.stable.v2", None)
+    monkeypatch.setitem(sys.modules, "narwhals.stable.v2", None)
 
     class Table:
         columns = ("a",)
