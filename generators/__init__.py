@@ -39,7 +39,14 @@ from generators.marginals import count_marginal
 from generators.model import GraphicalModel, MarginalEstimate
 from generators.mst import MST
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement
-from generators.quality import MarginalComparison, compare_marginals, kaplan_meier, workload_error
+from generators.quality import MarginalComparison, compare_marginals, workload_error
+from generators.survival import (
+    SurvivalDistance,
+    compare_survival,
+    cumulative_incidence,
+    kaplan_meier,
+    nelson_aalen,
+)
 from privacy import Schema
 
 __all__ = [
@@ -61,12 +68,16 @@ __all__ = [
     "ModelFileInvalid",
     "NoLikelyRow",
     "Schema",
+    "SurvivalDistance",
     "TooManyRecords",
     "UnknownColumn",
     "compare_marginals",
+    "compare_survival",
     "count_marginal",
+    "cumulative_incidence",
     "decode",
     "encode",
     "kaplan_meier",
+    "nelson_aalen",
     "workload_error",
 ]

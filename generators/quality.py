@@ -1,4 +1,4 @@
-"""How near a synthetic table is to a real one: distances of marginals, and survival curves.
+"""How near a synthetic table is to a real one: distances of marginals.
 
 Computed on real rows, these numbers are INTERNAL: no noise hides a patient in them, and similarity scores have been
 used to reconstruct records (Ganev, De Cristofaro 2023, arXiv:2312.05114). They stay at the site that holds the rows.
@@ -13,7 +13,6 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from generators.domain import Clique, Domain
@@ -89,38 +88,3 @@ def _distance(a: Codes, b: Codes, domain: Domain, clique: Clique) -> float:
     p = count_marginal(a, domain, clique) / len(a)
     q = count_marginal(b, domain, clique) / len(b)
     return float(np.abs(p - q).sum())
-
-
-def kaplan_meier(
-    time: npt.NDArray[np.float64], event: npt.NDArray[np.bool_], grid: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Return the Kaplan-Meier estimate of survival beyond each time of the grid. INTERNAL on real rows.
-
-    Parameters
-    ----------
-    time
-        Follow-up times, shape (n,), n >= 1; no NaN.
-    event
-        True where the event happened at that time, False where follow-up ended, shape (n,).
-    grid
-        Public times, shape (k,).
-
-    Returns
-    -------
-    Shape (k,), in [0, 1]. At equal times events come before losses, as usual.
-
-    Examples
-    --------
-    >>> kaplan_meier(np.array([1.0, 2.0, 3.0, 4.0]), np.array([True, False, True, False]), np.array([0.5, 1.0, 3.5]))
-    array([1.   , 0.75 , 0.375])
-    """
-    times = np.asarray(time, dtype=np.float64)
-    happened = np.asarray(event, dtype=bool)
-    if times.ndim != 1 or times.shape != happened.shape or not times.size or np.isnan(times).any():
-        raise DomainMismatch("time and event must be two arrays of the same length >= 1, without missing values")
-    distinct, position = np.unique(times, return_inverse=True)
-    events = np.bincount(position, weights=happened, minlength=distinct.size)
-    leaving = np.bincount(position, minlength=distinct.size)
-    at_risk = times.size - np.concatenate(([0], np.cumsum(leaving)[:-1]))
-    survival = np.concatenate(([1.0], np.cumprod(1 - events / at_risk)))
-    return survival[np.searchsorted(distinct, grid, side="right")]
