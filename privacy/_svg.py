@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from synthema.report.formats import clean, shorten
+from privacy._formats import clean, shorten
 
 # Mean width of a character of a sans-serif face, in parts of the type size: enough to place and cut labels.
 _CHARACTER_WIDTH = 0.6
