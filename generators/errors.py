@@ -60,3 +60,7 @@ class NoLikelyRow(GeneratorError, ValueError):
 
 class ModelFileInvalid(GeneratorError, ValueError):
     """A file is not a saved model of a known version, or its parts contradict each other."""
+
+
+class NotConverged(GeneratorError, ArithmeticError):
+    """A regression did not reach its optimum; its last value would be no answer."""

@@ -67,6 +67,12 @@ class Drawing:
             attributes["css"] = css
         self._add("text", content=shown, hint=text if shown != text else "", x=x, y=y, **attributes)
 
+    def slanted(self, x: float, y: float, text: str, *, css: str, fit: float) -> None:
+        """Add a label that starts at (x, y) and runs down to the right, cut to `fit` units of length."""
+        shown = shorten(text, int(fit / (TEXT_SIZE * _CHARACTER_WIDTH)))
+        turn = f"rotate(40 {number(x)} {number(y)})"
+        self._add("text", content=shown, hint=text if shown != text else "", x=x, y=y, css=css, transform=turn)
+
     def markup(self) -> Markup:
         """Return the finished element."""
         size = f'width="{number(self.width)}" height="{number(self.height)}"'
