@@ -42,7 +42,7 @@ class TooManyRecords(GeneratorError, ValueError):
         """Return the error with its sentence, which names no patient and no number of rows but the public limit."""
         return cls(
             f"a patient has more than max_records_per_patient = {most} rows, so the noise would not protect that "
-            "patient; raise it (noise grows in proportion), or keep fewer rows of each patient"
+            "patient; raise it (noise grows in proportion), or keep so many rows of each patient (keep='random')"
         )
 
 
@@ -60,3 +60,7 @@ class NoLikelyRow(GeneratorError, ValueError):
 
 class ModelFileInvalid(GeneratorError, ValueError):
     """A file is not a saved model of a known version, or its parts contradict each other."""
+
+
+class NotConverged(GeneratorError, ArithmeticError):
+    """A regression did not reach its optimum; its last value would be no answer."""

@@ -217,7 +217,7 @@ def _validate(table: _Table, schema: Schema) -> int:
     # Witnesses of different columns are not of one row, so rules that join columns are left for later.
     replace(schema, rules=()).validate(_Witnesses(witnesses, names, n_rows))
     for rule in schema.rules:
-        joined = schema.subset(name for name, _ in rule.forbid)
+        joined = schema.subset(rule.columns)
         select = ", ".join(map(quoted, joined.names))
         for rows in table.chunks(f"SELECT DISTINCT {select} FROM {table.name}"):
             joined.validate(pd.DataFrame(dict(zip(joined.names, map(_column, zip(*rows, strict=True)), strict=True))))

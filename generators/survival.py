@@ -16,6 +16,7 @@ Cebere, Imrie, Lio, van der Schaar 2023 (SurvivalGAN), AISTATS, section 4.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,36 @@ def kaplan_meier(time: npt.ArrayLike, event: npt.ArrayLike, grid: npt.ArrayLike)
     followed = _Followed.of(time, event, 1)
     survival = np.concatenate(([1.0], np.cumprod(1 - followed.events[0] / followed.at_risk)))
     return survival[followed.steps_until(grid)]
+
+
+def kaplan_meier_band(
+    time: npt.ArrayLike, event: npt.ArrayLike, grid: npt.ArrayLike, *, confidence: float = 0.95
+) -> tuple[FloatArray, FloatArray]:
+    """Return the pointwise confidence limits of the Kaplan-Meier estimate; other parameters as there. INTERNAL.
+
+    Greenwood's variance on the scale of log(-log S), so that the limits stay within [0, 1]; both are the estimate
+    itself where it is 0 or 1.
+
+    Examples
+    --------
+    >>> low, high = kaplan_meier_band([1, 2, 3, 4], [True, False, True, False], [0.5, 1, 3.5])
+    >>> low.round(3), high.round(3)
+    (array([1.   , 0.128, 0.011]), array([1.   , 0.961, 0.808]))
+    """
+    followed = _Followed.of(time, event, 1)
+    d, n = followed.events[0], followed.at_risk
+    survival = np.cumprod(1 - d / n)
+    inside = (survival > 0) & (survival < 1)
+    # Where everybody has died the variance is infinite and the limits are not used.
+    variance = np.cumsum(np.divide(d, n * (n - d), out=np.zeros_like(n), where=n > d))
+    log_survival = np.log(survival, out=np.full_like(survival, -1.0), where=inside)
+    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * np.sqrt(variance) / -log_survival
+    steps = followed.steps_until(grid)
+    limits = []
+    for sign in (1, -1):
+        limit = np.where(inside, np.exp(log_survival * np.exp(sign * reach)), survival)
+        limits.append(np.concatenate(([1.0], limit))[steps])
+    return limits[0], limits[1]
 
 
 def nelson_aalen(time: npt.ArrayLike, event: npt.ArrayLike, grid: npt.ArrayLike) -> FloatArray:

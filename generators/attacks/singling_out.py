@@ -108,7 +108,8 @@ def _rate(probabilities: npt.NDArray[np.float64]) -> Rate:
 def _singled_out_in_sample(matches: IntArray, n: int, k: int) -> npt.NDArray[np.float64]:
     """Return the probability that a random sample of k of the n rows holds exactly one match."""
     if k == n:
-        return (matches == 1).astype(np.float64)
+        single: npt.NDArray[np.float64] = (matches == 1).astype(np.float64)
+        return single
     log_factorial = np.array([math.lgamma(i + 1) for i in range(n + 1)])
     c = np.minimum(matches, n)
     possible = (c >= 1) & (n - c >= k - 1)

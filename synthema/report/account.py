@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from synthema.report.formats import bound_above, count
+from privacy._formats import bound_above, count
+from privacy._svg import Drawing, linear_ticks, number
 from synthema.report.page import render
-from synthema.report.svg import Drawing, linear_ticks, number
 
 NAMES = {"zcdp": "zCDP", "rdp": "Rényi (RDP)", "numerical": "numerical"}
 _VALID = {"zcdp": "also if later releases depend on earlier answers"}

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from privacy._formats import count, decimal, percent, power_of_ten, ratio
+from privacy._svg import Drawing, linear_ticks, log_ticks, text_width
 from synthema.released import ColumnComparison, LogisticModel, PairComparison
-from synthema.report.formats import count, decimal, percent, power_of_ten, ratio
-from synthema.report.svg import Drawing, linear_ticks, log_ticks, text_width
 
 PANEL_WIDTH = 340.0
 # Two standard deviations cover a noise value 95 % of the time.

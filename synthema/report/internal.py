@@ -17,11 +17,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from generators.survival import kaplan_meier
+from privacy._formats import count, decimal, percent
 from privacy._values import is_missing
 from privacy.schema import Schema
 from synthema.errors import TableError
 from synthema.released import ColumnComparison, SurvivalCurve, SurvivalStep
-from synthema.report.formats import count, decimal, percent
 from synthema.report.page import render
 from synthema.report.shared import SurvivalPicture, column_panels
 from synthema.report.survival_chart import survival_chart

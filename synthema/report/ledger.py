@@ -9,9 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from synthema.report.formats import bound_above
+from privacy._formats import bound_above
+from privacy._svg import Drawing, linear_ticks, number
 from synthema.report.page import render
-from synthema.report.svg import Drawing, linear_ticks, number
 
 _WIDTH, _PLOT_HEIGHT, _TOP, _LEFT, _RIGHT = 480.0, 220.0, 34.0, 46.0, 14.0
 _SHOWN_ROWS = 12

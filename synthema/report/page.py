@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from synthema.report import formats
+from privacy import _formats as formats
 
 _FILTERS = (
     formats.bound_above,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from privacy._formats import percent
 from privacy.zcdp import rho_to_epsilon
 from synthema.released import ColumnComparison, Released, SiteAccount, StepCost, SurvivalCurve
 from synthema.report.charts import (
@@ -25,7 +26,6 @@ from synthema.report.charts import (
     paired_bars,
     paired_shares,
 )
-from synthema.report.formats import percent
 from synthema.report.meaning import MIN_POWER, posterior_bound
 from synthema.report.page import render
 from synthema.report.survival_chart import N_COLOURS, bracket, survival_chart

@@ -13,9 +13,9 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from privacy._formats import bound_above, bound_below, count, percent
+from privacy._svg import Drawing, number
 from synthema.released import SurvivalCurve
-from synthema.report.formats import bound_above, bound_below, count, percent
-from synthema.report.svg import Drawing, number
 
 DAYS_PER_YEAR = 365.25
 # As many colours, and dash patterns, as the page's style sheet names.

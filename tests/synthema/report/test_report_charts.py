@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from privacy._formats import bound_above, bound_below
+from privacy._svg import Drawing, linear_ticks, log_ticks
 from synthema.released import (
     Coefficient,
     ColumnComparison,
@@ -21,10 +23,8 @@ from synthema.released import (
     SurvivalStep,
 )
 from synthema.report.charts import budget_bar, forest, odds_ratios, pair_level, pair_map, paired_bars, paired_shares
-from synthema.report.formats import bound_above, bound_below
 from synthema.report.meaning import posterior_bound
 from synthema.report.survival_chart import survival_chart
-from synthema.report.svg import Drawing, linear_ticks, log_ticks
 
 
 def curve(*knots, group="F"):

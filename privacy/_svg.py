@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from synthema.report.formats import clean, shorten
+from privacy._formats import clean, shorten
 
 # Mean width of a character of a sans-serif face, in parts of the type size: enough to place and cut labels.
 _CHARACTER_WIDTH = 0.6
@@ -66,6 +66,12 @@ class Drawing:
         if css:
             attributes["css"] = css
         self._add("text", content=shown, hint=text if shown != text else "", x=x, y=y, **attributes)
+
+    def slanted(self, x: float, y: float, text: str, *, css: str, fit: float) -> None:
+        """Add a label that starts at (x, y) and runs down to the right, cut to `fit` units of length."""
+        shown = shorten(text, int(fit / (TEXT_SIZE * _CHARACTER_WIDTH)))
+        turn = f"rotate(40 {number(x)} {number(y)})"
+        self._add("text", content=shown, hint=text if shown != text else "", x=x, y=y, css=css, transform=turn)
 
     def markup(self) -> Markup:
         """Return the finished element."""
