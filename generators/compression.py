@@ -13,7 +13,8 @@ Source: McKenna, Miklau, Sheldon 2021, arXiv:2108.04978, section 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy.typing as npt
 
 from generators.domain import Clique, Domain
 from generators.factor import FloatArray
-from generators.grouping import Group, Groups, merge_codes
+from generators.grouping import Group, Groups, check_groups, merge_codes
 from generators.inference import Evidence, on_simplex
 from generators.propagation import CliqueMarginals
 
@@ -41,6 +42,22 @@ def merge_rare(values: npt.NDArray[Any], threshold: float) -> Group:
     group = np.where(rare, 0, np.cumsum(~rare) - 1)
     group[rare] = int((~rare).sum())
     return group
+
+
+def rare_groups(singles: Iterable[Evidence], domain: Domain, *, spared: Container[str]) -> dict[str, Group]:
+    """Return the groups that merge each column's rare codes: those below three standard deviations of their noise.
+
+    Columns in `spared` are left alone: rules and survival times speak of their single codes.
+    """
+    return check_groups(
+        {
+            name: merge_rare(part.values, 3 * math.sqrt(float(np.max(part.variance))))
+            for part in singles
+            for name in part.columns
+            if name not in spared
+        },
+        domain,
+    )
 
 
 def shares_of(

@@ -21,11 +21,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from generators.compression import merge_evidence, merge_rare
+from generators.compression import merge_evidence, rare_groups
 from generators.domain import Domain, one_way_cliques, two_way_cliques
 from generators.factor import FloatArray
 from generators.forest import Components, Edge
-from generators.grouping import Group, check_groups, coarse_domain
+from generators.grouping import coarse_domain
 from generators.inference import Evidence, estimate_total, merge, on_simplex
 from generators.mechanism import Findings, ForestMechanism
 from generators.oracle import MarginalOracle
@@ -61,8 +61,7 @@ class MST(ForestMechanism):
         part = self.rho * _GUARD / n_parts
         measured = oracle.measure(one_way_cliques(domain), rho=part)
         whole = merge(measured, domain)
-        kept = {name for edge in known for name in edge}
-        groups = check_groups({name: _rare(whole[(name,)]) for name in domain if name not in kept}, domain)
+        groups = rare_groups(whole.values(), domain, spared={name for edge in known for name in edge})
         coarse = coarse_domain(domain, groups)
         evidence = [merge_evidence(single, groups) for single in whole.values()]
         edges = list(known)
@@ -90,11 +89,6 @@ class MST(ForestMechanism):
             groups=groups,
             whole=tuple(whole[(name,)] for name in groups),
         )
-
-
-def _rare(single: Evidence) -> Group:
-    """Return the column's rare codes as one group: those below three standard deviations of their noise."""
-    return merge_rare(single.values, 3 * math.sqrt(float(np.max(single.variance))))
 
 
 def independent_pairs(singles: Iterable[Evidence], domain: Domain) -> dict[Edge, FloatArray]:
