@@ -155,7 +155,7 @@ def _main() -> None:
     for line in sys.stdin:
         what, _, name = line.strip().partition(" ")
         answer = party.prepare(name) if what == "prepare" else party.run(name)
-        print(json.dumps(answer), flush=True)  # noqa: T201 - the answer
+        print(json.dumps(answer), flush=True)
     party.transport.finish()
 
 

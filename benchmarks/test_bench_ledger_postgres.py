@@ -147,5 +147,5 @@ def test_the_slowest_of_a_hundred_spends_beside_a_serializable_one(benchmark, se
             "median_serializable_seconds": medians[1],
             "worst_client_share": min(map(sum, mine)) / max(map(sum, mine)),
         }
-        print({name: round(value, 4) for name, value in benchmark.extra_info.items()})  # noqa: T201 - the figures
+        print({name: round(value, 4) for name, value in benchmark.extra_info.items()})
         assert p99 <= LARGEST_SHARE * p99_theirs

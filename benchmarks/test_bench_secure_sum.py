@@ -92,7 +92,7 @@ def whole_run(benchmark, n_sites, max_abs, **options):
         "bytes_sent_by_a_site": max(run.cost.bytes_sent),
         "bytes_received_by_a_site": max(run.cost.bytes_received),
     }
-    print(f"\n{n_sites} sites, max_abs {max_abs}: {dict(benchmark.extra_info)}")  # noqa: T201
+    print(f"\n{n_sites} sites, max_abs {max_abs}: {dict(benchmark.extra_info)}")
     return run
 
 

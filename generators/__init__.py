@@ -6,6 +6,7 @@ saved and priced. The oracle may be one table, or stand for many sites that neve
 Independent    1-way marginals only
 ChowLiu        one release of all pairs, for any oracle
 MST            private choice of pairs
+PrivBayes      private choice of a network with several parents to a column
 
 >>> import pandas as pd
 >>> schema = Schema.from_dict({"columns": {
@@ -43,6 +44,7 @@ from generators.marginals import count_marginal
 from generators.model import GraphicalModel, MarginalEstimate
 from generators.mst import MST
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement
+from generators.privbayes import PrivBayes
 from generators.quality import MarginalComparison, compare_marginals, workload_error
 from generators.sources import TableOracle
 from generators.sql import SqlOracle
@@ -74,6 +76,7 @@ __all__ = [
     "MissingLibrary",
     "ModelFileInvalid",
     "NoLikelyRow",
+    "PrivBayes",
     "Schema",
     "SqlOracle",
     "SurvivalDistance",

@@ -45,11 +45,19 @@ _DAMPING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of one clique: counts with noise of variance `variance` in each cell, columns in domain order."""
+    """What is known of one clique: counts, and the variance of their noise, columns in domain order.
+
+    variance   of each cell: one number, or an array of the shape of `values` where cells differ (merged codes)
+    """
 
     columns: Clique
     values: FloatArray
-    variance: float
+    variance: float | FloatArray
+
+    @property
+    def cell_variance(self) -> FloatArray:
+        """The variance of each cell, shape of `values`."""
+        return np.broadcast_to(np.asarray(self.variance, dtype=np.float64), self.values.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,7 @@ def pool(parts: Iterable[Evidence]) -> dict[Clique, Evidence]:
     >>> pooled.values, round(pooled.variance, 4)
     (array([11.]), 0.6667)
     """
-    sums: dict[Clique, tuple[FloatArray, float]] = {}
+    sums: dict[Clique, tuple[FloatArray, float | FloatArray]] = {}
     for part in parts:
         known, weight = sums.get(part.columns, (np.zeros(part.values.shape), 0.0))
         sums[part.columns] = (known + part.values / part.variance, weight + 1 / part.variance)
@@ -100,6 +108,11 @@ def margins(part: Evidence) -> tuple[Evidence, Evidence]:
     """Return what a pair's counts tell about each of its two columns."""
     rows, columns = part.values.shape
     first, second = part.columns
+    if isinstance(part.variance, np.ndarray):
+        return (
+            Evidence((first,), part.values.sum(axis=1), part.variance.sum(axis=1)),
+            Evidence((second,), part.values.sum(axis=0), part.variance.sum(axis=0)),
+        )
     return (
         Evidence((first,), part.values.sum(axis=1), part.variance * columns),
         Evidence((second,), part.values.sum(axis=0), part.variance * rows),
@@ -114,7 +127,7 @@ def estimate_total(evidence: Iterable[Evidence]) -> float:
     >>> estimate_total([Evidence(("a",), np.array([40.0, 62.0]), 1.0), Evidence(("b",), np.array([99.0]), 2.0)])
     100.5
     """
-    pairs = [(float(part.values.sum()), part.variance * part.values.size) for part in evidence]
+    pairs = [(float(part.values.sum()), float(part.cell_variance.sum())) for part in evidence]
     if not pairs:
         raise DomainMismatch("a total needs at least one measurement")
     weight = math.fsum(1 / variance for _, variance in pairs)
@@ -227,9 +240,9 @@ class _Problem:
                 self.possible_edges[child] &= ~(impossible.T if flipped else impossible)
         self._close_zeros()
         self.node_target: list[FloatArray] = [np.full(size, total / size) for size in sizes]
-        faint = _FAINT / max((part.variance for part in evidence), default=1.0)
-        self.node_weight = [faint] * len(sizes)
-        self.edge_weight = dict.fromkeys(self.children, faint)
+        faint = _FAINT / max((float(np.max(part.variance)) for part in evidence), default=1.0)
+        self.node_weight: list[float | FloatArray] = [faint] * len(sizes)
+        self.edge_weight: dict[int, float | FloatArray] = dict.fromkeys(self.children, faint)
         edge_target: dict[int, FloatArray] = {}
         for part in evidence:
             child, flipped = self._place(part.columns)
@@ -238,7 +251,7 @@ class _Problem:
                 self.node_weight[child] = 1 / part.variance
             else:
                 edge_target[child] = part.values.T if flipped else part.values
-                self.edge_weight[child] = 1 / part.variance
+                self.edge_weight[child] = 1 / (np.transpose(part.variance) if flipped else part.variance)
         self.edge_target = {
             i: edge_target[i] if i in edge_target else self._independent(forest.parent[i], i) for i in self.children
         }
@@ -374,11 +387,12 @@ class _Problem:
 
     def _loss(self, primal: _Primal) -> float:
         terms = [
-            weight * float(np.square(node - target).sum())
+            float((weight * np.square(node - target)).sum())
             for node, target, weight in zip(primal.nodes, self.node_target, self.node_weight, strict=True)
         ]
         terms += [
-            self.edge_weight[i] * float(np.square(edge - self.edge_target[i]).sum()) for i, edge in primal.edges.items()
+            float((self.edge_weight[i] * np.square(edge - self.edge_target[i])).sum())
+            for i, edge in primal.edges.items()
         ]
         return 0.5 * math.fsum(terms)
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
 
 from generators.capping import Keep, check_keep
+from generators.compression import merge_zeros, told_apart
 from generators.domain import Domain
 from generators.encoding import check_decodable
 from generators.errors import BudgetInvalid, DomainMismatch
 from generators.forest import Edge, Forest
+from generators.grouping import Groups, coarse_domain
 from generators.inference import Evidence, estimate_total, fit_forest
 from generators.model import GraphicalModel
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement, check_rng
+from generators.propagation import CliqueMarginals
 from generators.rules import forest_zeros, known_edges, structural_zeros
 from privacy import Rng, Schema, epsilon_to_rho
 from privacy._checks import check_count
@@ -27,11 +30,27 @@ from privacy.neighbours import Neighbours, check_neighbours
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a mechanism found out: its tree, all that was released, and the evidence to fit, one for each clique."""
+    """What a mechanism found out: its tree, all that was released, and the evidence to fit, one for each clique.
+
+    groups   of columns whose codes were merged: the evidence counts groups
+    whole    evidence over all codes of those columns, by which the codes of a group are told apart
+    """
 
     edges: tuple[Edge, ...]
     measurements: tuple[Measurement, ...]
     evidence: tuple[Evidence, ...]
+    groups: Groups = field(default_factory=dict)
+    whole: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a mechanism made of its budget: the fields of `GraphicalModel` that it decides."""
+
+    marginals: CliqueMarginals
+    total: float
+    measurements: tuple[Measurement, ...]
+    fit_gap: float
 
 
 class Mechanism(ABC):
@@ -132,24 +151,37 @@ class Mechanism(ABC):
             raise DomainMismatch("the oracle's domain is not the schema's: use the same schema on both sides")
         check_decodable(schema)
         spent_before = len(oracle.events)
-        found = self._explore(oracle, known_edges(schema))
-        forest = Forest(oracle.domain, found.edges)
-        fit = fit_forest(
-            forest,
-            found.evidence,
-            total=estimate_total(found.evidence),
-            zeros=forest_zeros(structural_zeros(schema), forest),
-        )
+        learned = self._learn(oracle, schema)
         return GraphicalModel(
             schema=schema,
             mechanism=self.name,
-            marginals=fit.marginals,
-            total=fit.total,
-            measurements=found.measurements,
+            marginals=learned.marginals,
+            total=learned.total,
+            measurements=learned.measurements,
             events=tuple(oracle.events[spent_before:]),
             neighbours=oracle.neighbours,
-            fit_gap=fit.gap_per_cell,
+            fit_gap=learned.fit_gap,
         )
+
+    @abstractmethod
+    def _learn(self, oracle: MarginalOracle, schema: Schema) -> Learned:
+        """Spend `self.rho` at the oracle, whose domain is the schema's, and fit a distribution to the answers."""
+
+
+class ForestMechanism(Mechanism):
+    """A mechanism whose model is a forest of pairs, fitted by `fit_forest`."""
+
+    def _learn(self, oracle: MarginalOracle, schema: Schema) -> Learned:
+        found = self._explore(oracle, known_edges(schema))
+        zeros = forest_zeros(structural_zeros(schema), Forest(oracle.domain, found.edges))
+        fit = fit_forest(
+            Forest(coarse_domain(oracle.domain, found.groups), found.edges),
+            found.evidence,
+            total=estimate_total(found.evidence),
+            zeros=merge_zeros(zeros, found.groups),
+        )
+        marginals = told_apart(fit.marginals, fit.total, oracle.domain, found.groups, found.whole, zeros)
+        return Learned(marginals, fit.total, found.measurements, fit.gap_per_cell)
 
     @abstractmethod
     def _explore(self, oracle: MarginalOracle, known: Sequence[Edge]) -> Findings:

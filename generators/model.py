@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from generators.domain import Clique, Domain
@@ -39,7 +40,8 @@ class MarginalEstimate(NamedTuple):
     estimate    expected counts among `GraphicalModel.total` rows
     std_error   standard error of the direct measurement of these columns that the fit started from (the fit itself is
                 at most as noisy, up to the bias of non-negativity); NaN where no measurement covers the columns
-                together, because then the estimate rests on the model's conditional independence, not on a count
+                together, or only in a group of merged codes, because then the estimate rests on the model's
+                conditional independence, not on a count
     """
 
     estimate: FloatArray
@@ -144,13 +146,15 @@ class GraphicalModel:
         Rules that are kept by drawing again (on three columns, or on a pair that is not joined) are not in it.
         """
         estimate = self.total * self.marginals.project(columns)
-        weights = [
-            self.domain.cells(columns) / self.domain.cells(part.columns) / part.noise_std**2
-            for part in self.measurements
-            if set(columns) <= set(part.columns)
-        ]
-        std_error = 1 / math.sqrt(math.fsum(weights)) if weights else math.nan
-        return MarginalEstimate(estimate, np.full(estimate.shape, std_error))
+        weight = np.zeros(estimate.shape)
+        for part in self.measurements:
+            if set(columns) <= set(part.columns):
+                sizes = dict(zip(part.columns, part.values.shape, strict=True))
+                summed = part.values.size / math.prod(sizes[name] for name in columns)
+                weight += _counted_alone(part, columns, self.domain) / (summed * part.noise_std**2)
+        with np.errstate(divide="ignore"):
+            std_error = np.where(weight > 0, 1 / np.sqrt(weight), np.nan)
+        return MarginalEstimate(estimate, std_error)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file: JSON and arrays in a zip archive, nothing that a reader would execute."""
@@ -175,6 +179,17 @@ class GraphicalModel:
         if not math.isfinite(conditioned.log_z):
             raise NoLikelyRow(f"the model gives no row with this condition on {', '.join(given)}; widen it")
         return conditioned
+
+
+def _counted_alone(part: Measurement, columns: Sequence[str], domain: Domain) -> npt.NDArray[np.bool_]:
+    """Return which combinations of codes of these columns the measurement counted by themselves, in no larger group."""
+    groups = dict(zip(part.columns, part.groups, strict=False))
+    alone: npt.NDArray[np.bool_] = np.ones((), dtype=bool)
+    for name in columns:
+        group = groups.get(name)
+        single = np.ones(domain[name], dtype=bool) if group is None else np.bincount(group)[group] == 1
+        alone = np.logical_and.outer(alone, single)
+    return alone
 
 
 def _code_of(schema: Schema, name: str, value: Any) -> int:

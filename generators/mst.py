@@ -7,34 +7,35 @@ Source: McKenna, Miklau, Sheldon 2021, arXiv:2108.04978, Algorithm 1 and section
 Kruskal algorithm: d - 1 exponential mechanisms over the pairs that would not close a cycle, each scored by the L1
 distance of the pair's marginal to what independence predicts.
 
-The paper merges rare codes before the edges are measured, which needs counts over codes that are not the schema's.
-Here the measured edges are shrunk towards independence instead, as far as their noise would explain them: like the
-merging, it keeps noise out of sparse edges, and it is post-processing, so any oracle will do. Measured against the
-reference code with merging, error over all 3-way marginals, delta 1e-9: Adult 0.43, 0.24, 0.20 for 0.50, 0.22, 0.20 at
-epsilon 0.1, 1, 10; LeukSurv (1,043 rows) 1.60, 0.79, 0.65 for 1.08, 0.95, 0.65: at 0.1 both are worthless there.
+Rare codes are merged before edges are chosen and measured (`compression`), except in columns of pairs that public
+knowledge joins: there, rules and survival times speak of single codes. The measured edges are then shrunk towards
+independence as far as their noise would explain them (`shrinkage`), which is post-processing. What the two are worth,
+measured: docs/generators/mst.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from generators.domain import one_way_cliques, two_way_cliques
+from generators.compression import merge_evidence, rare_groups
+from generators.domain import Domain, one_way_cliques, two_way_cliques
 from generators.factor import FloatArray
 from generators.forest import Components, Edge
-from generators.inference import estimate_total, merge, on_simplex
-from generators.mechanism import Findings, Mechanism
-from generators.oracle import MarginalOracle, Measurement
+from generators.grouping import coarse_domain
+from generators.inference import Evidence, estimate_total, merge, on_simplex
+from generators.mechanism import Findings, ForestMechanism
+from generators.oracle import MarginalOracle
 from generators.shrinkage import shrink_edges
 
 # Prices are sums of floats that accountants round upwards; so much of the budget is left to them.
 _GUARD = 1 - 1e-10
 
 
-class MST(Mechanism):
+class MST(ForestMechanism):
     """Maximum spanning tree, as in its paper, for an oracle that can select.
 
     Pairs that the schema knows to belong together are edges from the start, without selection.
@@ -59,9 +60,13 @@ class MST(Mechanism):
         n_parts = 1 + (n_selections > 0) + (len(domain) > 1)
         part = self.rho * _GUARD / n_parts
         measured = oracle.measure(one_way_cliques(domain), rho=part)
+        whole = merge(measured, domain)
+        groups = rare_groups(whole.values(), domain, spared={name for edge in known for name in edge})
+        coarse = coarse_domain(domain, groups)
+        evidence = [merge_evidence(single, groups) for single in whole.values()]
         edges = list(known)
         if n_selections:
-            estimates = _independent_pairs(measured, oracle)
+            estimates = independent_pairs(evidence, coarse)
             components = Components(domain.columns)
             for first, second in known:
                 components.join(first, second)
@@ -69,20 +74,26 @@ class MST(Mechanism):
             epsilon = math.sqrt(8 * part / n_selections) * _GUARD
             for _ in range(n_selections):
                 candidates = [pair for pair in estimates if not components.together(*pair)]
-                chosen = oracle.select(candidates, [estimates[pair] for pair in candidates], epsilon=epsilon)
-                edges.append(candidates[chosen])
-                components.join(*candidates[chosen])
+                predicted = [estimates[pair] for pair in candidates]
+                chosen = candidates[oracle.select(candidates, predicted, epsilon=epsilon, groups=groups)]
+                edges.append(chosen)
+                components.join(*chosen)
         if edges:
-            measured = [*measured, *oracle.measure(edges, rho=part)]
-        return Findings(tuple(edges), tuple(measured), shrink_edges(merge(measured, domain).values(), domain))
+            pairs = oracle.measure(edges, rho=part, groups=groups)
+            measured = [*measured, *pairs]
+            evidence += merge(pairs, coarse).values()
+        return Findings(
+            edges=tuple(edges),
+            measurements=tuple(measured),
+            evidence=shrink_edges(evidence, coarse),
+            groups=groups,
+            whole=tuple(whole[(name,)] for name in groups),
+        )
 
 
-def _independent_pairs(measured: Sequence[Measurement], oracle: MarginalOracle) -> dict[Edge, FloatArray]:
-    """Return for each pair the counts that independence of its columns predicts, from the 1-way measurements."""
-    evidence = merge(measured, oracle.domain)
+def independent_pairs(singles: Iterable[Evidence], domain: Domain) -> dict[Edge, FloatArray]:
+    """Return for each pair the counts that independence of its columns predicts."""
+    evidence = {part.columns: part for part in singles}
     total = estimate_total(evidence.values())
-    counts = {name: on_simplex(evidence[(name,)].values, total) for name in oracle.domain}
-    return {
-        (pair[0], pair[1]): np.outer(counts[pair[0]], counts[pair[1]]) / total
-        for pair in two_way_cliques(oracle.domain)
-    }
+    counts = {name: on_simplex(evidence[(name,)].values, total) for name in domain}
+    return {(pair[0], pair[1]): np.outer(counts[pair[0]], counts[pair[1]]) / total for pair in two_way_cliques(domain)}

@@ -8,6 +8,8 @@ Sensitivities, for the vector of k marginals of which one patient is added or re
 non-negative counts that sum to at most m, so its squared L2 change is at most m^2, and k m^2 for all together. If one
 patient is replaced by another, each marginal changes by a difference of two such vectors: at most 2 m^2, and 2 k m^2.
 The L1 distance of a marginal to a public estimate changes by at most m, or 2 m; times a weight, by that much more.
+Counts of codes that are merged into public groups are sums of disjoint cells: a row is still counted once, and all of
+this holds for them unchanged.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from generators.capping import Keep, check_keep, keep_records
 from generators.domain import Clique, Domain
 from generators.encoding import encode
 from generators.errors import BudgetInvalid, DomainMismatch, TooManyRecords
+from generators.grouping import Group, Groups, check_groups, merge_codes
 from generators.marginals import Codes, Counts, count_marginals
 from generators.selection import exponential_mechanism, lazy_exponential_mechanism
 from privacy import DiscreteGaussian, Event, ExponentialMechanism, Rng, Schema, SecureRng, rho_of
@@ -56,17 +59,25 @@ class Measurement:
     columns    the clique
     values     noisy counts, one axis for each column; may be negative
     noise_std  standard deviation of the noise in each cell
+    groups     for each column the group of each code, if codes were merged (`grouping`), else None: the axis then
+               counts groups. Empty if no column's were.
     """
 
     columns: tuple[str, ...]
     values: npt.NDArray[np.int64]
     noise_std: float
+    groups: tuple[Group | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.columns or self.values.ndim != len(self.columns):
             raise DomainMismatch("values must have one axis for each column of the clique")
         if not (self.noise_std > 0 and math.isfinite(self.noise_std)):
             raise ValueError(f"noise_std must be a finite number > 0, got {self.noise_std!r}")
+        if self.groups and len(self.groups) != len(self.columns):
+            raise DomainMismatch("groups must be empty, or have one entry for each column of the clique")
+        for group, size in zip(self.groups, self.values.shape, strict=False):
+            if group is not None and np.unique(group).tolist() != list(range(size)):
+                raise DomainMismatch("a group's numbers must be those of its axis: 0, 1, ..., each for some code")
 
 
 class MarginalOracle(Protocol):
@@ -81,8 +92,11 @@ class MarginalOracle(Protocol):
     neighbours: Neighbours
     events: list[Event]
 
-    def measure(self, cliques: Sequence[Clique], *, rho: float) -> list[Measurement]:
-        """Return all marginals with noise, in order: one vector release that costs at most `rho`."""
+    def measure(self, cliques: Sequence[Clique], *, rho: float, groups: Groups | None = None) -> list[Measurement]:
+        """Return all marginals with noise, in order: one vector release that costs at most `rho`.
+
+        Where the public `groups` merge codes of a column, its axis counts groups.
+        """
         ...
 
     def select(
@@ -93,6 +107,7 @@ class MarginalOracle(Protocol):
         epsilon: float,
         weights: Sequence[int] | None = None,
         penalties: Sequence[float] | None = None,
+        groups: Groups | None = None,
     ) -> int:
         """Return the index of a candidate whose marginal lies far, in L1, from its public estimate.
 
@@ -102,6 +117,7 @@ class MarginalOracle(Protocol):
 
         with weights of one and penalties of zero by default, and its sensitivity is that of the distance times the
         largest weight. `estimates` may compute on `[i]`; whoever answers may ask for all of them, in any order.
+        Where the public `groups` merge codes of a column, marginal and estimate count groups.
         """
         ...
 
@@ -177,7 +193,7 @@ class CountingOracle(ABC):
         self._max_records = max_records_per_patient
         self._counted: dict[Clique, npt.NDArray[Any]] = {}
         self._counted_bytes = 0
-        self._scored: dict[tuple[Clique, tuple[tuple[int, ...], int]], int] = {}
+        self._scored: dict[tuple[Clique, tuple[tuple[int, ...], int], tuple[bytes, ...]], int] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.domain)} columns, neighbours={self.neighbours!r})"
@@ -186,7 +202,7 @@ class CountingOracle(ABC):
     def _count(self, cliques: Sequence[Clique]) -> list[Counts]:
         """Return the exact counts of each clique, shape `domain.sizes(clique)`: private."""
 
-    def measure(self, cliques: Sequence[Clique], *, rho: float) -> list[Measurement]:
+    def measure(self, cliques: Sequence[Clique], *, rho: float, groups: Groups | None = None) -> list[Measurement]:
         """Return all marginals with noise, in order: one vector release that costs at most `rho`.
 
         Raises BudgetInvalid if `rho` is no positive number, or so small that the noise would be larger than 2^40.
@@ -194,13 +210,14 @@ class CountingOracle(ABC):
         if not cliques:
             raise DomainMismatch("measure at least one clique")
         event = discrete_gaussian_for(rho, len(cliques) * self._squared_change, linf_sensitivity=self._max_records)
-        counts = list(self._each_count(cliques))
+        merged = check_groups(groups, self.domain)
+        counts = list(self._each_count(cliques, merged))
         # The price is noted before the noise is drawn: an interruption must not leave a release unpriced.
         self.events.append(event)
         noise = sample_discrete_gaussian(event.scale, sum(count.size for count in counts), rng=self._rng)
         parts = np.split(noise, np.cumsum([count.size for count in counts])[:-1])
         return [
-            Measurement(tuple(clique), count + part.reshape(count.shape), event.scale)
+            Measurement(tuple(clique), count + part.reshape(count.shape), event.scale, _groups_of(clique, merged))
             for clique, count, part in zip(cliques, counts, parts, strict=True)
         ]
 
@@ -212,6 +229,7 @@ class CountingOracle(ABC):
         epsilon: float,
         weights: Sequence[int] | None = None,
         penalties: Sequence[float] | None = None,
+        groups: Groups | None = None,
     ) -> int:
         """Return the index of a candidate whose marginal lies far, in L1, from its public estimate.
 
@@ -229,13 +247,14 @@ class CountingOracle(ABC):
         """
         if not candidates or len(candidates) != len(estimates):
             raise DomainMismatch("select needs at least one candidate, and one estimate for each")
+        merged = check_groups(groups, self.domain)
         factors = _checked_weights(weights, len(candidates))
         offsets = _checked_penalties(penalties, len(candidates))
         change = self._max_records * (1 if self.neighbours == "add_remove_one" else 2)
         sensitivity = max(factors) * change << _SCORE_BITS
 
         if not isinstance(estimates, LazyEstimates):
-            distances = self._scores(candidates, estimates)
+            distances = self._scores(candidates, estimates, merged)
             scores = [
                 factor * (distance - offset)
                 for factor, distance, offset in zip(factors, distances, offsets, strict=True)
@@ -244,11 +263,12 @@ class CountingOracle(ABC):
             return exponential_mechanism(scores, epsilon=epsilon, sensitivity=sensitivity, rng=self._rng)
 
         def score(i: int) -> int:
-            [counts] = self._each_count(candidates[i : i + 1])
+            [counts] = self._each_count(candidates[i : i + 1], merged)
             return factors[i] * (_score(counts, estimates[i]) - offsets[i])
 
-        # ||x - e||_1 <= ||x||_1 + ||e||_1, and rounding adds at most half a unit for each cell.
-        [counts] = self._each_count([self.domain.columns[:1]])
+        # ||x - e||_1 <= ||x||_1 + ||e||_1, and rounding adds at most half a unit for each cell; groups have no more
+        # cells than codes.
+        [counts] = self._each_count([self.domain.columns[:1]], {})
         most = (int(counts.sum()) << _SCORE_BITS) + math.ceil(estimates.total * (1 + 1e-8) * 2.0**_SCORE_BITS) + 1
         bounds = [
             factor * (most + self.domain.cells(clique) - offset)
@@ -263,21 +283,30 @@ class CountingOracle(ABC):
         """Largest squared L2 change of one marginal: m^2 or 2 m^2."""
         return self._max_records**2 * (1 if self.neighbours == "add_remove_one" else 2)
 
-    def _scores(self, cliques: Sequence[Clique], estimates: Sequence[npt.NDArray[np.float64]]) -> list[int]:
+    def _scores(
+        self, cliques: Sequence[Clique], estimates: Sequence[npt.NDArray[np.float64]], groups: Groups
+    ) -> list[int]:
         """Return the score of each clique; one that was scored against the same estimate before is not scored again.
 
         MST asks d - 1 times about nearly the same d^2 / 2 pairs with estimates that never change.
         """
         if len(self._scored) > _REMEMBERED_SCORES:
             self._scored.clear()
-        keys = [(tuple(clique), _fingerprint(estimate)) for clique, estimate in zip(cliques, estimates, strict=True)]
+        keys = [
+            (
+                tuple(clique),
+                _fingerprint(estimate),
+                tuple(groups[name].tobytes() if name in groups else b"" for name in clique),
+            )
+            for clique, estimate in zip(cliques, estimates, strict=True)
+        ]
         new = [i for i, key in enumerate(keys) if key not in self._scored]
-        for i, counts in zip(new, self._each_count([cliques[i] for i in new]), strict=True):
+        for i, counts in zip(new, self._each_count([cliques[i] for i in new], groups), strict=True):
             self._scored[keys[i]] = _score(counts, estimates[i])
         return [self._scored[key] for key in keys]
 
-    def _each_count(self, cliques: Sequence[Clique]) -> Iterator[Counts]:
-        """Yield the counts of each clique in order: those known already, the others counted some at a time."""
+    def _each_count(self, cliques: Sequence[Clique], groups: Groups) -> Iterator[Counts]:
+        """Yield the merged counts of each clique in order: those known already, the others counted some at a time."""
         start = 0
         while start < len(cliques):
             stop, cells = start + 1, self.domain.cells(cliques[start])
@@ -292,7 +321,8 @@ class CountingOracle(ABC):
                     self._counted[clique] = small
                     self._counted_bytes += small.nbytes
             for clique in batch:
-                yield fresh[clique] if clique in fresh else self._counted[clique].astype(np.int64)
+                counts = fresh[clique] if clique in fresh else self._counted[clique].astype(np.int64)
+                yield merge_codes(counts, clique, groups)
             start = stop
 
 
@@ -413,6 +443,10 @@ def _checked_penalties(penalties: Sequence[float] | None, count: int) -> list[in
     if len(penalties) != count or not all(abs(penalty) <= _LARGEST_ESTIMATE for penalty in penalties):
         raise DomainMismatch("penalties must be numbers of rows of at most 2^40, one for each candidate")
     return [round(penalty * 2.0**_SCORE_BITS) for penalty in penalties]
+
+
+def _groups_of(clique: Clique, groups: Groups) -> tuple[Group | None, ...]:
+    return tuple(groups.get(name) for name in clique) if any(name in groups for name in clique) else ()
 
 
 def _score(counts: npt.NDArray[np.int64], estimate: npt.NDArray[np.float64]) -> int:

@@ -1,10 +1,21 @@
-"""Noisy pairs moved towards independence, as far as their noise would explain them.
+"""Noisy pairs moved towards independence, cell by cell, as far as their noise would explain them.
 
-A sparse pair of columns has many cells and few patients, so its measured counts are mostly noise; taken at their
-word, they make a synthetic table worse than independent columns would. Shrinking keeps what exceeds the noise. It is
-post-processing of released values.
+y, v       noisy counts of a pair of columns and the variance of their noise
+e          what independence of the columns predicts: the product of their 1-way counts over the total
+t          how far the pair is from independence: a count's distance from e has variance t e
 
-Source: James, Stein 1961, Proc. 4th Berkeley Symposium 1:361, positive part; the centre is the independent table.
+A sparse pair has many cells and few patients, so its measured counts are mostly noise; taken at their word, they make
+a synthetic table worse than independent columns would. If the distances from e have variance t e and the noise v, the
+best guess of a count is e + (y - e) t e / (t e + v): cells where hardly anybody is expected are left at e, full ones
+keep what was measured. The one unknown, t, is that of largest likelihood, so a pair without dependence gets t = 0 and
+becomes independent, and one of strong dependence stays as it was. It is post-processing of released values.
+
+Measured against shrinking all cells of a pair alike (James, Stein), error over all 3-way marginals of MST without
+merged codes, delta 1e-9, epsilon 0.1, 1, 10: Adult 0.428, 0.234, 0.199 for 0.429, 0.241, 0.201; flchain 0.948, 0.452,
+0.352 for 0.946, 0.463, 0.357; LeukSurv 1.62, 0.797, 0.648 for 1.62, 0.793, 0.658. A variance t e^2 instead of t e was
+worse on the two small tables, a nonparametric prior on y / e no better.
+
+Source: Efron, Morris 1973, J. Am. Stat. Assoc. 68:117 (empirical Bayes with unequal variances).
 """
 
 from __future__ import annotations
@@ -14,18 +25,21 @@ from collections.abc import Iterable
 import numpy as np
 
 from generators.domain import Domain
+from generators.factor import FloatArray
 from generators.inference import Evidence, estimate_total, margins, on_simplex, pool
 
 # What was shrunk is less noisy; the floor keeps the fit's weights within a factor of twenty.
 _LEAST_VARIANCE_PART = 0.05
 
+# Values of t that are tried, half an octave of the standard deviation apart. At the largest, any cell of one expected
+# patient in 2^19 keeps half of what was measured at a noise of variance one.
+_SPREADS = np.concatenate(([0.0], 2.0 ** np.arange(-16, 20)))
+
 
 def shrink_edges(evidence: Iterable[Evidence], domain: Domain) -> tuple[Evidence, ...]:
-    """Return the evidence with each pair moved towards the product of its columns: at most all the way.
+    """Return the evidence with each pair moved towards the product of its columns.
 
-    With y the pair's noisy counts of variance v, e the product, and z the projection of y on counts >= 0 of the right
-    sum, y becomes e + c (y - e), c = max(0, 1 - v a / ||z - e||^2). Here a is the number of cells that can carry noise
-    in a non-negative fit: the positive ones of z, at most the pair's degrees of freedom.
+    Single columns come first, unchanged. The variance of a pair's cells becomes the mean of what is left of it.
     """
     known = tuple(evidence)
     total = estimate_total(known)
@@ -37,11 +51,38 @@ def shrink_edges(evidence: Iterable[Evidence], domain: Domain) -> tuple[Evidence
     out = [part for part in known if len(part.columns) == 1]
     for part in pairs:
         first, second = part.columns
-        product = np.outer(counts[first], counts[second]) / total
-        projected = on_simplex(part.values, total)
-        alive = min(int((projected > 0).sum()), (domain[first] - 1) * (domain[second] - 1))
-        distance = float(np.square(projected - product).sum())
-        kept = max(0.0, 1 - part.variance * alive / distance) if distance > 0 else 0.0
-        variance = part.variance * max(kept, _LEAST_VARIANCE_PART)
-        out.append(Evidence(part.columns, product + kept * (part.values - product), variance))
+        expected = np.outer(counts[first], counts[second]) / total
+        kept = kept_part(part.values - expected, expected, np.mean(part.variance).item())
+        variance = part.variance * max(float(kept.mean()), _LEAST_VARIANCE_PART)
+        out.append(Evidence(part.columns, expected + kept * (part.values - expected), variance))
     return tuple(out)
+
+
+def kept_part(distance: FloatArray, expected: FloatArray, variance: float) -> FloatArray:
+    """Return how much of each cell's distance from what was expected to keep, in [0, 1].
+
+    Parameters
+    ----------
+    distance
+        y - e, any shape.
+    expected
+        e >= 0, of the same shape.
+    variance
+        Of the noise in each cell, > 0.
+
+    Examples
+    --------
+    >>> kept_part(np.array([90.0, -90.0, 1.0]), np.array([200.0, 200.0, 0.5]), 25.0).round(2)
+    array([1.  , 1.  , 0.39])
+    >>> kept_part(np.array([4.0, -5.0, 1.0]), np.array([200.0, 200.0, 0.5]), 25.0)
+    array([0., 0., 0.])
+    """
+    squared = np.square(distance)
+
+    def unlikeliness(spread: float) -> float:
+        sums = spread * expected + variance
+        return float((squared / sums + np.log(sums)).sum())
+
+    spread = min(_SPREADS, key=unlikeliness)
+    kept: FloatArray = spread * expected / (spread * expected + variance)
+    return kept

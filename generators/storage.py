@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from generators.domain import Domain
+from generators.domain import Clique, Domain
 from generators.errors import GeneratorError, ModelFileInvalid
 from generators.factor import FloatArray
+from generators.grouping import Group, check_groups, coarse_domain
 from generators.junction_tree import JunctionTree, in_domain_order
 from generators.marginals import MAX_CELLS
 from generators.model import GraphicalModel
@@ -58,7 +59,12 @@ def save_model(model: GraphicalModel, path: Path) -> None:
         "fit_gap": repr(model.fit_gap),
         "events": [event_to_json(event) for event in model.events],
         "measurements": [
-            {"columns": list(part.columns), "noise_std": repr(part.noise_std)} for part in model.measurements
+            {
+                "columns": list(part.columns),
+                "noise_std": repr(part.noise_std),
+                "groups": [None if group is None else group.tolist() for group in part.groups],
+            }
+            for part in model.measurements
         ],
     }
     with zipfile.ZipFile(path, "w", compression=zipfile.ZIP_DEFLATED) as archive:
@@ -105,8 +111,10 @@ def _read(archive: zipfile.ZipFile) -> GraphicalModel:
     measurements = []
     for i, part in enumerate(parts):
         columns = tuple(str(name) for name in part["columns"])
-        values = _array(archive, _measurement_name(i), np.dtype("<i8"), domain.sizes(columns))
-        measurements.append(Measurement(columns, values.astype(np.int64), _number(part["noise_std"])))
+        groups = _groups(part["groups"], columns, domain)
+        shape = coarse_domain(domain, {name: g for name, g in zip(columns, groups, strict=False) if g is not None})
+        values = _array(archive, _measurement_name(i), np.dtype("<i8"), shape.sizes(columns))
+        measurements.append(Measurement(columns, values.astype(np.int64), _number(part["noise_std"]), groups))
     total = _number(head["total"])
     _check(total >= 1, "the total is below one")
     fit_gap = _number(head["fit_gap"])
@@ -121,6 +129,20 @@ def _read(archive: zipfile.ZipFile) -> GraphicalModel:
         neighbours=head["neighbours"],
         fit_gap=fit_gap,
     )
+
+
+def _groups(written: Any, columns: Clique, domain: Domain) -> tuple[Group | None, ...]:
+    _check(isinstance(written, list) and len(written) in {0, len(columns)}, "the groups are not those of the columns")
+    out: list[Group | None] = []
+    for name, codes in zip(columns, written, strict=False):
+        if codes is None:
+            out.append(None)
+            continue
+        _check(isinstance(codes, list) and all(type(code) is int for code in codes), "a group is no list of integers")
+        merged = check_groups({name: codes}, domain)
+        _check(name in merged, "a group merges nothing")
+        out.append(merged[name])
+    return tuple(out)
 
 
 def _tree(domain: Domain, written: Any) -> JunctionTree:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from generators import Domain, Measurement
+from generators.grouping import Groups
 from privacy import DistributedDiscreteGaussian, Event, rho_of
 from privacy.neighbours import Neighbours
 from smpc import FIELD61, RING64, Session, Shared, SharePackage, joint_discrete_gaussian
@@ -147,8 +148,15 @@ class JointMarginals:
         self.events: list[Event] = []
         self.measurements: list[Measurement] = []
 
-    def measure(self, cliques: Sequence[tuple[str, ...]], *, rho: float) -> list[Measurement]:
-        """Return the noisy marginals. The cliques are those that the sites priced; `rho` must cover their price."""
+    def measure(
+        self, cliques: Sequence[tuple[str, ...]], *, rho: float, groups: Groups | None = None
+    ) -> list[Measurement]:
+        """Return the noisy marginals. The cliques are those that the sites priced; `rho` must cover their price.
+
+        Raises StudyError if codes are to be merged: the sites priced, and share, the counts of every code.
+        """
+        if groups:
+            raise StudyError("the sites priced the counts of all codes; merged codes need another study")
         network, study = self._network, self._network.study
         event = _joint_event(study, "marginals")
         if tuple(map(tuple, cliques)) != synthesis_cliques(study):

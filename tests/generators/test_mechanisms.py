@@ -21,6 +21,7 @@ from generators import (
     LocalTableOracle,
     Measurement,
     NoLikelyRow,
+    PrivBayes,
     UnknownColumn,
     count_marginal,
     encode,
@@ -41,7 +42,7 @@ from privacy import (
     rho_of,
 )
 
-MECHANISMS = [MST, ChowLiu, Independent]
+MECHANISMS = [MST, ChowLiu, Independent, PrivBayes]
 DELTA = 1e-9
 N_SEEDS = 4
 
