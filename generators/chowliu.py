@@ -31,12 +31,12 @@ from generators.domain import Clique, Domain, one_way_cliques, two_way_cliques
 from generators.factor import FloatArray
 from generators.forest import Components, Edge
 from generators.inference import Evidence, estimate_total, margins, merge, on_simplex, pool
-from generators.mechanism import Findings, Mechanism
+from generators.mechanism import Findings, ForestMechanism
 from generators.oracle import MarginalOracle
 from generators.shrinkage import shrink_edges
 
 
-class ChowLiu(Mechanism):
+class ChowLiu(ForestMechanism):
     """Noisy Chow-Liu tree: one vector release, everything else post-processing.
 
     Pairs that the schema knows to belong together are always joined.

@@ -8,11 +8,11 @@ from typing import ClassVar
 from generators.domain import one_way_cliques
 from generators.forest import Edge
 from generators.inference import merge
-from generators.mechanism import Findings, Mechanism
+from generators.mechanism import Findings, ForestMechanism
 from generators.oracle import MarginalOracle
 
 
-class Independent(Mechanism):
+class Independent(ForestMechanism):
     """Measures all 1-way marginals together and joins nothing, except pairs that the schema knows to belong together.
 
     Those pairs (survival time and event, rules on two columns) are measured in the same release.

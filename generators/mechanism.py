@@ -1,4 +1,4 @@
-"""What MST, ChowLiu and Independent share: the budget, the door to the rows, the way from measurements to a model."""
+"""What all mechanisms share: the budget, the door to the rows, the way from what was learned to a model."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from generators.forest import Edge, Forest
 from generators.inference import Evidence, estimate_total, fit_forest
 from generators.model import GraphicalModel
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement, check_rng
+from generators.propagation import CliqueMarginals
 from generators.rules import forbidden_codes, known_edges, structural_zeros
 from privacy import Rng, Schema, epsilon_to_rho
 from privacy._checks import check_count
@@ -25,8 +26,21 @@ from privacy.neighbours import Neighbours, check_neighbours
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """What a mechanism learned: a distribution, and all that was released of the private rows.
+
+    fit_gap   certified bound on how far the fit's loss is from the least, for each measured cell
+    """
+
+    marginals: CliqueMarginals
+    total: float
+    measurements: tuple[Measurement, ...]
+    fit_gap: float
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
-    """What a mechanism found out: its tree, all that was released, and the evidence to fit, one for each clique."""
+    """What a forest mechanism found: its edges, all that was released, and the evidence to fit, one for each clique."""
 
     edges: tuple[Edge, ...]
     measurements: tuple[Measurement, ...]
@@ -127,6 +141,30 @@ class Mechanism(ABC):
             raise DomainMismatch("the oracle's domain is not the schema's: use the same schema on both sides")
         check_decodable(schema)
         spent_before = len(oracle.events)
+        learned = self._learn(oracle, schema)
+        return GraphicalModel(
+            schema=schema,
+            mechanism=self.name,
+            marginals=learned.marginals,
+            total=learned.total,
+            measurements=learned.measurements,
+            events=tuple(oracle.events[spent_before:]),
+            neighbours=oracle.neighbours,
+            fit_gap=learned.fit_gap,
+        )
+
+    @abstractmethod
+    def _learn(self, oracle: MarginalOracle, schema: Schema) -> Learned:
+        """Spend `self.rho` at the oracle, whose domain is the schema's, and fit a distribution to what it answered.
+
+        Structural zeros and pairs that the schema knows to belong together are the mechanism's to keep.
+        """
+
+
+class ForestMechanism(Mechanism):
+    """A mechanism that finds a forest of pairs; its distribution is fitted by `fit_forest`."""
+
+    def _learn(self, oracle: MarginalOracle, schema: Schema) -> Learned:
         found = self._explore(oracle, known_edges(schema))
         forest = Forest(oracle.domain, found.edges)
         fit = fit_forest(
@@ -135,16 +173,7 @@ class Mechanism(ABC):
             total=estimate_total(found.evidence),
             zeros=structural_zeros(forbidden_codes(schema), forest),
         )
-        return GraphicalModel(
-            schema=schema,
-            mechanism=self.name,
-            marginals=fit.marginals,
-            total=fit.total,
-            measurements=found.measurements,
-            events=tuple(oracle.events[spent_before:]),
-            neighbours=oracle.neighbours,
-            fit_gap=fit.gap_per_cell,
-        )
+        return Learned(fit.marginals, fit.total, found.measurements, fit.gap_per_cell)
 
     @abstractmethod
     def _explore(self, oracle: MarginalOracle, known: Sequence[Edge]) -> Findings:

@@ -26,7 +26,7 @@ from generators.domain import one_way_cliques, two_way_cliques
 from generators.factor import FloatArray
 from generators.forest import Components, Edge
 from generators.inference import estimate_total, merge, on_simplex
-from generators.mechanism import Findings, Mechanism
+from generators.mechanism import Findings, ForestMechanism
 from generators.oracle import MarginalOracle, Measurement
 from generators.shrinkage import shrink_edges
 
@@ -34,7 +34,7 @@ from generators.shrinkage import shrink_edges
 _GUARD = 1 - 1e-10
 
 
-class MST(Mechanism):
+class MST(ForestMechanism):
     """Maximum spanning tree, as in its paper, for an oracle that can select.
 
     Pairs that the schema knows to belong together are edges from the start, without selection.
