@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from generators.errors import DomainMismatch
 from generators.factor import FloatArray
+from generators.survival import kaplan_meier, kaplan_meier_variance
 
 _MOST_STEPS = 50
 _SMALL_STEP = 1e-10
@@ -51,9 +52,9 @@ def survival_at(time: npt.ArrayLike, event: npt.ArrayLike, at: npt.ArrayLike) ->
     time
         Follow-up times, shape (n,), n >= 1.
     event
-        True where the event happened at that time, shape (n,).
+        True where the event happened at that time, False where follow-up ended, shape (n,).
     at
-        Times, any shape.
+        A time, or several, shape (k,).
 
     Examples
     --------
@@ -61,20 +62,7 @@ def survival_at(time: npt.ArrayLike, event: npt.ArrayLike, at: npt.ArrayLike) ->
     >>> survival.tolist(), variance.round(5).tolist()
     ([0.375], [0.08203])
     """
-    times, happened = _numbers(time, 1), np.asarray(event, dtype=bool)
-    if times.shape != happened.shape or not times.size:
-        raise DomainMismatch("time and event must be two arrays of the same length >= 1, without missing values")
-    distinct, position = np.unique(times, return_inverse=True)
-    events = np.bincount(position, weights=happened, minlength=distinct.size)
-    leaving = np.bincount(position, minlength=distinct.size)
-    at_risk = times.size - np.concatenate(([0], np.cumsum(leaving)[:-1]))
-    survival = np.concatenate(([1.0], np.cumprod(1 - events / at_risk)))
-    left = at_risk - events
-    # Where nobody is left, survival is zero, and so is its variance.
-    terms = np.divide(events, at_risk * left, out=np.zeros(distinct.size), where=left > 0)
-    greenwood = np.concatenate(([0.0], np.cumsum(terms)))
-    place = np.searchsorted(distinct, np.asarray(at, dtype=np.float64), side="right")
-    return Answer(survival[place], np.square(survival[place]) * greenwood[place])
+    return Answer(kaplan_meier(time, event, at), kaplan_meier_variance(time, event, at))
 
 
 def linear_regression(x: npt.ArrayLike, y: npt.ArrayLike) -> Answer:

@@ -29,11 +29,11 @@ import numpy.typing as npt
 from generators.domain import Clique
 from generators.factor import FloatArray, spread, sum_onto
 from generators.forest import Forest
-from generators.inference import Evidence, Fit, estimate_total, fit_forest, pool
+from generators.inference import Evidence, Fit, Zeros, estimate_total, fit_forest, pool
 from generators.junction_tree import JunctionTree, in_domain_order
 from generators.oracle import Measurement
 from generators.propagation import CliqueMarginals
-from generators.rules import ForbiddenCodes, structural_zeros
+from generators.rules import forest_zeros
 
 
 def plausible_fits(
@@ -41,7 +41,7 @@ def plausible_fits(
     measurements: Sequence[Measurement],
     n_fits: int,
     *,
-    rules: Sequence[ForbiddenCodes] = (),
+    zeros: Zeros | None = None,
     rng: np.random.Generator,
 ) -> Iterator[Fit]:
     """Yield fits on the tree's cliques to measurements that could have been made.
@@ -54,16 +54,16 @@ def plausible_fits(
         What was released.
     n_fits
         How many.
-    rules
-        Forbidden combinations; those within a clique get probability zero.
+    zeros
+        Clique, in domain order -> True where a combination is impossible; those within a clique get probability zero.
     rng
         Any generator: everything here is released already.
     """
-    centre = _fit(tree, evidence_on(tree, measurements, [part.values for part in measurements]), rules)
+    centre = _fit(tree, evidence_on(tree, measurements, [part.values for part in measurements]), zeros or {})
     n_rows = max(1, round(centre.total))
     for _ in range(n_fits):
         values = simulate(centre.marginals, n_rows, measurements, rng=rng)
-        yield _fit(tree, evidence_on(tree, measurements, values), rules)
+        yield _fit(tree, evidence_on(tree, measurements, values), zeros or {})
 
 
 def evidence_on(
@@ -143,6 +143,6 @@ def _held_together(tree: JunctionTree, columns: Sequence[str]) -> list[tuple[Cli
     return [found for name in ordered for found in _held_together(tree, (name,))]
 
 
-def _fit(tree: JunctionTree, evidence: Sequence[Evidence], rules: Sequence[ForbiddenCodes]) -> Fit:
+def _fit(tree: JunctionTree, evidence: Sequence[Evidence], zeros: Zeros) -> Fit:
     forest = Forest(tree.domain, tree.edges)
-    return fit_forest(forest, evidence, total=estimate_total(evidence), zeros=structural_zeros(rules, forest))
+    return fit_forest(forest, evidence, total=estimate_total(evidence), zeros=forest_zeros(zeros, forest))

@@ -24,7 +24,7 @@ from generators.factor import FloatArray
 from generators.marginals import Codes
 from generators.oracle import Measurement
 from generators.propagation import CliqueMarginals
-from generators.rules import any_broken, forbidden_codes
+from generators.rules import any_broken, forbidden_codes, structural_zeros
 from generators.sampling import sample_codes
 from privacy import Event, Schema, SchemaError
 from privacy._checks import check_count
@@ -158,7 +158,7 @@ class GraphicalModel:
             self.marginals.tree,
             self.measurements,
             copies,
-            rules=forbidden_codes(self.schema),
+            zeros=structural_zeros(self.schema),
             rng=_generator(rng),
         )
         return [replace(self, marginals=fit.marginals, total=fit.total, fit_gap=fit.gap_per_cell) for fit in fits]
