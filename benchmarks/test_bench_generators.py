@@ -12,6 +12,9 @@ import pytest
 
 from generators import MST, ChowLiu, Domain, GraphicalModel, LocalTableOracle, Schema, count_marginal
 from generators.encoding import decode
+from generators.junction_tree import JunctionTree
+from generators.propagation import propagate
+from generators.sampling import sample_codes
 
 SIZES = (74, 9, 100, 16, 16, 7, 15, 6, 5, 2, 100, 100, 99, 42)
 N_ROWS = 48_842
@@ -70,6 +73,25 @@ def test_bench_sample_a_million_rows_of_codes(benchmark, model):
     benchmark.pedantic(lambda: model.sample_codes(n, rng=np.random.default_rng(1)), rounds=3)
     if benchmark.stats:
         benchmark.extra_info["rows_per_second_per_10_columns"] = n * len(SIZES) / 10 / benchmark.stats.stats.median
+
+
+def test_bench_sample_a_million_rows_of_codes_from_overlapping_triples(benchmark, codes):
+    """Cliques (c0, c1, c2), (c1, c2, c3), ... as far as they have at most 20,000 cells, pairs elsewhere."""
+    domain = Domain(tuple(f"c{i}" for i in range(len(SIZES))), SIZES)
+    cliques = list(itertools.pairwise(domain.columns))
+    cliques += [c for c in zip(*(domain.columns[k:] for k in range(3)), strict=False) if domain.cells(c) <= 20_000]
+    tree = JunctionTree.build(domain, cliques)
+    potentials = [np.log(count_marginal(codes, domain, clique) + 0.1) for clique in tree.cliques]
+    marginals = propagate(tree, potentials)
+    n = 1_000_000
+    benchmark.pedantic(lambda: sample_codes(marginals, n, rng=np.random.default_rng(1)), rounds=3)
+    if benchmark.stats:
+        benchmark.extra_info["cells"] = tree.cells
+        benchmark.extra_info["rows_per_second_per_10_columns"] = n * len(SIZES) / 10 / benchmark.stats.stats.median
+
+
+def test_bench_ten_plausible_models(benchmark, model):
+    benchmark.pedantic(lambda: model.plausible(10, rng=np.random.default_rng(1)), rounds=3)
 
 
 def test_bench_sample_a_hundred_thousand_rows_as_a_table(benchmark, model):

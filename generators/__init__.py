@@ -20,11 +20,16 @@ PrivBayes      private choice of a network with several parents to a column
 >>> model.sample(20, given={"event": "1"})["event"].unique().tolist()
 ['1']
 >>> estimate, std_error = model.marginal(["age"])
+>>> copies = model.sample(1000, copies=20)
+>>> died = combine([(copy["event"] == "1").mean() for copy in copies])
+>>> bool(0.004 < died.std_error < 0.1), bool(died.low < died.estimate < died.high)
+(True, True)
 """
 
 from generators.binning import private_edges
 from generators.capping import keep_records
 from generators.chowliu import ChowLiu
+from generators.combining import Combined, combine
 from generators.domain import Clique, Domain
 from generators.encoding import decode, encode
 from generators.errors import (
@@ -62,6 +67,7 @@ __all__ = [
     "BudgetInvalid",
     "ChowLiu",
     "Clique",
+    "Combined",
     "Domain",
     "DomainMismatch",
     "GeneratorError",
@@ -83,6 +89,7 @@ __all__ = [
     "TableOracle",
     "TooManyRecords",
     "UnknownColumn",
+    "combine",
     "compare_marginals",
     "compare_survival",
     "count_marginal",

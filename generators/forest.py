@@ -74,6 +74,11 @@ class Forest:
         object.__setattr__(self, "order", tuple(order))
 
     @property
+    def roots(self) -> tuple[int, ...]:
+        """Positions of the columns that have no parent."""
+        return tuple(node for node in self.order if self.parent[node] < 0)
+
+    @property
     def children(self) -> tuple[int, ...]:
         """Positions of the columns that have a parent, parents before their children."""
         return tuple(node for node in self.order if self.parent[node] >= 0)

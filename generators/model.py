@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from generators.copies import plausible_fits
 from generators.domain import Clique, Domain
 from generators.encoding import decode
 from generators.errors import DomainMismatch, NoLikelyRow
@@ -24,7 +25,7 @@ from generators.factor import FloatArray
 from generators.marginals import Codes
 from generators.oracle import Measurement
 from generators.propagation import CliqueMarginals
-from generators.rules import any_broken, forbidden_codes
+from generators.rules import any_broken, forbidden_codes, structural_zeros
 from generators.sampling import sample_codes
 from privacy import Event, Schema, SchemaError
 from privacy._checks import check_count
@@ -86,15 +87,36 @@ class GraphicalModel:
         """Pairs of columns that the model joins directly, in the domain's order."""
         return self.marginals.tree.edges
 
+    @overload
+    def sample(
+        self,
+        n: int,
+        *,
+        given: Mapping[str, Any] | None = ...,
+        copies: None = ...,
+        log_scale: Iterable[str] = ...,
+        rng: np.random.Generator | None = ...,
+    ) -> pd.DataFrame: ...
+    @overload
+    def sample(
+        self,
+        n: int,
+        *,
+        given: Mapping[str, Any] | None = ...,
+        copies: int,
+        log_scale: Iterable[str] = ...,
+        rng: np.random.Generator | None = ...,
+    ) -> list[pd.DataFrame]: ...
     def sample(
         self,
         n: int,
         *,
         given: Mapping[str, Any] | None = None,
+        copies: int | None = None,
         log_scale: Iterable[str] = (),
         rng: np.random.Generator | None = None,
-    ) -> pd.DataFrame:
-        """Return `n` synthetic rows, in random order.
+    ) -> pd.DataFrame | list[pd.DataFrame]:
+        """Return `n` synthetic rows, in random order, or several tables of `n` rows.
 
         Parameters
         ----------
@@ -103,6 +125,9 @@ class GraphicalModel:
         given
             Column -> category, label of a bin ("20-29"), number (its whole bin is meant), or None for missing:
             rows are drawn from the exact conditional distribution.
+        copies
+            Number of tables, each from another of the `plausible` models: analyse each, and `combine` the answers to
+            an interval that covers the truth as often as it says.
         log_scale
             Numeric columns whose values are drawn uniformly in the logarithm within a bin.
         rng
@@ -116,8 +141,29 @@ class GraphicalModel:
         UnknownColumn, SchemaError
             If the condition names an unknown column or value.
         """
-        codes = self.sample_codes(n, given=given, rng=(generator := _generator(rng)))
+        generator = _generator(rng)
+        if copies is not None:
+            return [
+                model.sample(n, given=given, log_scale=log_scale, rng=generator)
+                for model in self.plausible(copies, rng=generator)
+            ]
+        codes = self.sample_codes(n, given=given, rng=generator)
         return decode(codes, self.schema, log_scale=log_scale, rng=generator)
+
+    def plausible(self, copies: int, *, rng: np.random.Generator | None = None) -> list[GraphicalModel]:
+        """Return models that could have been fitted, had other patients been drawn and other noise been added.
+
+        Their spread is the uncertainty of this model's answers, given its structure (`copies` tells how).
+        """
+        check_count("copies", copies)
+        fits = plausible_fits(
+            self.marginals.tree,
+            self.measurements,
+            copies,
+            zeros=structural_zeros(self.schema),
+            rng=_generator(rng),
+        )
+        return [replace(self, marginals=fit.marginals, total=fit.total, fit_gap=fit.gap_per_cell) for fit in fits]
 
     def sample_codes(
         self, n: int, *, given: Mapping[str, Any] | None = None, rng: np.random.Generator | None = None

@@ -12,7 +12,7 @@ rules on pairs that would close a cycle, and on three columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Protocol
@@ -191,7 +191,7 @@ def known_edges(schema: Schema) -> tuple[Edge, ...]:
     )
 
 
-def forest_zeros(zeros: dict[Clique, BoolArray], forest: Forest) -> dict[Clique, BoolArray]:
+def forest_zeros(zeros: Mapping[Clique, BoolArray], forest: Forest) -> dict[Clique, BoolArray]:
     """Return the zeros that a forest can hold: of single columns and of its edges."""
     joined = {frozenset(edge) for edge in forest.edges}
     return {clique: cells for clique, cells in zeros.items() if len(clique) == 1 or frozenset(clique) in joined}

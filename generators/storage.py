@@ -3,6 +3,9 @@
 Reading trusts nothing: members, sizes, types and shapes must be those that the schema in the file implies, and the
 marginals must be marginals of one distribution. Each clique is stored as P(rest of the clique | separator), so that
 whatever passes the checks on single arrays is a distribution; at a root the separator is empty.
+
+Version 1 knew forests of pairs only: it stored edges, and for each column P(column | parent). It is read, because its
+budget is spent, and written no more.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ import numpy.typing as npt
 from generators.domain import Clique, Domain
 from generators.errors import GeneratorError, ModelFileInvalid
 from generators.factor import FloatArray
+from generators.forest import Forest, clique_marginals
+from generators.forest import compose as compose_forest
 from generators.grouping import Group, check_groups, coarse_domain
 from generators.junction_tree import JunctionTree, in_domain_order
 from generators.marginals import MAX_CELLS
@@ -30,6 +35,7 @@ from privacy import PrivacyError, Schema, event_from_json, event_to_json
 from privacy.neighbours import check_neighbours
 
 _FORMAT = "synthema-model-v2"
+_OLD_FORMAT = "synthema-model-v1"
 _JSON = "model.json"
 _MOST_JSON_BYTES = 1 << 26
 _MOST_MEMBERS = 1 << 17
@@ -98,15 +104,18 @@ def _read(archive: zipfile.ZipFile) -> GraphicalModel:
     _check(len(names) <= _MOST_MEMBERS and len(set(names)) == len(names), "members are repeated or too many")
     _check(_JSON in names, f"{_JSON} is missing")
     head = json.loads(_member(archive, _JSON, _MOST_JSON_BYTES))
-    _check(isinstance(head, dict) and head.get("format") == _FORMAT, f"the format is not {_FORMAT}")
-    keys = {"format", "mechanism", "neighbours", "schema", "cliques", "total", "fit_gap", "events", "measurements"}
+    _check(isinstance(head, dict), "the head is no object")
+    _check(head.get("format") in {_FORMAT, _OLD_FORMAT}, f"the format is neither {_FORMAT} nor {_OLD_FORMAT}")
+    old = head["format"] == _OLD_FORMAT
+    shape = "edges" if old else "cliques"
+    keys = {"format", "mechanism", "neighbours", "schema", shape, "total", "fit_gap", "events", "measurements"}
     _check(set(head) == keys, "the head has other entries")
     check_neighbours(head["neighbours"])
     schema = Schema.from_dict(head["schema"])
     domain = Domain.from_schema(schema)
-    tree = _tree(domain, head["cliques"])
+    structure: Forest | JunctionTree = _forest(domain, head["edges"]) if old else _tree(domain, head["cliques"])
     parts = head["measurements"]
-    wanted = {_JSON, *map(_clique_name, range(len(tree.cliques))), *map(_measurement_name, range(len(parts)))}
+    wanted = {_JSON, *_array_names(structure), *map(_measurement_name, range(len(parts)))}
     _check(set(names) == wanted, "members are not those that the head announces")
     measurements = []
     for i, part in enumerate(parts):
@@ -122,7 +131,7 @@ def _read(archive: zipfile.ZipFile) -> GraphicalModel:
     return GraphicalModel(
         schema=schema,
         mechanism=str(head["mechanism"]),
-        marginals=_marginals(archive, tree),
+        marginals=_read_distribution(archive, structure),
         total=total,
         measurements=tuple(measurements),
         events=tuple(event_from_json(event) for event in head["events"]),
@@ -155,18 +164,39 @@ def _tree(domain: Domain, written: Any) -> JunctionTree:
     return tree
 
 
-def _marginals(archive: zipfile.ZipFile, tree: JunctionTree) -> CliqueMarginals:
-    conditionals: list[FloatArray] = []
-    for i in range(len(tree.cliques)):
-        array = _array(archive, _clique_name(i), np.dtype("<f8"), tree.shape(i)).astype(np.float64)
-        _check(bool((np.isfinite(array) & (array >= 0)).all()), "a probability is negative or no number")
-        sums = array.sum(axis=tree.rest_axes(i))
-        # A separator without mass has no conditional.
-        _check(bool(((np.abs(sums - 1) < _SLACK) | (sums == 0)).all()), "probabilities do not sum to one")
-        conditionals.append(array)
-    marginals = compose(tree, conditionals)
+def _forest(domain: Domain, written: Any) -> Forest:
+    _check(len(domain) <= _MOST_COLUMNS, "there are too many columns")
+    return Forest(domain, [(str(first), str(second)) for first, second in written])
+
+
+def _read_distribution(archive: zipfile.ZipFile, structure: Forest | JunctionTree) -> CliqueMarginals:
+    names = _array_names(structure)
+    if isinstance(structure, JunctionTree):
+        tree = structure
+        conditionals = [_probabilities(archive, name, tree.shape(i), tree.rest_axes(i)) for i, name in enumerate(names)]
+        marginals = compose(tree, conditionals)
+    else:
+        sizes = structure.domain.n_codes
+        roots = {i: _probabilities(archive, names[i], (sizes[i],), (0,)) for i in structure.roots}
+        children = {i: _probabilities(archive, names[i], structure.edge_shape(i), (1,)) for i in structure.children}
+        marginals = clique_marginals(compose_forest(structure, roots, children))
     _check(all(abs(float(part.sum()) - 1) < 1e-6 for part in marginals.cliques), "probabilities do not sum to one")
     return marginals
+
+
+def _probabilities(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> FloatArray:
+    """Return an array of probabilities that sum to one over the axes, or to zero where what is given is impossible."""
+    array = _array(archive, name, np.dtype("<f8"), shape).astype(np.float64)
+    _check(bool((np.isfinite(array) & (array >= 0)).all()), "a probability is negative or no number")
+    sums = array.sum(axis=axes)
+    _check(bool(((np.abs(sums - 1) < _SLACK) | (sums == 0)).all()), "probabilities do not sum to one")
+    return array
+
+
+def _array_names(structure: Forest | JunctionTree) -> list[str]:
+    if isinstance(structure, JunctionTree):
+        return [_clique_name(i) for i in range(len(structure.cliques))]
+    return [f"column_{i}.npy" for i in range(len(structure.domain))]
 
 
 def _clique_name(i: int) -> str:

@@ -68,6 +68,20 @@ def kaplan_meier(time: npt.ArrayLike, event: npt.ArrayLike, grid: npt.ArrayLike)
     return survival[followed.steps_until(grid)]
 
 
+def kaplan_meier_variance(time: npt.ArrayLike, event: npt.ArrayLike, grid: npt.ArrayLike) -> FloatArray:
+    """Return Greenwood's variance of the Kaplan-Meier estimate; parameters as there. INTERNAL on real rows.
+
+    Examples
+    --------
+    >>> kaplan_meier_variance([1, 2, 3, 4], [True, False, True, False], [0.5, 1, 3.5]).round(5)
+    array([0.     , 0.04688, 0.08203])
+    """
+    followed = _Followed.of(time, event, 1)
+    survival = np.cumprod(1 - followed.events[0] / followed.at_risk)
+    variance: FloatArray = np.concatenate(([0.0], np.square(survival) * followed.greenwood()))
+    return variance[followed.steps_until(grid)]
+
+
 def kaplan_meier_band(
     time: npt.ArrayLike, event: npt.ArrayLike, grid: npt.ArrayLike, *, confidence: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:
@@ -83,11 +97,9 @@ def kaplan_meier_band(
     (array([1.   , 0.128, 0.011]), array([1.   , 0.961, 0.808]))
     """
     followed = _Followed.of(time, event, 1)
-    d, n = followed.events[0], followed.at_risk
-    survival = np.cumprod(1 - d / n)
+    survival = np.cumprod(1 - followed.events[0] / followed.at_risk)
     inside = (survival > 0) & (survival < 1)
-    # Where everybody has died the variance is infinite and the limits are not used.
-    variance = np.cumsum(np.divide(d, n * (n - d), out=np.zeros_like(n), where=n > d))
+    variance = followed.greenwood()
     log_survival = np.log(survival, out=np.full_like(survival, -1.0), where=inside)
     reach = NormalDist().inv_cdf(0.5 + confidence / 2) * np.sqrt(variance) / -log_survival
     steps = followed.steps_until(grid)
@@ -199,6 +211,15 @@ class _Followed:
         leaving = np.bincount(position, minlength=distinct.size)
         at_risk = times.size - np.concatenate(([0], np.cumsum(leaving)[:-1]))
         return cls(distinct, np.array(events), at_risk.astype(np.float64))
+
+    def greenwood(self) -> FloatArray:
+        """Return Greenwood's sum of d / (n (n - d)) at each time, for the first cause.
+
+        Where everybody has died it is infinite; that term is left out, because survival is zero then.
+        """
+        d, n = self.events[0], self.at_risk
+        terms: FloatArray = np.cumsum(np.divide(d, n * (n - d), out=np.zeros_like(n), where=n > d))
+        return terms
 
     def steps_until(self, grid: npt.ArrayLike) -> npt.NDArray[np.intp]:
         return np.searchsorted(self.times, np.asarray(grid, dtype=np.float64), side="right")

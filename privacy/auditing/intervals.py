@@ -37,7 +37,7 @@ def binomial_tail(n: int, x: int, p: float) -> float:
         return 0.0
     if p >= 1:
         return 1.0
-    return _incomplete_beta(float(x), float(n - x + 1), p)
+    return incomplete_beta(float(x), float(n - x + 1), p)
 
 
 def clopper_pearson_lower(n: int, x: int, *, error: float) -> float:
@@ -77,6 +77,20 @@ def clopper_pearson_upper(n: int, x: int, *, error: float) -> float:
     return min(1.0, math.nextafter(1.0 - clopper_pearson_lower(n, n - x, error=error), 2.0))
 
 
+def incomplete_beta(a: float, b: float, p: float) -> float:
+    """Return the regularised incomplete beta function I_p(a, b) for 0 < p < 1.
+
+    Examples
+    --------
+    >>> round(incomplete_beta(2.0, 3.0, 0.5), 6)  # 11 / 16
+    0.6875
+    """
+    # The fraction converges fast below the mean; above it the mirror image does.
+    if p > (a + 1) / (a + b + 2):
+        return 1.0 - _incomplete_beta_below(b, a, 1.0 - p)
+    return _incomplete_beta_below(a, b, p)
+
+
 def binomial_log_coefficients(n: int) -> FloatArray:
     """Return log(n over k) for k = 0..n; shape (n + 1,)."""
     logs = np.array([math.lgamma(k + 1) for k in range(n + 1)])
@@ -87,13 +101,6 @@ def binomial_masses(log_coefficients: FloatArray, log_p: float, log_q: float) ->
     """Return P[Binomial = k], k = 0..n, for log p and log (1 - p); shape (n + 1,)."""
     k = np.arange(len(log_coefficients), dtype=np.float64)
     return np.asarray(np.exp(log_coefficients + k * log_p + k[::-1] * log_q))
-
-
-def _incomplete_beta(a: float, b: float, p: float) -> float:
-    # The fraction converges fast below the mean; above it the mirror image does.
-    if p > (a + 1) / (a + b + 2):
-        return 1.0 - _incomplete_beta_below(b, a, 1.0 - p)
-    return _incomplete_beta_below(a, b, p)
 
 
 def _incomplete_beta_below(a: float, b: float, p: float) -> float:
