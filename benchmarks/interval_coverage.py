@@ -47,7 +47,7 @@ def main() -> None:
     for rule, covered in counted.items():
         mean, survival, odds = covered / wanted.trials
         lines.append(f"{rule:12s} {mean:6.3f} {survival:6.3f} {odds:8.3f}")
-    print("\n".join(lines))  # noqa: T201 - the figures are what it is for
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

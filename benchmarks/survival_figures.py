@@ -9,6 +9,7 @@ from seeded sources here, so that a run can be repeated: it protects nobody, and
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -92,6 +93,11 @@ def figures(frame, schema, mechanism, seed, step):
     return out
 
 
+def write(line):
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--flchain", type=Path)
@@ -101,9 +107,9 @@ def main():
     tables = {"LeukSurv": leuksurv()}
     if args.flchain is not None:
         tables["flchain"] = flchain(args.flchain)
-    print(f"epsilon {args.epsilon}, delta {DELTA}, {args.seeds} seeds; worse of the two sexes")
-    print("| table | grid | mechanism | strata | KM divergence | optimism | short-sightedness | CPU s a fit |")
-    print("|---|---|---|---|---|---|---|---|")
+    write(f"epsilon {args.epsilon}, delta {DELTA}, {args.seeds} seeds; worse of the two sexes")
+    write("| table | grid | mechanism | strata | KM divergence | optimism | short-sightedness | CPU s a fit |")
+    write("|---|---|---|---|---|---|---|---|")
     for name, (frame, columns) in tables.items():
         for step in (180, 365):
             for kind in (ChowLiu, MST):
@@ -116,7 +122,7 @@ def main():
                     means = np.mean(found, axis=0)
                     worst = [means[np.argmax(np.abs(means[:, i])), i] for i in range(3)]
                     cells = (*(f"{value:+.3f}" for value in worst), f"{seconds:.1f}")
-                    print(f"| {name} | {step} d | {kind.name} | {'sex' if strata else '-'} | {' | '.join(cells)} |")
+                    write(f"| {name} | {step} d | {kind.name} | {'sex' if strata else '-'} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

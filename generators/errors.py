@@ -42,7 +42,7 @@ class TooManyRecords(GeneratorError, ValueError):
         """Return the error with its sentence, which names no patient and no number of rows but the public limit."""
         return cls(
             f"a patient has more than max_records_per_patient = {most} rows, so the noise would not protect that "
-            "patient; raise it (noise grows in proportion), or keep so many rows of each patient (keep='random')"
+            "patient; raise it (noise grows in proportion), or keep so many rows of each (keep='random', keep_records)"
         )
 
 

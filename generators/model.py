@@ -148,7 +148,8 @@ class GraphicalModel:
                 for model in self.plausible(copies, rng=generator)
             ]
         codes = self.sample_codes(n, given=given, rng=generator)
-        return decode(codes, self.schema, log_scale=log_scale, rng=generator)
+        counts = self._survival_counts(given)
+        return decode(codes, self.schema, log_scale=log_scale, survival_counts=counts, rng=generator)
 
     def plausible(self, copies: int, *, rng: np.random.Generator | None = None) -> list[GraphicalModel]:
         """Return models that could have been fitted, had other patients been drawn and other noise been added.
@@ -215,6 +216,14 @@ class GraphicalModel:
         from generators.storage import load_model
 
         return load_model(Path(path))
+
+    def _survival_counts(self, given: Mapping[str, Any] | None) -> FloatArray | None:
+        """Return the expected counts of (time, event), from which the law of follow-up times inside a bin is taken."""
+        survival = self.schema.survival
+        if survival is None or not {survival.time, survival.event} <= set(self.domain):
+            return None
+        marginals = self._condition(given) if given else self.marginals
+        return self.total * marginals.project((survival.time, survival.event))
 
     def _condition(self, given: Mapping[str, Any]) -> CliqueMarginals:
         allowed = {}

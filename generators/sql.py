@@ -116,7 +116,7 @@ class SqlOracle(CountingOracle):
     def _count_pass(self, part: Pass) -> Counts:
         """Group the rows by what the columns' codes depend on, and add each group's count to the cell of its codes."""
         wanted = (*part.left, *part.right)
-        schema = self._schema.subset(wanted)
+        schema = self._schema.subset(self._schema.needed_for(wanted))
         columns = [schema.column(name) for name in schema.names]
         # Any row of a group stands for all: its smallest number has the same key as the others, so the same code.
         members = [f"MIN({quoted(c.name)})" if _is_binned(c) else quoted(c.name) for c in columns]

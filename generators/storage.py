@@ -107,8 +107,8 @@ def _read(archive: zipfile.ZipFile) -> GraphicalModel:
     _check(isinstance(head, dict), "the head is no object")
     _check(head.get("format") in {_FORMAT, _OLD_FORMAT}, f"the format is neither {_FORMAT} nor {_OLD_FORMAT}")
     old = head["format"] == _OLD_FORMAT
-    shape = "edges" if old else "cliques"
-    keys = {"format", "mechanism", "neighbours", "schema", shape, "total", "fit_gap", "events", "measurements"}
+    joined = "edges" if old else "cliques"
+    keys = {"format", "mechanism", "neighbours", "schema", joined, "total", "fit_gap", "events", "measurements"}
     _check(set(head) == keys, "the head has other entries")
     check_neighbours(head["neighbours"])
     schema = Schema.from_dict(head["schema"])
@@ -120,9 +120,9 @@ def _read(archive: zipfile.ZipFile) -> GraphicalModel:
     measurements = []
     for i, part in enumerate(parts):
         columns = tuple(str(name) for name in part["columns"])
-        groups = _groups(part["groups"], columns, domain)
-        shape = coarse_domain(domain, {name: g for name, g in zip(columns, groups, strict=False) if g is not None})
-        values = _array(archive, _measurement_name(i), np.dtype("<i8"), shape.sizes(columns))
+        groups = _groups([None] * len(columns) if old else part["groups"], columns, domain)
+        coarse = coarse_domain(domain, {name: g for name, g in zip(columns, groups, strict=False) if g is not None})
+        values = _array(archive, _measurement_name(i), np.dtype("<i8"), coarse.sizes(columns))
         measurements.append(Measurement(columns, values.astype(np.int64), _number(part["noise_std"]), groups))
     total = _number(head["total"])
     _check(total >= 1, "the total is below one")

@@ -194,6 +194,18 @@ class Schema:
             missing_patterns=tuple(pattern for pattern in self.missing_patterns if set(pattern) <= wanted),
         )
 
+    def needed_for(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the table's columns, in order, on which the codes of some modelled columns depend.
+
+        A pattern depends on the columns whose missing values it tells; the event on the time, where a horizon ends it.
+        """
+        wanted: set[str] = set()
+        for name in names:
+            wanted.update(self.column(name).missing_of or (name,))
+        if self.survival is not None and self.survival.horizon is not None and self.survival.event in wanted:
+            wanted.add(self.survival.time)
+        return tuple(name for name in self.names if name in wanted)
+
     @property
     def derived(self) -> tuple[Column, ...]:
         """Columns that follow from the table's: one for each pattern of missing values."""
