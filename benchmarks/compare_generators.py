@@ -53,6 +53,7 @@ def run(python, mechanism, table, epsilon, seed):
 def row_of(mechanism, table, epsilon, runs):
     """Return one row of the result: means and ranges over seeds."""
     row = {"table": table, "epsilon": epsilon, "mechanism": mechanism, "seeds": len(runs)}
+    row |= {"date": datetime.now(UTC).date().isoformat(), "load": os.getloadavg()[1]}
     for name in ("l1_1", "l1_2", "l1_3"):
         values = [each[name] for each in runs]
         row[name] = {"mean": sum(values) / len(values), "least": min(values), "most": max(values)}
@@ -75,48 +76,44 @@ def line_of(row):
         f"{row['seconds']:.2f}",
         f"{row['processor_seconds']:.2f}",
         f"{row['peak_mb']:.0f}",
+        f"{row['load']:.0f}",
+        row["date"],
     ]
     return f"| {' | '.join(cells)} |"
 
 
 HEADER = (
-    "| table | epsilon | mechanism | seeds | L1_3 | L1_2 | L1_1 | seconds | processor seconds | peak MB |\n"
-    "|---|---|---|---|---|---|---|---|---|---|"
+    "| table | epsilon | mechanism | seeds | L1_3 | L1_2 | L1_1 | seconds | processor seconds | peak MB | load | date "
+    "|\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
-def record(rows, arguments):
-    """Write the result as JSON and as a table, beside what it was measured on."""
-    where = {
-        "command": "python benchmarks/compare_generators.py " + " ".join(arguments),
-        "date": datetime.now(UTC).date().isoformat(),
-        "processors": os.cpu_count(),
-        "load": os.getloadavg()[1],
-        "python": platform.python_version(),
-        "delta": 1e-9,
-    }
+def record(rows):
+    """Write the rows as JSON and as a table; rows of an earlier record stay unless they were measured again."""
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    (results / "generators.json").write_text(json.dumps({"where": where, "rows": rows}, indent=1) + "\n")
-    measured = (
-        f"`{where['command'].strip()}`, {where['date']}, {where['processors']} processors (load average "
-        f"{where['load']:.1f} at the end, so processor seconds are the fair ones), Python {where['python']}, "
-        "delta 1e-9, add or remove one patient."
-    )
-    text = [
-        "# Generators: error, time, memory",
-        "",
-        measured,
-        "",
-        "L1_k: mean over all k-way marginals of the L1 distance of real and synthetic frequencies, mean over seeds",
-        "[range]. Time of fitting and sampling and peak memory of the process: median over seeds, each run in a fresh",
-        "process. `floor`: bootstrap of the real rows, not private. `mbi-mst`: MST on `mbi` 2.0 (`_mbi_mst.py`).",
-        "",
-        HEADER,
-        *map(line_of, rows),
-        "",
-    ]
-    (results / "generators.md").write_text("\n".join(text))
+    path = results / "generators.json"
+    earlier = json.loads(path.read_text()) if path.exists() else []
+    kept = {key_of(row): row for row in [*earlier, *rows]}
+    ordered = sorted(kept.values(), key=key_of)
+    path.write_text(json.dumps(ordered, indent=1) + "\n")
+    text = f"""# Generators: error, time, memory
+
+`python benchmarks/compare_generators.py --record`, delta 1e-9, add or remove one patient; {os.cpu_count()} processors,
+Python {platform.python_version()}.
+
+L1_k: mean over all k-way marginals of the L1 distance of real and synthetic frequencies, mean over seeds [range]. Time
+of fitting and sampling and peak memory of the process: median over seeds, each run in a fresh process. The machine was
+shared (load: its load average at the end of the row), so processor seconds are the fair ones. `floor`: bootstrap of
+the real rows, not private. `mbi-mst`: MST on `mbi` 2.0 (`_mbi_mst.py`).
+
+{HEADER}
+"""
+    (results / "generators.md").write_text(text + "\n".join(map(line_of, ordered)) + "\n")
+
+
+def key_of(row):
+    return tables.TABLES.index(row["table"]), row["epsilon"] or 0.0, MECHANISMS.index(row["mechanism"])
 
 
 def main():
@@ -147,7 +144,7 @@ def main():
                     sys.stdout.write(line_of(rows[-1]) + "\n")
                     sys.stdout.flush()
     if chosen.record:
-        record(rows, sys.argv[1:])
+        record(rows)
 
 
 if __name__ == "__main__":

@@ -8,4 +8,5 @@ collect_ignore = [
     "_smpc_pair.py",
     "_smpc_tasks.py",
     "compare_generators.py",
+    "measure_large_tables.py",
 ]

@@ -31,6 +31,9 @@ from privacy.neighbours import Neighbours
 
 _BLOCK_ROWS = 1 << 18
 
+# A chunk of texts or doubles has up to so many cells (32 MB as doubles).
+_CHUNK_CELLS = 1 << 22
+
 
 class TableOracle(CountingOracle):
     """Answers from a table of any size and library, encoded chunk by chunk; noise and selection as `LocalTableOracle`.
@@ -142,7 +145,7 @@ class TableOracle(CountingOracle):
         return count_marginals(self._blocks, self.domain, cliques)
 
 
-def chunks_of(table: Any, *, n_rows: int = _BLOCK_ROWS) -> Iterator[Any]:
+def chunks_of(table: Any, *, n_rows: int) -> Iterator[Any]:
     """Yield the table's rows as frames of at most so many rows, in one reading of it.
 
     Parameters
@@ -255,7 +258,7 @@ class _Coded:
 
 def _encoded(table: Any, schema: Schema, blocks: _Blocks, patients: _Patients) -> list[Codes]:
     """Return the codes of all chunks, each validated; note who their rows belong to."""
-    for chunk in chunks_of(table):
+    for chunk in chunks_of(table, n_rows=min(_BLOCK_ROWS, max(1, _CHUNK_CELLS // len(schema.names)))):
         # The schema refuses a table without rows; a chunk may well have none.
         if not len(chunk):
             continue

@@ -17,8 +17,14 @@ def is_missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         return np.zeros(values.shape, dtype=bool)
     if kind in "mM":
         return np.asarray(np.isnat(values))
-    # NaN differs from itself; pandas' NA compares to neither, so it is told by its type's name.
-    return np.array([_one_missing(value) for value in values.ravel()], dtype=bool).reshape(values.shape)
+    listed = values.ravel().tolist()
+    distinct = _distinct(listed)
+    if distinct is None:
+        return np.array([_one_missing(value) for value in listed], dtype=bool).reshape(values.shape)
+    missing = {value for value in distinct if _one_missing(value)}
+    if not missing:
+        return np.zeros(values.shape, dtype=bool)
+    return np.fromiter((value in missing for value in listed), dtype=bool, count=len(listed)).reshape(values.shape)
 
 
 def _one_missing(value: Any) -> bool:
@@ -26,12 +32,30 @@ def _one_missing(value: Any) -> bool:
         return True
     if isinstance(value, str):
         return not value.strip()
+    # NaN differs from itself; pandas' NA compares to neither, so it is told by its type's name above.
     return isinstance(value, float | np.floating) and bool(np.isnan(value))
 
 
 def text_of(values: npt.NDArray[Any]) -> list[str]:
     """Return each value as its category's text: 1, 1.0 and True read as "1", text without outer blanks."""
-    return [_one_text(value) for value in values.ravel().tolist()]
+    listed = values.ravel().tolist()
+    distinct = _distinct(listed)
+    if distinct is None:
+        return [_one_text(value) for value in listed]
+    texts = {value: _one_text(value) for value in distinct}
+    return [texts[value] for value in listed]
+
+
+def _distinct(values: list[Any]) -> set[Any] | None:
+    """Return the values without repetition, or None if one cannot be hashed.
+
+    Columns repeat a few values over many rows, so each is looked at once. 1, 1.0 and True count as one, and read as the
+    same text; each NaN counts by itself.
+    """
+    try:
+        return set(values)
+    except TypeError:
+        return None
 
 
 def _one_text(value: Any) -> str:

@@ -1,0 +1,41 @@
+"""Values of a column as text or as missing: looked up once each, with the same result as one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from privacy._values import _one_missing, _one_text, is_missing, text_of
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([0.0, -0.0, 1.0, 2.5, float("nan"), float("inf"), np.float32(0.5), np.nan]),
+    st.sampled_from(["", "  ", "\t", "F", " F", "F ", "1", "nan"]),
+    st.sampled_from([pd.NA, pd.NaT]),
+    # A value that cannot be hashed.
+    st.lists(st.integers(0, 1), max_size=1),
+)
+
+
+def as_objects(values):
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(VALUES, max_size=12))
+def test_each_value_reads_as_it_does_alone(values):
+    column = as_objects(values)
+    assert is_missing(column).tolist() == [_one_missing(value) for value in values]
+    present = [value for value in values if not _one_missing(value)]
+    assert text_of(as_objects(present)) == [_one_text(value) for value in present]
+
+
+def test_every_nan_is_missing_and_the_shape_is_kept():
+    column = as_objects([float("nan"), float("nan"), "a", np.nan, None, 1]).reshape(2, 3)
+    assert is_missing(column).tolist() == [[True, True, False], [True, True, False]]
