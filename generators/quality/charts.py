@@ -133,6 +133,8 @@ def survival(curves: Curves, *, key: str) -> Markup:
     def y(survival: float) -> float:
         return floor - height * min(max(survival, 0.0), 1.0)
 
+    # Survival starts with everybody, the incidence of an event with nobody.
+    start = 1.0 if curves.real[0][0] >= curves.real[0][-1] else 0.0
     middle = len(curves.grid) // 2
     described = f"Half-way, real {percent(curves.real[0][middle])}"
     if curves.synthetic:
@@ -150,12 +152,12 @@ def survival(curves: Curves, *, key: str) -> Markup:
         if lines:
             forth = [(x(t), y(value)) for t, value in zip(curves.grid, lines[2], strict=True)]
             back = [(x(t), y(value)) for t, value in zip(curves.grid, lines[1], strict=True)]
-            points = [(x(0), y(1)), *forth, *reversed(back)]
+            points = [(x(0), y(start)), *forth, *reversed(back)]
             drawing.path("M" + "L".join(f"{number(a)} {number(b)}" for a, b in points) + "Z", css=f"band {css}")
     for css, lines in both:
         if lines:
             steps = "".join(f"H{number(x(t))}V{number(y(v))}" for t, v in zip(curves.grid, lines[0], strict=True))
-            drawing.path(f"M{number(x(0))} {number(y(1))}{steps}", css=f"curve {css}-line")
+            drawing.path(f"M{number(x(0))} {number(y(start))}{steps}", css=f"curve {css}-line")
     return drawing.markup()
 
 

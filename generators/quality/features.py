@@ -7,7 +7,7 @@ group      consecutive codes of about equal share for an ordered column; each fr
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from generators.domain import Domain
 from generators.marginals import Codes, count_marginal
-from privacy import Schema
+from privacy.schema import Column
 
 FloatArray = npt.NDArray[np.float64]
 _RARE = 0.01
@@ -30,14 +30,13 @@ class Groups:
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, codes: Codes, domain: Domain, schema: Schema, *, at_most: int) -> Groups:
+    def of(cls, codes: Codes, domain: Domain, columns: Mapping[str, Column], *, at_most: int) -> Groups:
         """Choose groups by the frequencies of these rows, at most so many per column (and one for missing)."""
         maps = []
         for name in domain:
             counts = count_marginal(codes, domain, (name,))
-            maps.append(
-                _group(counts, ordered=is_ordered(schema, name), nullable=_nullable(schema, name), most=at_most)
-            )
+            column = columns[name]
+            maps.append(_group(counts, ordered=is_ordered(column), nullable=column.nullable, most=at_most))
         return cls(tuple(maps), tuple(int(each.max()) + 1 for each in maps))
 
     def apply(self, codes: Codes) -> npt.NDArray[np.uint8]:
@@ -48,9 +47,8 @@ class Groups:
         return out
 
 
-def is_ordered(schema: Schema, name: str) -> bool:
+def is_ordered(column: Column) -> bool:
     """Whether the column's codes have an order (a missing value aside)."""
-    column = schema.column(name)
     return column.kind != "categorical"
 
 
@@ -75,10 +73,6 @@ def products(groups: npt.NDArray[np.uint8], sizes: Sequence[int], pairs: Sequenc
             out[:, at] = (groups[:, i] == first) & (groups[:, j] == second)
             at += 1
     return out
-
-
-def _nullable(schema: Schema, name: str) -> bool:
-    return schema.column(name).nullable
 
 
 def _group(counts: npt.NDArray[np.int64], *, ordered: bool, nullable: bool, most: int) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from generators.domain import Clique, Domain, one_way_cliques
+from generators.domain import Clique, one_way_cliques
 from generators.marginals import count_marginal
 from generators.quality.association import cramers_v, spearman
 from generators.quality.distances import distances, some_cliques
@@ -20,7 +20,6 @@ from generators.quality.features import FloatArray, is_ordered
 from generators.quality.propensity import Propensity, propensity
 from generators.quality.rulers import Bench, Figure, Table, Verdict, by_limits, figure
 from generators.quality.subgroups import Subgroups, rare_subgroups
-from privacy import Schema
 
 MOST_CLIQUES = 1000
 # The propensity score's null does not depend on the number of rows, its cost does.
@@ -101,7 +100,7 @@ def fidelity(bench: Bench, *, rng: np.random.Generator) -> Fidelity:
         )
     small = bench.limited(PROPENSITY_ROWS, rng=rng)
     scores = [
-        propensity(small.real.codes, table.codes, bench.domain, bench.schema, rng=rng) for table in small.others()
+        propensity(small.real.codes, table.codes, bench.domain, bench.columns, rng=rng) for table in small.others()
     ]
     figures.append(
         figure(
@@ -127,7 +126,7 @@ def fidelity(bench: Bench, *, rng: np.random.Generator) -> Fidelity:
                 columns=(pair[0], pair[1]),
                 distance=float(pair_distances[0, i]),
                 floor=float(pair_distances[resampled, i].mean()),
-                measure=_measure(bench.schema, pair)[0],
+                measure=_measure(bench, pair)[0],
                 real=float(associations[0, i]),
                 synthetic=float(associations[1, i]),
             )
@@ -153,7 +152,7 @@ def _columns(bench: Bench) -> tuple[ColumnShares, ...]:
             tuple(count_marginal(table.codes, bench.domain, (name,)).tolist())
             for table in (bench.real, bench.synthetic)
         )
-        out.append(ColumnShares(name, bench.schema.column(name).labels(), real, synthetic, distance))
+        out.append(ColumnShares(name, bench.columns[name].labels(), real, synthetic, distance))
     return tuple(out)
 
 
@@ -163,21 +162,21 @@ def _associations(bench: Bench, pairs: tuple[Clique, ...]) -> FloatArray:
     out = np.empty((len(tables), len(pairs)))
     for i, pair in enumerate(pairs):
         for t, table in enumerate(tables):
-            out[t, i] = association(table, bench.domain, bench.schema, pair)
+            out[t, i] = association(bench, table, pair)
     return out
 
 
-def association(table: Table, domain: Domain, schema: Schema, pair: Clique) -> float:
+def association(bench: Bench, table: Table, pair: Clique) -> float:
     """Return how strongly two columns go together: Spearman's rho if both have an order, else Cramer's V."""
-    counts = count_marginal(table.codes, domain, pair)
-    name, measure = _measure(schema, pair)
+    counts = count_marginal(table.codes, bench.domain, pair)
+    name, measure = _measure(bench, pair)
     if name == "spearman":
-        rows, columns = (domain[one] - schema.column(one).nullable for one in pair)
+        rows, columns = (bench.domain[one] - bench.columns[one].nullable for one in pair)
         counts = counts[:rows, :columns]
     return float(measure(counts))
 
 
-def _measure(schema: Schema, pair: Clique) -> tuple[str, Callable[[npt.NDArray[np.int64]], float]]:
-    if all(is_ordered(schema, name) for name in pair):
+def _measure(bench: Bench, pair: Clique) -> tuple[str, Callable[[npt.NDArray[np.int64]], float]]:
+    if all(is_ordered(bench.columns[name]) for name in pair):
         return "spearman", spearman
     return "cramers_v", cramers_v

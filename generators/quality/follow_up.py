@@ -6,17 +6,20 @@ Distances of curves are those of `generators.survival.compare_survival`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from generators.errors import DomainMismatch, NotConverged
 from generators.quality.cox import BoolArray
 from generators.quality.features import FloatArray
 from generators.quality.hazards import COX_ROWS, Term, compare_cox, follow_up_columns, times_and_events
 from generators.quality.rulers import Bench, Figure, Table, Verdict, by_limits, figure
-from generators.survival import compare_survival, kaplan_meier, kaplan_meier_band
+from generators.survival import compare_survival, cumulative_incidence, kaplan_meier, kaplan_meier_band
+
+IntArray = npt.NDArray[np.int64]
 
 _MOST_GROUPS = 4
 _FEWEST = 10
@@ -26,6 +29,8 @@ _GRID_POINTS = 120
 @dataclass(frozen=True, slots=True)
 class Curves:
     """Kaplan-Meier estimates of one group on a grid, with 95 % limits: (estimate, low, high). INTERNAL.
+
+    For a competing event: its cumulative incidence (Aalen-Johansen), the limits being the estimate itself.
 
     divergence, optimism, short_sightedness   of the two curves; NaN if the synthetic table lacks the group
     floor                                     divergence of a resample of the real rows, mean
@@ -77,10 +82,10 @@ def _curves(bench: Bench, column: str | None) -> tuple[tuple[Curves, ...], list[
     followed = {id(table): times_and_events(bench, table) for table in (bench.real, *bench.others())}
 
     def part(table: Table, code: int | None) -> tuple[FloatArray, BoolArray]:
-        time, event, known = followed[id(table)]
+        time, cause, known = followed[id(table)]
         if code is not None and column is not None:
             known = known & (table.codes[:, bench.domain.position(column)] == code)
-        return time[known], event[known]
+        return time[known], cause[known] > 0
 
     out = []
     figures: list[Figure] = []
@@ -115,7 +120,41 @@ def _curves(bench: Bench, column: str | None) -> tuple[tuple[Curves, ...], list[
                 floor=float(resampled.mean()) if resampled.size else math.nan,
             )
         )
+    if out:
+        out.extend(_incidences(bench, followed, np.array(out[0].grid)))
     return tuple(out), figures
+
+
+def _incidences(
+    bench: Bench, followed: Mapping[int, tuple[FloatArray, IntArray, BoolArray]], grid: FloatArray
+) -> list[Curves]:
+    """Return the cumulative incidence of each competing event, of all patients; without limits."""
+    competing = () if bench.schema.survival is None else bench.schema.survival.competing
+    if len(competing) < 2:
+        return []
+    curves = []
+    for table in (bench.real, *bench.others()):
+        time, cause, known = followed[id(table)]
+        if not known.any():
+            return []
+        curves.append(cumulative_incidence(time[known], cause[known], grid, n_causes=len(competing)))
+    out = []
+    for k, (_, what) in enumerate(competing):
+        real, synthetic, _, *rest = (each[k] for each in curves)
+        resampled = [float(np.abs(each - real).mean()) for each in rest[: len(bench.resamples)]]
+        out.append(
+            Curves(
+                group=f"{what}: cumulative incidence",
+                grid=tuple(grid.tolist()),
+                real=(tuple(real.tolist()),) * 3,
+                synthetic=(tuple(synthetic.tolist()),) * 3,
+                divergence=float(np.abs(synthetic - real).mean()),
+                optimism=math.nan,
+                short_sightedness=math.nan,
+                floor=float(np.mean(resampled)),
+            )
+        )
+    return out
 
 
 def _estimate(time: FloatArray, event: BoolArray, grid: FloatArray) -> tuple[tuple[float, ...], ...]:
@@ -162,6 +201,8 @@ def _either_side(good: float, fair: float) -> Callable[[float, float], Verdict]:
 def _default_group(bench: Bench) -> str | None:
     """Return the first quasi-identifier with few categories, or any such column; None without one."""
     follow = follow_up_columns(bench.schema)
+    if bench.schema.survival is not None and bench.schema.survival.strata:
+        return bench.schema.survival.strata[0]
     for name in (*bench.schema.quasi_identifiers, *bench.domain.columns):
         if name in bench.domain and name not in follow and 2 <= bench.domain[name] <= _MOST_GROUPS:
             return name
@@ -173,5 +214,5 @@ def _groups(bench: Bench, column: str | None) -> list[tuple[int, str]]:
         return []
     counts = np.bincount(bench.real.codes[:, bench.domain.position(column)], minlength=bench.domain[column])
     largest = np.sort(np.argsort(-counts, kind="stable")[:_MOST_GROUPS])
-    labels = bench.schema.column(column).labels()
+    labels = bench.columns[column].labels()
     return [(int(code), f"{column} {labels[code]}") for code in largest if counts[code] >= _FEWEST]

@@ -19,7 +19,6 @@ from generators.quality.cox import BoolArray, CoxFit, concordance, fit_cox
 from generators.quality.features import FloatArray
 from generators.quality.rulers import Bench, Figure, Table, by_limits, figure
 from privacy import Schema
-from privacy._values import is_missing
 
 COX_ROWS = 50_000
 _CONCORDANCE_ROWS = 5_000
@@ -43,22 +42,21 @@ def follow_up_columns(schema: Schema) -> set[str]:
     return set() if schema.survival is None else {schema.survival.time, schema.survival.event}
 
 
-def times_and_events(bench: Bench, table: Table) -> tuple[FloatArray, BoolArray, BoolArray]:
-    """Return follow-up times, events, and which rows have both."""
+def times_and_events(bench: Bench, table: Table) -> tuple[FloatArray, npt.NDArray[np.int64], BoolArray]:
+    """Return follow-up times, which event ended them (0: none), and which rows have both.
+
+    Follow-up ends at the schema's horizon, as it does in the codes.
+    """
     survival = bench.schema.survival
     assert survival is not None  # noqa: S101 - the caller has looked
-    column = bench.schema.column(survival.time)
-    if column.categories:
-        time = table.codes[:, bench.domain.position(survival.time)].astype(np.float64)
-        known = time < len(column.categories)
-    else:
-        values = np.asarray(table.frame[survival.time].to_numpy())
-        known = ~is_missing(values)
-        time = np.zeros(len(values))
-        time[known] = values[known].astype(np.float64)
-    event = bench.schema.column(survival.event)
+    time, known = column_values(bench, table, survival.time)
+    if survival.horizon is not None:
+        time = np.minimum(time, survival.horizon)
+    event = bench.columns[survival.event]
     codes = table.codes[:, bench.domain.position(survival.event)]
-    return time, codes == event.labels().index("1"), known & (codes < len(event.categories))
+    order = ["0", *(category for category, _ in survival.competing or (("1", ""),))]
+    cause = np.array([order.index(label) if label in order else 0 for label in event.labels()])
+    return time, cause[codes], known & (codes < bench.domain[survival.event] - event.nullable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +71,7 @@ class _Design:
     def of(cls, bench: Bench, covariates: Sequence[str] | None) -> _Design:
         follow = follow_up_columns(bench.schema)
         chosen = [name for name in bench.domain if name not in follow] if covariates is None else list(covariates)
+        chosen = [name for name in chosen if not bench.columns[name].missing_of]
         terms: list[tuple[str, int | None, float, float]] = []
         names: list[str] = []
         left_out = []
@@ -93,31 +92,28 @@ class _Design:
 
     def matrix(self, bench: Bench, table: Table) -> tuple[FloatArray, FloatArray, BoolArray, float]:
         """Return covariates, times and events of the rows that have all of them, and the share of such rows."""
-        time, event, known = times_and_events(bench, table)
+        time, cause, known = times_and_events(bench, table)
         X = np.empty((len(table), len(self.terms)))
         for i, (name, code, centre, scale) in enumerate(self.terms):
-            values, there = _values(bench, table, name)
+            values, there = column_values(bench, table, name)
             X[:, i] = (values - centre) / scale if code is None else values == code
             known = known & there
-        return X[known], time[known], event[known], float(known.mean())
+        return X[known], time[known], cause[known] > 0, float(known.mean())
 
 
-def _values(bench: Bench, table: Table, name: str) -> tuple[FloatArray, BoolArray]:
+def column_values(bench: Bench, table: Table, name: str) -> tuple[FloatArray, BoolArray]:
     """Return a column as numbers (codes where it has categories), and where it has a value."""
-    column = bench.schema.column(name)
-    if column.categories:
-        codes = table.codes[:, bench.domain.position(name)]
-        return codes.astype(np.float64), codes < len(column.categories)
-    given = np.asarray(table.frame[name].to_numpy())
-    there = ~is_missing(given)
-    values = np.zeros(len(given))
-    values[there] = given[there].astype(np.float64)
-    return values, there
+    column = bench.columns[name]
+    if column.is_binned:
+        values = column.numbers(np.asarray(table.frame[name].to_numpy()))
+        return np.nan_to_num(values), ~np.isnan(values)
+    codes = table.codes[:, bench.domain.position(name)]
+    return codes.astype(np.float64), codes < bench.domain[name] - column.nullable
 
 
 def _terms(bench: Bench, name: str) -> list[tuple[tuple[str, int | None, float, float], str]]:
-    column = bench.schema.column(name)
-    values, there = _values(bench, bench.real, name)
+    column = bench.columns[name]
+    values, there = column_values(bench, bench.real, name)
     if column.kind != "categorical":
         centre, scale = float(values[there].mean()), float(values[there].std())
         return [((name, None, centre, scale), f"{name}, per SD")] if scale > 0 else []

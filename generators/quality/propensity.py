@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from generators.domain import Domain
 from generators.marginals import Codes
 from generators.quality.features import FloatArray, Groups, indicators, products
 from generators.quality.logistic import auc, expit, fit_logistic
-from privacy import Schema
+from privacy.schema import Column
 
 BINS = 20
 _GROUPS = 6
@@ -53,13 +54,15 @@ class Propensity:
     synthetic: tuple[int, ...]
 
 
-def propensity(real: Codes, other: Codes, domain: Domain, schema: Schema, *, rng: np.random.Generator) -> Propensity:
+def propensity(
+    real: Codes, other: Codes, domain: Domain, columns: Mapping[str, Column], *, rng: np.random.Generator
+) -> Propensity:
     """Fit the propensity score of `other` against `real`. INTERNAL on real rows.
 
     `rng` chooses the pairs of columns if there are too many to take them all.
     """
     both = np.concatenate([real, other])
-    X = _design(np.asfortranarray(both), domain, schema, rng)
+    X = _design(np.asfortranarray(both), domain, columns, rng)
     synthetic = np.arange(len(both)) >= len(real)
     p = expit(X @ fit_logistic(X, synthetic, ridge=_RIDGE, tolerance=1e-5))
     N, c = len(both), len(other) / len(both)
@@ -78,15 +81,15 @@ def propensity(real: Codes, other: Codes, domain: Domain, schema: Schema, *, rng
     )
 
 
-def _design(codes: Codes, domain: Domain, schema: Schema, rng: np.random.Generator) -> FloatArray:
-    fine = Groups.of(codes, domain, schema, at_most=_GROUPS)
+def _design(codes: Codes, domain: Domain, columns: Mapping[str, Column], rng: np.random.Generator) -> FloatArray:
+    fine = Groups.of(codes, domain, columns, at_most=_GROUPS)
     main = indicators(fine.apply(codes), fine.sizes, range(len(domain)))
     pairs = list(itertools.combinations(range(len(domain)), 2))
     # Three groups have four products a pair, two have one.
     most = 3 if 4 * len(pairs) <= _PRODUCTS else 2
     if len(pairs) > _PRODUCTS:
         pairs = [pairs[i] for i in sorted(rng.choice(len(pairs), _PRODUCTS, replace=False).tolist())]
-    coarse = Groups.of(codes, domain, schema, at_most=most)
+    coarse = Groups.of(codes, domain, columns, at_most=most)
     return np.concatenate([main, products(coarse.apply(codes), coarse.sizes, pairs)], axis=1)
 
 

@@ -10,7 +10,7 @@ holdout    real patients whom the generator never saw, if there are any
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from generators.encoding import encode
 from generators.errors import DomainMismatch
 from generators.marginals import Codes
 from privacy import Schema
+from privacy.schema import Column
 
 Verdict = Literal["good", "fair", "poor"]
 
@@ -43,10 +44,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Bench:
-    """The tables that one number is computed on: the synthetic one and its rulers, each against `real`."""
+    """The tables that one number is computed on: the synthetic one and its rulers, each against `real`.
+
+    columns   the domain's columns as generators model them, by name
+    """
 
     schema: Schema
     domain: Domain
+    columns: Mapping[str, Column]
     real: Table
     synthetic: Table
     resamples: tuple[Table, ...]
@@ -76,6 +81,7 @@ class Bench:
         return cls(
             schema=schema,
             domain=Domain.from_schema(schema),
+            columns={column.name: column for column in schema.modelled},
             real=first,
             synthetic=second,
             resamples=_resamples(first, min(len(first), len(second)), n_resamples, rng),
@@ -91,6 +97,7 @@ class Bench:
         return Bench(
             schema=self.schema,
             domain=self.domain,
+            columns=self.columns,
             real=real,
             synthetic=synthetic,
             resamples=_resamples(real, min(len(real), len(synthetic)), len(self.resamples), rng),

@@ -74,11 +74,11 @@ def utility(bench: Bench, *, targets: Sequence[str] | None, at_most: int, rng: n
     """Predict each target, or up to `at_most` categorical columns if none is named. INTERNAL on real rows."""
     names = default_targets(bench) if targets is None else tuple(targets)
     for name in names:
-        if bench.domain[name] - bench.schema.column(name).nullable < 2:
+        if bench.domain[name] - bench.columns[name].nullable < 2:
             raise DomainMismatch(f"target {name!r} has one value or bin only, so it cannot be predicted; name another")
     train, test = _split(bench, rng)
     tables = [_sample(table, rng) for table in (train, bench.synthetic, bench.copy, *bench.resamples[:2])]
-    groups = Groups.of(train.codes, bench.domain, bench.schema, at_most=_GROUPS)
+    groups = Groups.of(train.codes, bench.domain, bench.columns, at_most=_GROUPS)
     predictions: list[Prediction] = []
     skipped = []
     for name in names:
@@ -96,16 +96,17 @@ def utility(bench: Bench, *, targets: Sequence[str] | None, at_most: int, rng: n
 
 def default_targets(bench: Bench) -> tuple[str, ...]:
     """Return the columns to predict: sensitive ones first, few categories first; no follow-up, nothing too fine."""
-    schema = bench.schema
-    left_out = follow_up_columns(schema)
+    left_out = follow_up_columns(bench.schema)
+    sensitive = set(bench.schema.sensitive)
     found = [
         name
         for name in bench.domain
         if name not in left_out
-        and bench.domain[name] - schema.column(name).nullable >= 2
-        and (schema.column(name).kind != "categorical" or bench.domain[name] <= _MOST_CATEGORIES)
+        and not bench.columns[name].missing_of
+        and bench.domain[name] - bench.columns[name].nullable >= 2
+        and (bench.columns[name].kind != "categorical" or bench.domain[name] <= _MOST_CATEGORIES)
     ]
-    return tuple(sorted(found, key=lambda name: (name not in schema.sensitive, bench.domain[name])))
+    return tuple(sorted(found, key=lambda name: (name not in sensitive, bench.domain[name])))
 
 
 def _split(bench: Bench, rng: np.random.Generator) -> tuple[Table, Table]:
@@ -122,7 +123,7 @@ def _sample(table: Table, rng: np.random.Generator) -> Table:
 
 def _outcome(bench: Bench, train: Table, name: str) -> tuple[BoolArray, str]:
     """Return which codes are the outcome (a missing value has no part in it), and its words."""
-    column = bench.schema.column(name)
+    column = bench.columns[name]
     n_values = bench.domain[name] - column.nullable
     counts = count_marginal(train.codes, bench.domain, (name,))[:n_values]
     chosen = np.zeros(n_values, dtype=bool)
@@ -130,7 +131,10 @@ def _outcome(bench: Bench, train: Table, name: str) -> tuple[BoolArray, str]:
         below = np.cumsum(counts)[:-1] / max(int(counts.sum()), 1)
         cut = 1 + int(np.argmin(np.abs(below - 0.5)))
         chosen[cut:] = True
-        return chosen, f"{name} ≥ {column.labels()[cut] if column.categories else f'{column.bin_edges[cut]:g}'}"
+        return (
+            chosen,
+            f"{name} ≥ {column.labels()[cut] if column.categories else column.text([column.bin_edges[cut]])[0]}",
+        )
     code = int(np.argmin(counts) if n_values == 2 else np.argmax(counts))
     chosen[code] = True
     return chosen, f"{name} = {column.labels()[code]}"

@@ -86,14 +86,14 @@ def test_associations_equal_scipys():
 
 def test_the_propensity_null_is_calibrated_and_dependence_that_is_lost_is_seen(schema):
     rng = np.random.default_rng(20_263)
-    domain = Domain.from_schema(schema)
+    domain, columns = Domain.from_schema(schema), {column.name: column for column in schema.modelled}
     n, m = 1500, 1000
     real = encode(_frame(n, rng), schema)
     resampled, other, lost = [], [], []
     for _ in range(N_DRAWS):
-        resampled.append(propensity(real, real[rng.integers(0, n, m)], domain, schema, rng=rng))
-        other.append(propensity(real, encode(_frame(m, rng), schema), domain, schema, rng=rng))
-    lost = [propensity(real, _shuffled(real, rng)[:m], domain, schema, rng=rng) for _ in range(10)]
+        resampled.append(propensity(real, real[rng.integers(0, n, m)], domain, columns, rng=rng))
+        other.append(propensity(real, encode(_frame(m, rng), schema), domain, columns, rng=rng))
+    lost = [propensity(real, _shuffled(real, rng)[:m], domain, columns, rng=rng) for _ in range(10)]
     z = np.array([each.z for each in resampled])
     # Standardised: mean 0, variance 1; a sample variance of chi-squareds has variance (2 + 12 / df) / N.
     assert abs(z.mean()) < Z_LIMIT / np.sqrt(N_DRAWS)
@@ -109,13 +109,13 @@ def test_the_propensity_null_is_calibrated_and_dependence_that_is_lost_is_seen(s
 
 def test_a_copy_is_never_told_apart_and_a_disjoint_table_always(schema):
     rng = np.random.default_rng(4)
-    domain = Domain.from_schema(schema)
+    domain, columns = Domain.from_schema(schema), {column.name: column for column in schema.modelled}
     low = _frame(400, rng).assign(a="0", b=1)
     codes, others = encode(low, schema), encode(low.assign(a="1", b=9), schema)
-    same = propensity(codes, codes, domain, schema, rng=rng)
+    same = propensity(codes, codes, domain, columns, rng=rng)
     assert same.ratio == pytest.approx(0, abs=1e-6)
     assert same.auc == pytest.approx(0.5)
-    apart = propensity(codes, others, domain, schema, rng=rng)
+    apart = propensity(codes, others, domain, columns, rng=rng)
     assert apart.auc == 1.0
     assert apart.share_of_most > 0.95
 
