@@ -8,10 +8,14 @@ import pytest
 from hypothesis import settings
 
 # No deadline: a loaded machine is not a defect. In CI the same examples every time, so that a red run can be repeated;
-# elsewhere new ones.
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+# elsewhere new ones. `HYPOTHESIS_EXAMPLES=100` makes a run as thorough as the heavier suites of `.ci/run`.
+settings.register_profile(
+    "project",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "30")),
+)
+settings.load_profile("project")
 
 
 @pytest.hookimpl(tryfirst=True)

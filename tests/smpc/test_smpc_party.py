@@ -153,6 +153,7 @@ def test_three_processes_and_a_relay_agree_on_the_sum_of_the_plain_numbers(folde
     assert [body["rounds"] for body in bodies] == [2, 2, 2]
 
 
+@pytest.mark.slow
 def test_three_processes_choose_the_largest_by_material_that_a_dealer_made(folder, monkeypatch):
     monkeypatch.syspath_prepend(str(folder))
     largest = installed_function("study:largest")

@@ -244,6 +244,7 @@ def test_count_more_than_one_of_five_sites_needs_five_products_and_an_inner_prod
     assert (run.cost.triples, run.cost.matrix_products, run.cost.rounds) == (5 * 1000, 1, 5)
 
 
+@pytest.mark.slow
 def test_a_million_buckets_of_five_sites_take_seconds_and_less_than_200_mb():
     n_buckets, most_seconds, most_bytes = 1 << 20, 3.0, 200e6
     vectors = (np.random.default_rng(4).random((5, n_buckets)) < 0.01).astype(np.int64)

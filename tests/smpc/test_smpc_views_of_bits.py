@@ -252,7 +252,12 @@ PROTOCOLS = {
 
 
 # One of two, the last of two, one of three, each pair of three.
-@pytest.mark.parametrize("coalition", [(0,), (1, 2), (0, 1)], ids=str)
+# Two of three hold all shares but one: what they do not learn, no single party does. The others are for the long suite.
+@pytest.mark.parametrize(
+    "coalition",
+    [pytest.param((0,), marks=pytest.mark.slow), pytest.param((1, 2), marks=pytest.mark.slow), (0, 1)],
+    ids=str,
+)
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_what_a_coalition_sees_does_not_depend_on_the_others_inputs(name, coalition, monkeypatch):
     protocol, choices = PROTOCOLS[name]
@@ -385,7 +390,7 @@ LEAKS = {
 }
 
 
-@pytest.mark.parametrize("coalition", [(0,), (0, 1)], ids=str)
+@pytest.mark.parametrize("coalition", [(0,), pytest.param((0, 1), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("name", LEAKS)
 def test_material_that_does_not_hide_is_caught_by_the_same_test(name, coalition, monkeypatch):
     protocol, own, choices, change = LEAKS[name]

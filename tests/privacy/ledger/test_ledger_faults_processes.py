@@ -125,7 +125,7 @@ def check_crowd(path, workers, requests, sync):
 
 
 def test_a_crowd_gets_exactly_what_the_cap_holds(tmp_path):
-    check_crowd(tmp_path / "site.db", 16, 500, sync=False)
+    check_crowd(tmp_path / "site.db", 8, 200, sync=False)
 
 
 @pytest.mark.slow
