@@ -6,6 +6,7 @@ saved and priced. The oracle may be one table, or stand for many sites that neve
 Independent    1-way marginals only
 ChowLiu        one release of all pairs, for any oracle
 MST            private choice of pairs
+AIM            private choice of marginals of up to three columns, round by round
 PrivBayes      private choice of a network with several parents to a column
 
 >>> import pandas as pd
@@ -26,6 +27,7 @@ PrivBayes      private choice of a network with several parents to a column
 (True, True)
 """
 
+from generators.aim import AIM
 from generators.binning import private_edges
 from generators.capping import keep_records
 from generators.chowliu import ChowLiu
@@ -63,6 +65,7 @@ from generators.survival import (
 from privacy import Schema
 
 __all__ = [
+    "AIM",
     "MST",
     "BudgetInvalid",
     "ChowLiu",
