@@ -113,6 +113,7 @@ class Network:
                 rest = tuple(i for i in range(len(columns)) if i != axis)
                 side = Evidence((name,), measured.values.sum(axis=rest), measured.cell_variance.sum(axis=rest))
                 self.singles[name] = pool([self.singles[name], side])[(name,)]
+        self._known.clear()
         above = parents or columns[:1]
         below = tuple(name for name in columns if name not in above)
         counts = self._counts_of(above)
