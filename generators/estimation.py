@@ -176,7 +176,7 @@ class _Problem:
         self.calibrator, self.total, self.calls = calibrator, total, 0
         self.n_cells = calibrator.size
         self.y = np.concatenate([part.values.ravel() for part in parts])
-        self.variance = np.concatenate([np.full(part.values.size, part.variance) for part in parts])
+        self.variance = np.concatenate([np.broadcast_to(part.variance, part.values.shape).ravel() for part in parts])
         self.std = np.sqrt(self.variance)
         # tau / w, entry by entry.
         self.damping = _STEP * self.variance / math.exp(float(np.log(self.std).mean()))
