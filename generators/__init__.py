@@ -52,7 +52,7 @@ from generators.model import GraphicalModel, MarginalEstimate
 from generators.mst import MST
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement
 from generators.privbayes import PrivBayes
-from generators.quality import MarginalComparison, compare_marginals, workload_error
+from generators.quality import MarginalComparison, Report, compare_marginals, evaluate, workload_error
 from generators.sources import TableOracle
 from generators.sql import SqlOracle
 from generators.survival import (
@@ -86,6 +86,7 @@ __all__ = [
     "ModelFileInvalid",
     "NoLikelyRow",
     "PrivBayes",
+    "Report",
     "Schema",
     "SqlOracle",
     "SurvivalDistance",
@@ -99,6 +100,7 @@ __all__ = [
     "cumulative_incidence",
     "decode",
     "encode",
+    "evaluate",
     "kaplan_meier",
     "keep_records",
     "leaf_schema",

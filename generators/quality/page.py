@@ -43,6 +43,8 @@ def render(report: Report) -> str:
             pairs=sorted(report.fidelity.pairs, key=lambda pair: -pair.distance)[:_WORST_PAIRS],
             heat=charts.heat_map(report.fidelity.pairs, key="pairs") if report.fidelity.pairs else None,
             heat_limits=charts.HEAT_LIMITS,
+            columns_shown=charts.MOST_COLUMNS,
+            columns_left_out=len(report.fidelity.columns) > charts.MOST_COLUMNS,
             scores=charts.histogram(report.fidelity.propensity, key="scores"),
             curves=_curves(report),
             forest=_forest(report),
