@@ -240,6 +240,24 @@ def test_dates_are_compared_in_days():
         days = Rows.of(frame.assign(day=column), schema).columns[0]
         assert days[2] - days[0] == 60
         assert np.isnan(days[1])
+    bounded = Schema.from_dict(
+        {
+            "columns": {
+                "day": {"kind": "date", "bounds": ["2020-01-01", "2020-12-31"], "nullable": True},
+                "sex": {"categories": ["F", "M"]},
+            }
+        }
+    )
+    days = Rows.of(frame, bounded).columns[0]
+    assert days[2] - days[0] == 60
+
+
+def test_infinite_numbers_and_texts_for_dates_are_refused():
+    schema = Schema.from_dict({"columns": {"x": {"kind": "continuous", "bounds": [0, 9]}, "day": {"kind": "date"}}})
+    with pytest.raises(SchemaError) as caught:
+        Rows.of(pd.DataFrame({"x": [1.0, np.inf], "day": ["tomorrow", "2020-01-01"]}), schema)
+    assert [problem.column for problem in caught.value.problems] == ["x", "day"]
+    assert "tomorrow" not in str(caught.value)
 
 
 def test_tables_that_do_not_fit_are_refused_without_naming_a_value():
