@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from generators.attacks.predicates import Conjunctions, Relation, count_matches
+from generators.attacks.predicates import Conjunctions, Matcher, Relation
 from generators.attacks.rates import Rate, Risk, excess_risk
 from generators.attacks.results import AttackResult, made_note
 from generators.attacks.table import IntArray, Rows
@@ -65,10 +65,11 @@ def singling_out(
         width = min(n_columns, len(real.names))
         asked = _multivariate(synthetic, n_attacks, width, rng=rng)
     made = len(asked)
-    matches = count_matches(real, asked)
+    of_real = Matcher(real)
+    matches = of_real.count(asked)
     success = Rate.of(int((matches == 1).sum()), made)
     guesses = _random_predicates(synthetic, made, width, rng=rng)
-    baseline = Rate.of(int((count_matches(real, guesses) == 1).sum()), made)
+    baseline = Rate.of(int((of_real.count(guesses) == 1).sum()), made)
     notes = [made_note(made, n_attacks)]
     if mode == "univariate" and made:
         columns = np.bincount(asked.columns[:, 0], minlength=len(real.names))
@@ -82,13 +83,13 @@ def singling_out(
         control = control.distinct()
         n, m = len(real), len(control)
         k = min(n, m)
-        of_real = _rate(_singled_out_in_sample(matches, n, k))
-        seen = _rate(_singled_out_in_sample(count_matches(control, asked), m, k))
-        risk = excess_risk(of_real, seen, scale=n / k)
+        smaller = _rate(_singled_out_in_sample(matches, n, k))
+        seen = _rate(_singled_out_in_sample(Matcher(control).count(asked), m, k))
+        risk = excess_risk(smaller, seen, scale=n / k)
         if n != m and made:
             notes.append(
                 "real and control tables differ in size: the control's rate is for tables of the smaller size, where "
-                f"the real rows' rate is {of_real.value or 0.0:.3f}; the risk is scaled to the real table's size"
+                f"the real rows' rate is {smaller.value or 0.0:.3f}; the risk is scaled to the real table's size"
             )
     return AttackResult(
         attack=f"singling out ({mode})",
@@ -108,8 +109,8 @@ def _rate(probabilities: npt.NDArray[np.float64]) -> Rate:
 def _singled_out_in_sample(matches: IntArray, n: int, k: int) -> npt.NDArray[np.float64]:
     """Return the probability that a random sample of k of the n rows holds exactly one match."""
     if k == n:
-        single: npt.NDArray[np.float64] = (matches == 1).astype(np.float64)
-        return single
+        exactly_one: npt.NDArray[np.float64] = (matches == 1).astype(np.float64)
+        return exactly_one
     log_factorial = np.array([math.lgamma(i + 1) for i in range(n + 1)])
     c = np.minimum(matches, n)
     possible = (c >= 1) & (n - c >= k - 1)
@@ -155,6 +156,7 @@ def _multivariate(synthetic: Rows, n_attacks: int, width: int, *, rng: np.random
         float(np.median(column[~np.isnan(column)])) if numeric and not np.isnan(column).all() else 0.0
         for column, numeric in zip(synthetic.columns, synthetic.numeric, strict=True)
     ]
+    matcher = Matcher(synthetic)
     found = _none(width)
     for _ in range(-(-_TRIES * n_attacks // _BATCH)):
         source = rng.integers(len(synthetic), size=_BATCH)
@@ -170,7 +172,7 @@ def _multivariate(synthetic: Rows, n_attacks: int, width: int, *, rng: np.random
                 relation[np.isnan(value)] = Relation.MISSING
             relations[here], values[here] = relation, np.nan_to_num(value)
         tried = Conjunctions(columns, relations, values)
-        found = found.joined(tried.take(np.flatnonzero(count_matches(synthetic, tried) == 1)))
+        found = found.joined(tried.take(np.flatnonzero(matcher.count(tried) == 1)))
         found = found.take(found.first_occurrences())
         if len(found) >= n_attacks:
             break

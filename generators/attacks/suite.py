@@ -175,7 +175,8 @@ def privacy_attacks(
     >>> rng = np.random.default_rng(1)
     >>> table = pd.DataFrame({"age": rng.integers(0, 110, 400), "wbc": rng.gamma(2, 20, 400).clip(0, 500),
     ...                       "sex": rng.choice(["F", "M"], 400)})
-    >>> found = privacy_attacks(table[:200], table[:200], control=table[200:], schema=schema, rng=rng)
+    >>> options = {"control": table[200:], "schema": schema, "n_attacks": 100, "ruler_attacks": 100, "rng": rng}
+    >>> found = privacy_attacks(table[:200], table[:200], **options)
     >>> found.synthetic.membership.auc > 0.9, found.harmless.membership.auc < 0.7
     (True, True)
     >>> found.synthetic.multivariate.risk.low > 0.5
