@@ -1,7 +1,7 @@
 """Tables that come in pieces: any data frame library, lazy frames, chunks of a file, or codes; held as small codes.
 
 chunk      some rows of the table, as a frame
-block      codes of up to 2^18 rows, shape (n_rows, n_columns), each column contiguous, in the smallest unsigned type
+block      codes of up to 2^17 rows, shape (n_rows, n_columns), each column contiguous, in the smallest unsigned type
 
 Every chunk is validated as a whole table would be, encoded, and let go, so memory holds the codes and one chunk: a
 million rows of a hundred columns with at most 256 codes are 100 MB. Larger tables are spilled to disk, or counted
@@ -29,10 +29,10 @@ from privacy import Rng, Schema, SchemaError, SchemaProblem
 from privacy._values import text_of
 from privacy.neighbours import Neighbours
 
-_BLOCK_ROWS = 1 << 18
+_BLOCK_ROWS = 1 << 17
 
-# A chunk of texts or doubles has up to so many cells (32 MB as doubles).
-_CHUNK_CELLS = 1 << 22
+# A chunk of texts or doubles has up to so many cells (16 MB as doubles).
+_CHUNK_CELLS = 1 << 21
 
 
 class TableOracle(CountingOracle):
