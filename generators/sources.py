@@ -110,8 +110,8 @@ class TableOracle(CountingOracle):
         Parameters
         ----------
         codes
-            Shape (n_rows, n_columns), columns in the order of the schema's `coded`; or a sequence of such blocks. Fast
-            if each column is contiguous (`order="F"`).
+            Shape (n_rows, n_columns), as `generators.encode` returns them; or a sequence of such blocks. Fast if each
+            column is contiguous (`order="F"`).
         schema
             The public description.
         patients
@@ -274,7 +274,7 @@ def _encoded(table: Any, schema: Schema, blocks: _Blocks, patients: _Patients) -
 def _check_codes(block: Codes, domain: Domain) -> None:
     if block.ndim != 2 or block.shape[1] != len(domain) or block.dtype.kind not in "ui":
         raise DomainMismatch(
-            f"codes must be integers of shape (n_rows, {len(domain)}), one column for each coded column"
+            f"codes must be integers of shape (n_rows, {len(domain)}), one column for each modelled column"
         )
     for position, name in enumerate(domain.columns):
         column = block[:, position]
