@@ -75,7 +75,8 @@ def _attacks(report: Report) -> Markup | None:
 
 
 def _ruler(figure: Figure) -> Markup:
-    return charts.ruler(figure, key="ruler-" + "".join(c if c.isalnum() else "-" for c in figure.name))
+    # A name may hold a column's, which may hold anything.
+    return charts.ruler(figure, key="ruler-" + hashlib.sha256(figure.name.encode()).hexdigest()[:12])
 
 
 def _value(value: float | None) -> str:

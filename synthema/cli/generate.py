@@ -101,6 +101,7 @@ def _paid_fit(
 
     neighbours = _neighbours(book, account)
     mechanism = kind(epsilon=budget[0], delta=budget[1], neighbours=neighbours)
+    # What the mechanism's parts cost may exceed its budget in the last bits; what is charged must not be less.
     event = ZeroConcentratedDP(mechanism.rho * (1 + 1e-9))
     purpose = f"{mechanism.name} model for synthetic rows of {described.name}"
     with book.spend(account, event, key=name, purpose=purpose) as spend:
