@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from generators import MST, ChowLiu, compare_survival
+from generators import MST, ChowLiu, Independent, PrivBayes, compare_survival
 from privacy import Schema
 from privacy.randomness import InsecureSeededRng
 
@@ -114,7 +114,7 @@ def main():
     write("|---|---|---|---|---|---|---|---|")
     for name, (frame, columns) in tables.items():
         for step in (180, 365):
-            for kind in (ChowLiu, MST):
+            for kind in (Independent, ChowLiu, MST, PrivBayes):
                 for strata in (False, True):
                     schema = schema_of(columns, step, strata=strata)
                     mechanism = kind(epsilon=args.epsilon, delta=DELTA)

@@ -284,3 +284,21 @@ def test_a_fitted_forest_obeys_every_rule():
     table = model.sample(3000, rng=np.random.default_rng(10))
     schema.validate(table)
     assert table["transplant"].isna().mean() == pytest.approx(frame["transplant"].isna().mean(), abs=0.1)
+
+
+def test_times_in_order_are_above_zero_where_they_can_be():
+    schema = Schema.from_dict(
+        {
+            "columns": {
+                "time": {"kind": "integer", "bounds": [0, 9], "edges": [3]},
+                "event": {"categories": ["0", "1"]},
+                "later": {"kind": "integer", "bounds": [0, 9], "edges": [1, 2]},
+            },
+            "survival": {"time": "time", "event": "event"},
+            "rules": [{"order": ["time", "later"]}],
+        }
+    )
+    table = decode(np.tile([[0, 1, 0], [0, 1, 1]], (500, 1)), schema, rng=np.random.default_rng(11))
+    schema.validate(table)
+    assert table.loc[table["later"] == 1, "time"].eq(1).all()
+    assert table.loc[table["later"] == 0, "time"].eq(0).all()
