@@ -4,11 +4,11 @@ n, m       rows of the table that is attacked, and of the control
 c          matches of a predicate among the m rows
 w          probability that a random person meets the predicate
 The chance of matching exactly one row depends on the number of rows, so a control's rate counts only at the real
-table's size. A larger control is sampled down, exactly: n of its m rows hold one match with the hypergeometric probability
-c C(m-c, n-1) / C(m, n). A smaller one is carried up: c is Binomial(m, w), the law of w over predicates is estimated by
-maximum likelihood on a grid (Kiefer, Wolfowitz 1956; by expectation maximisation), and a predicate of weight w matches
-one of n rows with probability n w (1-w)^(n-1). The error of that is found by resampling predicates, and told as the
-number of attempts that would have the same error.
+table's size. A larger control is sampled down, exactly: n of its m rows hold one match with the hypergeometric
+probability c C(m-c, n-1) / C(m, n). A smaller one is carried up: c is Binomial(m, w), the law of w over predicates is
+estimated by maximum likelihood on a grid (Kiefer, Wolfowitz 1956; by expectation maximisation), and a predicate of
+weight w matches one of n rows with probability n w (1-w)^(n-1). The error of that is found by resampling predicates,
+and told as the number of attempts that would have the same error.
 """
 
 from __future__ import annotations
