@@ -1,6 +1,7 @@
-"""Processor time of our attacks and of anonymeter's on the same rows of UCI Adult, in one run.
+"""Processor time, and success rates, of our attacks and of anonymeter's on the same rows of UCI Adult.
 
-    python benchmarks/attacks_beside_anonymeter.py PEER_PYTHON
+    python benchmarks/attacks_beside_anonymeter.py PEER_PYTHON      both run now, times
+    python benchmarks/attacks_beside_anonymeter.py figures          ours run now, beside anonymeter's recorded rates
 
 PEER_PYTHON is the interpreter of an environment with anonymeter 1.1.0: it needs numpy 1.26 and ours needs numpy 2.
 """
@@ -37,6 +38,53 @@ def timed(attacks: Mapping[str, Callable[[], object]]) -> dict[str, float]:
         attack()
         out[name] = time.process_time() - start
     return out
+
+
+def figures() -> None:
+    """Print our rates and the recorded ones: attack, then success and control success of each."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from generators.attacks.inference import inference
+    from generators.attacks.linkability import linkability
+    from generators.attacks.singling_out import singling_out
+    from generators.attacks.table import Rows
+    from privacy import Schema
+
+    recorded = json.loads((DATA.parents[1] / "vectors" / "anonymeter_adult.json").read_text())
+    n = recorded["n_rows"]
+    frame = pd.read_csv(DATA / "adult.csv.gz", sep=";").drop_duplicates()
+    adult = Rows.of(frame, Schema.load(DATA / "adult.toml"))
+    real, control, fresh = (adult.take(np.arange(i * n, (i + 1) * n)) for i in range(3))
+    halves = (recorded["columns"][::2], recorded["columns"][1::2])
+    for case in recorded["tests"]:
+        cut = int(n * case["leak"])
+        of = (real, real.take(np.arange(cut)).joined(fresh.take(np.arange(cut, n))), control)
+        rng = np.random.default_rng(1)
+        several = case["multivariate"]
+        theirs = {
+            "univariate": case["univariate"],
+            "multivariate": {key: sum(run[key] for run in several) for key in several[0]},
+            **{f"linkability_{k}": case[f"linkability_{k}"] for k in (1, 5)},
+            **case["inference"],
+        }
+        found = {
+            "univariate": singling_out(*of, mode="univariate", n_attacks=10**6, rng=rng),
+            "multivariate": singling_out(*of, n_attacks=3000, rng=rng),
+            **{f"linkability_{k}": linkability(*of, halves=halves, n_neighbours=k, rng=rng) for k in (1, 5)},
+            **{result.secret: result for result in inference(*of, rng=rng)},
+        }
+        for name, result in found.items():
+            peer = theirs[name]
+            rates = (
+                result.success.value,
+                result.control.value,
+                peer["success"] / peer["made"],
+                peer["control"] / peer["made"],
+            )
+            both = f"ours {rates[0]:.3f} {rates[1]:.3f}   anonymeter {rates[2]:.3f} {rates[3]:.3f}"
+            line = f"{case['comment']:10} {name:16} {both}"
+            sys.stdout.write(
+                f"{line}   risk {result.risk.value:+.3f} ({result.risk.low:+.3f} to {result.risk.high:+.3f})\n"
+            )
 
 
 def ours() -> dict[str, float]:
@@ -85,6 +133,9 @@ def peers() -> dict[str, float]:
 def main() -> None:
     if sys.argv[1:] == ["--peer"]:
         sys.stdout.write(json.dumps(peers()))
+        return
+    if sys.argv[1:] == ["figures"]:
+        figures()
         return
     command = [sys.argv[1], __file__, "--peer"]
     theirs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -1,7 +1,7 @@
 """All attacks on one synthetic table, each beside the same attack on a table that leaks all and on a harmless one.
 
-total leak  the real rows themselves, each as often as fits into the synthetic table's number of rows: what the attack
-            finds where everything is there to be found. An attack that finds little here is blind, not the table safe
+total leak  all real rows, repeated until there are as many as synthetic ones: what the attack finds where everything is
+            there to be found. An attack that finds little here is blind, not the table safe
 harmless    real and control rows together, every column shuffled by itself: nobody's row is in it, and seen and unseen
             people are alike to it, so that an excess is chance (without control: the real rows shuffled)
 """
@@ -207,7 +207,7 @@ def privacy_attacks(
 
     leak = harmless = None
     if ruler_attacks is not None:
-        leak = attack(seen.take(_again(len(seen), len(made), rng)), ruler_attacks)
+        leak = attack(seen.take(_again(len(seen), max(len(seen), len(made)), rng)), ruler_attacks)
         pool = seen if unseen is None else seen.joined(unseen)
         harmless = attack(pool.shuffled(rng=rng).take(_again(len(pool), len(made), rng)), ruler_attacks)
     return PrivacyAttacks(attack(made, n_attacks), leak, harmless, unseen is not None)

@@ -112,6 +112,12 @@ def test_a_small_control_measures_a_leak_as_a_large_one_does():
     assert min(risk.low for risk in values) > 0
 
 
+@pytest.mark.parametrize("n_control", [100, N_ROWS, 1200])
+def test_a_total_leak_is_a_total_risk_whatever_the_size_of_the_control(n_control):
+    real, _, control, rng = three_tables(4, n_control)
+    assert singling_out(real, real, control, n_attacks=500, rng=rng).risk.value == 1.0
+
+
 def test_univariate_predicates_are_shared_among_columns():
     rng = np.random.default_rng(1)
     crowd = rng.permutation(500).astype(float)

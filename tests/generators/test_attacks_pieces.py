@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from generators.attacks import neighbours, predicates, singling_out
+from generators.attacks import neighbours, predicates
 from generators.attacks.neighbours import NeighbourSearch
 from generators.attacks.predicates import Conjunctions, Matcher, Relation
 from generators.attacks.rates import Rate, auc, auc_interval, excess_risk
 from generators.attacks.table import Rows
+from generators.attacks.table_size import rate_at_size, singled_out_in_sample
 from generators.errors import DomainMismatch
 from privacy import Schema, SchemaError
 
@@ -216,7 +217,21 @@ def test_ties_go_to_a_random_row():
 def test_the_size_correction_is_the_hypergeometric_probability():
     matches = np.array([0, 1, 2, 5, 90, 91, 100])
     expected = stats.hypergeom.pmf(1, 100, matches, 10)
-    assert singling_out._singled_out_in_sample(matches, 100, 10) == pytest.approx(expected, abs=1e-10)
+    assert singled_out_in_sample(matches, 100, 10) == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("m", [250, 500, 1000, 4000])
+def test_rates_are_taken_to_another_size_without_bias(m):
+    """Predicates of known weights: the rate at 1,000 rows from their matches among m."""
+    n, made, rng = 1000, 2000, np.random.default_rng(20264)
+    w = np.concatenate((np.zeros(made // 4), rng.gamma(0.7, 1e-3, made - made // 4)))
+    truth = float(np.mean(n * w * (1 - w) ** (n - 1)))
+    rates = [rate_at_size(rng.binomial(m, w), m, n, rng=rng) for _ in range(25)]
+    assert np.mean([rate.value for rate in rates]) == pytest.approx(truth, rel=0.08)
+    assert sum(rate.low <= truth <= rate.high for rate in rates) >= stats.binom.ppf(1e-4, 25, 0.95)
+    # Negative control: the rate at the control's own size is another one.
+    as_it_is = np.mean([np.mean(rng.binomial(m, w) == 1) for _ in range(25)])
+    assert m == n or abs(as_it_is - truth) > 0.08 * truth
 
 
 def test_rows_are_read_by_the_schema(clinic_frame, clinic_schema):
