@@ -1,6 +1,6 @@
 """Survival by sex in synthetic patients, against the real curves: prints the table of docs/generators/clinical-data.md.
 
-    python benchmarks/survival_figures.py [--flchain flchain.csv] [--epsilon 10] [--seeds 20]
+    python benchmarks/survival_figures.py [--flchain flchain.csv] [--epsilon 10] [--seeds 20] [--mechanisms mst ...]
 
 LeukSurv is shipped; flchain is the data set of that name in R's package survival, written with write.csv. Noise comes
 from seeded sources here, so that a run can be repeated: it protects nobody, and the tables are public.
@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from generators import MST, ChowLiu, Independent, PrivBayes, compare_survival
+from generators import AIM, MST, ChowLiu, Independent, PrivBayes, compare_survival
 from privacy import Schema
 from privacy.randomness import InsecureSeededRng
 
 LEUKSURV = Path(__file__).parents[1] / "synthema" / "data" / "leuksurv.csv"
+MECHANISMS = {kind.name: kind for kind in (Independent, ChowLiu, MST, PrivBayes, AIM)}
 DELTA = 1e-9
 TEN_YEARS = 3650
 
@@ -103,6 +104,7 @@ def main():
     parser.add_argument("--flchain", type=Path)
     parser.add_argument("--epsilon", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--mechanisms", nargs="+", choices=MECHANISMS, default=list(MECHANISMS))
     args = parser.parse_args()
     tables = {"LeukSurv": leuksurv()}
     if args.flchain is not None:
@@ -114,7 +116,7 @@ def main():
     write("|---|---|---|---|---|---|---|---|")
     for name, (frame, columns) in tables.items():
         for step in (180, 365):
-            for kind in (Independent, ChowLiu, MST, PrivBayes):
+            for kind in (MECHANISMS[choice] for choice in args.mechanisms):
                 for strata in (False, True):
                     schema = schema_of(columns, step, strata=strata)
                     mechanism = kind(epsilon=args.epsilon, delta=DELTA)
