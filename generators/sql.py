@@ -1,4 +1,4 @@
-"""Tables that stay in their database: it counts, and only grouped counts leave it.
+"""Tables that stay in their database: it groups and counts, and sends groups with counts instead of rows.
 
 connection   DB-API 2.0, as of `sqlite3`, `duckdb` or `psycopg`; standard SQL only, identifiers in double quotes
 key          what rows are grouped by: the bin of a number, computed in SQL from the public edges, or the value itself
