@@ -76,7 +76,7 @@ def line_of(row):
         f"{row['seconds']:.2f}",
         f"{row['processor_seconds']:.2f}",
         f"{row['peak_mb']:.0f}",
-        f"{row['load']:.0f}",
+        "-" if row["load"] is None else f"{row['load']:.0f}",
         row["date"],
     ]
     return f"| {' | '.join(cells)} |"
@@ -99,13 +99,14 @@ def record(rows):
     path.write_text(json.dumps(ordered, indent=1) + "\n")
     text = f"""# Generators: error, time, memory
 
-`python benchmarks/compare_generators.py --record`, delta 1e-9, add or remove one patient; {os.cpu_count()} processors,
-Python {platform.python_version()}.
+`python benchmarks/compare_generators.py --record`, some tables, mechanisms and epsilons at a time; delta 1e-9, add or
+remove one patient; {os.cpu_count()} processors, Python {platform.python_version()}.
 
 L1_k: mean over all k-way marginals of the L1 distance of real and synthetic frequencies, mean over seeds [range]. Time
 of fitting and sampling and peak memory of the process: median over seeds, each run in a fresh process. The machine was
-shared (load: its load average at the end of the row), so processor seconds are the fair ones. `floor`: bootstrap of
-the real rows, not private. `mbi-mst`: MST on `mbi` 2.0 (`_mbi_mst.py`).
+shared (load: its load average at the end of the row; not noted where one process was started by hand, as
+`_generator_run.py mbi-mst adult 1.0 0` was), so processor seconds are the fair ones. `floor`: bootstrap of the real
+rows, not private. `mbi-mst`: MST on `mbi` 2.0 (`_mbi_mst.py`).
 
 {HEADER}
 """

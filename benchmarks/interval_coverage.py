@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--rows", type=float, default=1.0, help="rows of each table, in multiples of the patients")
     parser.add_argument("--copies", type=int, default=20)
     parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--structure", choices=["tree", "triple"], default="tree")
     parser.add_argument("--seed", type=int, default=7)
     wanted = parser.parse_args()
     spec = importlib.util.spec_from_file_location("test_copies", _TESTS)
@@ -38,15 +39,15 @@ def main() -> None:
         n_copies=wanted.copies,
         n_trials=wanted.trials,
         seed=wanted.seed,
+        mechanism={"tree": tests.KnownTree, "triple": tests.KnownTriple}[wanted.structure],
     )
     error = math.sqrt(0.95 * 0.05 / wanted.trials)
     lines = [
         f"{vars(wanted)}; Monte Carlo error of 0.95: {error:.3f}; {time.process_time() - start:.0f} s of one core",
-        f"{'':12s} {'mean':>6s} {'S(800)':>6s} {'log odds':>8s}",
+        " ".join([f"{'':10s}", *(f"{name:>9s}" for name in tests.ANALYSES)]),
     ]
     for rule, covered in counted.items():
-        mean, survival, odds = covered / wanted.trials
-        lines.append(f"{rule:12s} {mean:6.3f} {survival:6.3f} {odds:8.3f}")
+        lines.append(" ".join([f"{rule:10s}", *(f"{share:9.3f}" for share in covered / wanted.trials)]))
     print("\n".join(lines))
 
 

@@ -6,14 +6,16 @@ Run with `pytest benchmarks/test_bench_generators.py --benchmark-enable`. Errors
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from generators import MST, ChowLiu, Domain, GraphicalModel, TableOracle
+from generators import MST, ChowLiu, Domain, GraphicalModel, SqlOracle, TableOracle
 from generators.junction_tree import JunctionTree
 from generators.marginals import count_marginal, count_marginals
 from generators.propagation import propagate
@@ -44,6 +46,25 @@ def test_bench_count_all_marginals_of_adult(benchmark, adult, k):
     domain = Domain.from_schema(schema)
     cliques = list(itertools.combinations(domain.columns, k))
     benchmark(count_marginals, codes, domain, cliques)
+
+
+@pytest.mark.parametrize("engine", ["sqlite3", "duckdb"])
+def test_bench_count_all_pairs_of_adult_in_a_database(benchmark, adult, engine):
+    module = pytest.importorskip(engine)
+    codes, schema = adult
+    frame = pd.DataFrame(codes.astype(np.int64), columns=list(schema.names))
+    with contextlib.closing(module.connect(":memory:")) as connection:
+        if engine == "duckdb":
+            connection.register("frame", frame)
+            connection.execute("SET threads = 1")
+            connection.execute("CREATE TABLE adult AS SELECT * FROM frame")
+        else:
+            frame.to_sql("adult", connection, index=False)
+        oracle = SqlOracle(connection, "adult", schema)
+        pairs = list(itertools.combinations(oracle.domain.columns, 2))
+        counts = benchmark.pedantic(oracle._count, (pairs,), rounds=3)  # noqa: SLF001 - noise is not what is timed
+    expected = count_marginals(codes, oracle.domain, pairs)
+    assert all(np.array_equal(a, b) for a, b in zip(counts, expected, strict=True))
 
 
 @pytest.mark.parametrize("levels", [5, 20])

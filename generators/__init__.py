@@ -57,7 +57,7 @@ from generators.mst import MST
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement
 from generators.planning import Plan, plan
 from generators.privbayes import PrivBayes
-from generators.quality import MarginalComparison, compare_marginals, workload_error
+from generators.quality import MarginalComparison, Report, compare_marginals, evaluate, workload_error
 from generators.sources import TableOracle
 from generators.sql import SqlOracle
 from generators.survival import (
@@ -93,6 +93,7 @@ __all__ = [
     "NoLikelyRow",
     "Plan",
     "PrivBayes",
+    "Report",
     "Schema",
     "SqlOracle",
     "SurvivalDistance",
@@ -106,6 +107,7 @@ __all__ = [
     "cumulative_incidence",
     "decode",
     "encode",
+    "evaluate",
     "kaplan_meier",
     "keep_records",
     "leaf_schema",

@@ -21,30 +21,44 @@ milliseconds, needs no tuning, and has no prior that puts mass into empty cells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from generators.compression import merge_evidence, merge_zeros, told_apart
 from generators.domain import Clique
+from generators.errors import DomainMismatch
+from generators.estimation import GraphFit, fit_graph
 from generators.factor import FloatArray, spread, sum_onto
 from generators.forest import Forest
+from generators.grouping import Group, Groups, coarse_domain, merge_codes
 from generators.inference import Evidence, Fit, Zeros, estimate_total, fit_forest, pool
 from generators.junction_tree import JunctionTree, in_domain_order
 from generators.oracle import Measurement
 from generators.propagation import CliqueMarginals
-from generators.rules import forest_zeros
 
 
-def plausible_fits(
+@dataclass(frozen=True, slots=True)
+class Plausible:
+    """A model that could have been fitted; the fields are those of `GraphicalModel`."""
+
+    marginals: CliqueMarginals
+    total: float
+    fit_gap: float
+
+
+def plausible_models(
     tree: JunctionTree,
     measurements: Sequence[Measurement],
-    n_fits: int,
+    n_models: int,
     *,
     zeros: Zeros | None = None,
     rng: np.random.Generator,
-) -> Iterator[Fit]:
-    """Yield fits on the tree's cliques to measurements that could have been made.
+) -> Iterator[Plausible]:
+    """Yield models on the tree's cliques, fitted to measurements that could have been made.
 
     Parameters
     ----------
@@ -52,26 +66,30 @@ def plausible_fits(
         The structure, the same in each.
     measurements
         What was released.
-    n_fits
+    n_models
         How many.
     zeros
         Clique, in domain order -> True where a combination is impossible; those within a clique get probability zero.
     rng
         Any generator: everything here is released already.
     """
-    centre = _fit(tree, evidence_on(tree, measurements, [part.values for part in measurements]), zeros or {})
+    refit = _Refit(tree, measurements, zeros or {})
+    centre = refit.fit([part.values for part in measurements])
     n_rows = max(1, round(centre.total))
-    for _ in range(n_fits):
-        values = simulate(centre.marginals, n_rows, measurements, rng=rng)
-        yield _fit(tree, evidence_on(tree, measurements, values), zeros or {})
+    for _ in range(n_models):
+        yield refit.fit(simulate(centre.marginals, n_rows, measurements, rng=rng))
 
 
 def evidence_on(
-    tree: JunctionTree, measurements: Iterable[Measurement], values: Iterable[npt.NDArray[np.number]]
+    tree: JunctionTree,
+    measurements: Iterable[Measurement],
+    values: Iterable[npt.NDArray[Any]],
+    groups: Groups | None = None,
 ) -> tuple[Evidence, ...]:
     """Return what these values of the measurements tell about the tree's cliques: at most one piece for each clique.
 
-    A measurement of columns that no clique holds together tells about each of them alone.
+    A measurement of columns that no clique holds together tells about each of them alone. Columns in `groups` are
+    counted by group.
 
     Examples
     --------
@@ -83,10 +101,10 @@ def evidence_on(
     """
     parts = []
     for measurement, table in zip(measurements, values, strict=True):
-        counts = table.astype(np.float64)
+        merged = _groups_in(measurement)
+        unmerged = {name: group for name, group in (groups or {}).items() if name not in merged}
         for columns, _ in _held_together(tree, measurement.columns):
-            told = sum_onto(counts, measurement.columns, columns)
-            parts.append(Evidence(columns, told, measurement.noise_std**2 * (counts.size / told.size)))
+            parts.append(merge_evidence(_sum(measurement, table, columns), unmerged))
     return tuple(pool(parts).values())
 
 
@@ -107,7 +125,8 @@ def simulate(
         for columns, holder in _held_together(tree, measurement.columns):
             part = sum_onto(counts[holder], tree.cliques[holder], columns)
             table = table * spread(part / n_rows, columns, measurement.columns)
-        out.append(table + rng.normal(0.0, measurement.noise_std, measurement.values.shape))
+        table = merge_codes(table, measurement.columns, _groups_in(measurement))
+        out.append(table + rng.normal(0.0, measurement.noise_std, table.shape))
     return out
 
 
@@ -143,6 +162,53 @@ def _held_together(tree: JunctionTree, columns: Sequence[str]) -> list[tuple[Cli
     return [found for name in ordered for found in _held_together(tree, (name,))]
 
 
-def _fit(tree: JunctionTree, evidence: Sequence[Evidence], zeros: Zeros) -> Fit:
-    forest = Forest(tree.domain, tree.edges)
-    return fit_forest(forest, evidence, total=estimate_total(evidence), zeros=forest_zeros(zeros, forest))
+class _Refit:
+    """The way from values of measurements to a model: least squares on the tree's cliques, codes merged as measured."""
+
+    def __init__(self, tree: JunctionTree, measurements: Sequence[Measurement], zeros: Zeros) -> None:
+        self._tree, self._measurements = tree, measurements
+        self._groups: dict[str, Group] = {}
+        for measurement in measurements:
+            for name, group in _groups_in(measurement).items():
+                if not np.array_equal(self._groups.setdefault(name, group), group):
+                    raise DomainMismatch(f"the codes of {name!r} were merged in two ways, so no copy can be fitted")
+        self._coarse = replace(tree, domain=coarse_domain(tree.domain, self._groups))
+        self._zeros = {clique: cells for clique, cells in zeros.items() if tree.find(clique) is not None}
+        self._warm: Mapping[Clique, FloatArray] | None = None
+
+    def fit(self, values: Sequence[npt.NDArray[Any]]) -> Plausible:
+        tree, zeros = self._coarse, merge_zeros(self._zeros, self._groups)
+        evidence = evidence_on(tree, self._measurements, values, self._groups)
+        total = estimate_total(evidence)
+        found: Fit | GraphFit
+        if max(map(len, tree.cliques)) <= 2:
+            forest = Forest(tree.domain, tree.edges)
+            found = fit_forest(forest, evidence, total=total, zeros=zeros)
+        else:
+            found = fit_graph(tree.domain, evidence, total=total, zeros=zeros, cliques=tree.cliques, warm=self._warm)
+            self._warm = found.potentials if self._warm is None else self._warm
+        whole = [self._whole(name, values) for name in self._groups]
+        marginals = told_apart(found.marginals, total, self._tree.domain, self._groups, whole, self._zeros)
+        return Plausible(marginals, total, found.gap_per_cell)
+
+    def _whole(self, name: str, values: Sequence[npt.NDArray[Any]]) -> Evidence:
+        """Return what is known of a merged column's single codes, as if without noise: so shares are not shrunk."""
+        parts = [
+            _sum(measurement, table, (name,))
+            for measurement, table in zip(self._measurements, values, strict=True)
+            if name in measurement.columns and name not in _groups_in(measurement)
+        ]
+        # Without any count of single codes, the codes of a group share alike.
+        if not parts:
+            return Evidence((name,), np.zeros(self._tree.domain[name]), np.inf)
+        return replace(pool(parts)[(name,)], variance=0.0)
+
+
+def _sum(measurement: Measurement, table: npt.NDArray[Any], columns: Clique) -> Evidence:
+    told = sum_onto(table.astype(np.float64), measurement.columns, columns)
+    return Evidence(columns, told, measurement.noise_std**2 * (table.size / told.size))
+
+
+def _groups_in(measurement: Measurement) -> dict[str, Group]:
+    pairs = zip(measurement.columns, measurement.groups, strict=False)
+    return {name: group for name, group in pairs if group is not None}

@@ -221,6 +221,10 @@ class _Search:
         problem, damping = self._problem, self._problem.damping
         direction = self._direction()
         slope = float(self._gradient @ direction)
+        if not slope < 0:  # pragma: no cover - pairs of positive curvature keep it negative, up to rounding
+            self._pairs = []
+            direction = self._direction()
+            slope = float(self._gradient @ direction)
         length = 1.0
         while True:
             theta = self._theta + length * direction

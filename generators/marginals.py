@@ -36,8 +36,8 @@ MAX_CELLS = 1 << 26
 _PASS_CELLS = 1 << 18
 _FAST_CELLS = 1 << 14
 
-# Passes are counted together up to so many cells (32 MB).
-_BATCH_CELLS = 1 << 22
+# Passes are counted together up to so many cells (16 MB).
+_BATCH_CELLS = 1 << 21
 
 
 def count_marginal(codes: Codes | Sequence[Codes], domain: Domain, columns: Sequence[str]) -> Counts:

@@ -16,9 +16,10 @@ from generators.compression import merge_zeros, told_apart
 from generators.domain import Domain
 from generators.encoding import check_decodable
 from generators.errors import BudgetInvalid, DomainMismatch
+from generators.estimation import GraphFit, fit_graph
 from generators.forest import Edge, Forest
 from generators.grouping import Groups, coarse_domain
-from generators.inference import Evidence, estimate_total, fit_forest
+from generators.inference import Evidence, Fit, estimate_total, fit_forest
 from generators.model import GraphicalModel
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement, check_rng
 from generators.propagation import CliqueMarginals
@@ -169,17 +170,28 @@ class Mechanism(ABC):
 
 
 class ForestMechanism(Mechanism):
-    """A mechanism whose model is a forest of pairs, fitted by `fit_forest`."""
+    """A mechanism whose model is a forest of pairs, fitted by `fit_forest`.
+
+    Where the schema's rules join more than a forest can hold, they are joined to it, and `fit_graph` fits what results.
+    """
 
     def _learn(self, oracle: MarginalOracle, schema: Schema) -> Learned:
         found = self._explore(oracle, known_edges(schema))
-        zeros = forest_zeros(structural_zeros(schema), Forest(oracle.domain, found.edges))
-        fit = fit_forest(
-            Forest(coarse_domain(oracle.domain, found.groups), found.edges),
-            found.evidence,
-            total=estimate_total(found.evidence),
-            zeros=merge_zeros(zeros, found.groups),
-        )
+        everywhere = structural_zeros(schema)
+        zeros = forest_zeros(everywhere, Forest(oracle.domain, found.edges))
+        coarse, total = coarse_domain(oracle.domain, found.groups), estimate_total(found.evidence)
+        # Rules that would close a cycle, or join three columns. (Groups have no codes that a rule could speak of.)
+        beyond = {
+            clique: cells
+            for clique, cells in everywhere.items()
+            if clique not in zeros and not set(clique) & set(found.groups)
+        }
+        merged = merge_zeros(zeros, found.groups) | beyond
+        fit: Fit | GraphFit
+        if beyond:
+            fit = fit_graph(coarse, found.evidence, total=total, zeros=merged)
+        else:
+            fit = fit_forest(Forest(coarse, found.edges), found.evidence, total=total, zeros=merged)
         marginals = told_apart(fit.marginals, fit.total, oracle.domain, found.groups, found.whole, zeros)
         return Learned(marginals, fit.total, found.measurements, fit.gap_per_cell)
 

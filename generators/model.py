@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from generators.copies import plausible_fits
+from generators.copies import plausible_models
 from generators.domain import Clique, Domain
 from generators.encoding import decode
 from generators.errors import DomainMismatch, NoLikelyRow
@@ -157,14 +157,14 @@ class GraphicalModel:
         Their spread is the uncertainty of this model's answers, given its structure (`copies` tells how).
         """
         check_count("copies", copies)
-        fits = plausible_fits(
+        found = plausible_models(
             self.marginals.tree,
             self.measurements,
             copies,
             zeros=structural_zeros(self.schema),
             rng=_generator(rng),
         )
-        return [replace(self, marginals=fit.marginals, total=fit.total, fit_gap=fit.gap_per_cell) for fit in fits]
+        return [replace(self, marginals=one.marginals, total=one.total, fit_gap=one.fit_gap) for one in found]
 
     def sample_codes(
         self, n: int, *, given: Mapping[str, Any] | None = None, rng: np.random.Generator | None = None

@@ -61,6 +61,7 @@ class Network:
         self.gap = 0.0
         self._tables: dict[Clique, FloatArray] = {}
         self._placed: set[str] = set()
+        self._known: dict[Clique, FloatArray] = {}
         self._components = Components(domain.columns)
         for clique in known.cliques:
             for name in clique[1:]:
@@ -112,6 +113,7 @@ class Network:
                 rest = tuple(i for i in range(len(columns)) if i != axis)
                 side = Evidence((name,), measured.values.sum(axis=rest), measured.cell_variance.sum(axis=rest))
                 self.singles[name] = pool([self.singles[name], side])[(name,)]
+        self._known.clear()
         above = parents or columns[:1]
         below = tuple(name for name in columns if name not in above)
         counts = self._counts_of(above)
@@ -141,6 +143,7 @@ class Network:
         joint = fit.marginals.project(("above", "below")) + _FLOOR / self.total * allowed
         rows = joint.sum(axis=1, keepdims=True)
         joint = counts.reshape(-1, 1) * np.divide(joint, rows, out=np.zeros_like(joint), where=rows > 0)
+        self._known.clear()
         self._tables[columns] = joint.reshape([shape[i] for i in order]).transpose(np.argsort(order))
         for name in columns[1:]:
             self._components.join(columns[0], name)
@@ -163,6 +166,12 @@ class Network:
 
     def _counts_of(self, columns: Clique) -> FloatArray:
         """Return the network's counts of columns that one family holds, or of one column alone."""
+        known = self._known.get(columns)
+        if known is None:
+            known = self._known[columns] = self._find_counts(columns)
+        return known
+
+    def _find_counts(self, columns: Clique) -> FloatArray:
         holders = [clique for clique in self._tables if set(columns) <= set(clique)]
         if holders:
             smallest = min(holders, key=self.domain.cells)

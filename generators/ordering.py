@@ -37,11 +37,13 @@ class Orders:
 
     columns   earlier ones first
     gaps      (earlier column, later column) -> the gap that a rule wants
+    least     a position that a column is not drawn below where its bin and its order leave a choice
     """
 
     columns: tuple[str, ...]
     gaps: dict[tuple[str, str], int]
     by_name: dict[str, Column]
+    least: dict[str, int]
 
     @classmethod
     def of(cls, schema: Schema) -> Orders:
@@ -58,7 +60,9 @@ class Orders:
             first = next(name for name in waiting if not any((other, name) in gaps for other in waiting))
             waiting.remove(first)
             columns.append(first)
-        return cls(tuple(columns), gaps, {name: schema.column(name) for name in columns})
+        # No patient is followed for no time at all.
+        least = {schema.survival.time: 1} if schema.survival is not None else {}
+        return cls(tuple(columns), gaps, {name: schema.column(name) for name in columns}, least)
 
     def impossible(self, one: str, two: str, *, strict: bool) -> BoolArray:
         """Return which pairs of codes cannot be in order, shape (n_codes of one, n_codes of two)."""
@@ -132,6 +136,8 @@ class Orders:
             for (one, two), gap in self.gaps.items():
                 if two == name:
                     low = np.where(missing, np.nan, np.fmax(low, drawn[one] + self._gap(one, gap)))
+            if grid_of(column) and name in self.least:
+                low = np.fmin(np.fmax(low, self.least[name]), high[name])
             span = high[name] - low
             if grid_of(column):
                 value = low + np.floor(rng.random(rows.size) * (span + 1))

@@ -38,6 +38,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from generators.capping import Keep
 from generators.compression import merge_evidence, merge_zeros, rare_groups, told_apart
 from generators.domain import one_way_cliques
 from generators.grouping import coarse_domain
@@ -67,7 +68,7 @@ class PrivBayes(Mechanism):
         Most parents of a column, >= 1.
     usefulness
         A family is considered if its rows per cell are at least this many noise standard deviations, >= 0.
-    epsilon, delta, rho, neighbours, max_records_per_patient
+    epsilon, delta, rho, neighbours, max_records_per_patient, keep
         As for `Mechanism`.
 
     Examples
@@ -92,6 +93,7 @@ class PrivBayes(Mechanism):
         rho: float | None = None,
         neighbours: Neighbours = "add_remove_one",
         max_records_per_patient: int = 1,
+        keep: Keep = "all",
     ) -> None:
         super().__init__(
             epsilon=epsilon,
@@ -99,6 +101,7 @@ class PrivBayes(Mechanism):
             rho=rho,
             neighbours=neighbours,
             max_records_per_patient=max_records_per_patient,
+            keep=keep,
         )
         check_count("degree", degree)
         if not usefulness >= 0:

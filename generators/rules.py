@@ -5,8 +5,7 @@ in a pair of bins. It becomes a structural zero, probability exactly zero, of a 
 Where only some of what a combination means breaks a rule, it stays possible, and decoding draws values that obey.
 
 Zeros are kept in the model as long as their clique has at most `RULE_CELLS` cells and the junction tree of all that is
-always modelled at most `KNOWN_CELLS`; any other rule is kept by drawing rows that break it again. In a forest, so are
-rules on pairs that would close a cycle, and on three columns.
+always modelled at most `KNOWN_CELLS`; any other rule is kept by drawing rows that break it again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tables that come in pieces: any data frame library, lazy frames, chunks of a file, or codes; held as small codes.
 
 chunk      some rows of the table, as a frame
-block      codes of up to 2^18 rows, shape (n_rows, n_columns), each column contiguous, in the smallest unsigned type
+block      codes of up to 2^17 rows, shape (n_rows, n_columns), each column contiguous, in the smallest unsigned type
 
 Every chunk is validated as a whole table would be, encoded, and let go, so memory holds the codes and one chunk: a
 million rows of a hundred columns with at most 256 codes are 100 MB. Larger tables are spilled to disk, or counted
@@ -29,10 +29,10 @@ from privacy import Rng, Schema, SchemaError, SchemaProblem
 from privacy._values import text_of
 from privacy.neighbours import Neighbours
 
-_BLOCK_ROWS = 1 << 18
+_BLOCK_ROWS = 1 << 17
 
-# A chunk of texts or doubles has up to so many cells (32 MB as doubles).
-_CHUNK_CELLS = 1 << 22
+# A chunk of texts or doubles has up to so many cells (16 MB as doubles).
+_CHUNK_CELLS = 1 << 21
 
 
 class TableOracle(CountingOracle):
@@ -110,8 +110,8 @@ class TableOracle(CountingOracle):
         Parameters
         ----------
         codes
-            Shape (n_rows, n_columns), columns in the order of the schema's `coded`; or a sequence of such blocks. Fast
-            if each column is contiguous (`order="F"`).
+            Shape (n_rows, n_columns), as `generators.encode` returns them; or a sequence of such blocks. Fast if each
+            column is contiguous (`order="F"`).
         schema
             The public description.
         patients
@@ -274,7 +274,7 @@ def _encoded(table: Any, schema: Schema, blocks: _Blocks, patients: _Patients) -
 def _check_codes(block: Codes, domain: Domain) -> None:
     if block.ndim != 2 or block.shape[1] != len(domain) or block.dtype.kind not in "ui":
         raise DomainMismatch(
-            f"codes must be integers of shape (n_rows, {len(domain)}), one column for each coded column"
+            f"codes must be integers of shape (n_rows, {len(domain)}), one column for each modelled column"
         )
     for position, name in enumerate(domain.columns):
         column = block[:, position]

@@ -1,4 +1,4 @@
-"""Tables that stay in their database: it counts, and only grouped counts leave it.
+"""Tables that stay in their database: it groups and counts, and sends groups with counts instead of rows.
 
 connection   DB-API 2.0, as of `sqlite3`, `duckdb` or `psycopg`; standard SQL only, identifiers in double quotes
 key          what rows are grouped by: the bin of a number, computed in SQL from the public edges, or the value itself
@@ -119,7 +119,7 @@ class SqlOracle(CountingOracle):
         schema = self._schema.subset(self._schema.needed_for(wanted))
         columns = [schema.column(name) for name in schema.names]
         # Any row of a group stands for all: its smallest number has the same key as the others, so the same code.
-        members = [f"MIN({quoted(c.name)})" if _is_binned(c) else quoted(c.name) for c in columns]
+        members = [f"MIN({_number(c)})" if _is_binned(c) else quoted(c.name) for c in columns]
         group = ", ".join(map(key_of, columns))
         query = f"SELECT {', '.join(members)}, COUNT(*) FROM {self._table.name} GROUP BY {group}"
         domain = Domain.from_schema(schema)
@@ -242,6 +242,9 @@ def _witnesses(table: _Table, column: Column) -> list[Any]:
         # Some databases order text beside numbers: the schema judges it, and numbers written as text are refused too.
         return ["text"]
     number, most = _number(column), float(column.bin_edges[-1])
+    # As doubles, like all that follows: a single-precision 0.7 is printed as 0.7, but lies below it.
+    [(low, high)] = table.rows(f"SELECT MIN({number}), MAX({number}) FROM {table.name}")
+    witnesses += [low, high]
     if high is not None and not float(high) <= most:
         # Above the bound there may be a NaN, which is missing, and above all numbers in order.
         witnesses += [

@@ -19,6 +19,9 @@ Kind = Literal["categorical", "ordinal", "integer", "continuous", "date"]
 HierarchyKind = Literal["rows", "interval", "prefix", "date"]
 DateType = Literal["datetime64", "text"]
 
+# Whole numbers within such a range are coded by a table.
+_SHORT_RANGE = 1 << 12
+
 MISSING = "missing"
 
 BoolArray = npt.NDArray[np.bool_]
@@ -220,8 +223,7 @@ class Column:
         codes = np.full(values.shape, self.n_codes - 1, dtype=np.int64)
         present = values[~missing]
         if self.categories:
-            index = {category: code for code, category in enumerate(self.categories)}
-            found = np.array([index.get(text, -1) for text in text_of(present)], dtype=np.int64)
+            found = self._category_codes(present)
             if (found < 0).any():
                 allowed = ", ".join(self.categories[:12]) + (", ..." if len(self.categories) > 12 else "")
                 problems.append(
@@ -238,6 +240,17 @@ class Column:
             # The last bin is closed: the upper bound belongs to it.
             codes[~missing] = np.searchsorted(self.bin_edges[1:-1], numbers, side="right")
         return codes, problems
+
+    def _category_codes(self, present: npt.NDArray[Any]) -> IntArray:
+        """Return the code of each value, -1 where it is no category."""
+        index = {category: code for code, category in enumerate(self.categories)}
+        if present.dtype.kind in "iu" and present.size:
+            low, high = int(present.min()), int(present.max())
+            if high - low < _SHORT_RANGE and -(1 << 62) < low < 1 << 62:
+                # One look-up for each number of the range instead of one for each row.
+                codes = self._category_codes(np.array(range(low, high + 1), dtype=object))
+                return codes[present.astype(np.int64) - low]
+        return np.array([index.get(text, -1) for text in text_of(present)], dtype=np.int64)
 
     def _numbers(self, present: npt.NDArray[Any]) -> tuple[FloatArray, list[SchemaProblem]]:
         low, high = self.bin_edges[[0, -1]]

@@ -87,9 +87,11 @@ class Determines:
     def impossible(self, columns: Columns) -> tuple[Impossible, ...]:
         """Return the rule in codes: for each target, its sources with anything else."""
         source, target = columns[self.source], columns[self.target]
+        # One index for all pairs: a map of thousands of diagnoses would take a second with `codes_of`.
+        code = {label: i for i, label in enumerate(source.labels())}
         sources: dict[str, BoolArray] = {}
         for left, right in self.pairs:
-            sources[right] = sources.get(right, np.zeros(source.n_codes, dtype=bool)) | source.codes_of(left)
+            sources.setdefault(right, np.zeros(source.n_codes, dtype=bool))[code[left]] = True
         return tuple(Impossible(self.columns, (members, ~target.codes_of(label))) for label, members in sources.items())
 
     def to_dict(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class RulesReader:
         pairs = self.pairs(value, source)
         if pairs is None:
             return None
-        good = [self.label(source, left) and self.label(target, right) for left, right in pairs.items()]
+        good = [self.label(target, right) for right in dict.fromkeys(pairs.values())]
         if set(pairs) != set(replace(self.columns[source], nullable=False).labels()):
             raise _Refused(source, "a rule's map must name each of its values once", "complete the map")
         return Determines(source, target, tuple(pairs.items())) if all(good) else None

@@ -101,21 +101,22 @@ def closest_records(
     real, synthetic, control
         Rows the generator saw, rows it made (at least two), rows it never saw.
     n_attacks
-        Rows of each kind; all if there are fewer. Without control, at most half of the real rows.
+        Rows of each kind; all if there are fewer. Without control, at most a quarter of the real rows.
     confidence
         Of the intervals.
     """
-    search = NeighbourSearch(synthetic, rng=rng)
     if control is not None:
+        search = NeighbourSearch(synthetic, rng=rng)
         targets, others = real.sample(n_attacks, rng=rng), control.sample(n_attacks, rng=rng)
         of_reference, near_reference = _distances(search, synthetic, others, confidence)
     else:
-        # Real rows to as many other real rows as the synthetic table has, none of them itself.
+        # Real rows to other real rows. A larger table is nearer to everybody, so both tables are cut to one size.
         order = rng.permutation(len(real))
-        n = min(n_attacks, len(real) // 2)
-        targets = real.take(order[:n])
-        rest = real.take(order[n : n + len(synthetic)])
+        n = min(n_attacks, max(1, len(real) // 4))
+        size = min(len(real) - n, len(synthetic))
+        targets, rest = real.take(order[:n]), real.take(order[n : n + size])
         of_reference, near_reference = _distances(NeighbourSearch(rest, rng=rng), rest, targets, confidence)
+        search = NeighbourSearch(synthetic.sample(size, rng=rng), rng=rng)
     of_real, near_real = _distances(search, synthetic, targets, confidence)
     limit = np.quantile(near_reference, _NEAR)
     nearer = Rate.of(int((near_real < limit).sum()), len(near_real), confidence=confidence)
@@ -125,7 +126,7 @@ def closest_records(
 def _distances(
     search: NeighbourSearch, table: Rows, rows: Rows, confidence: float
 ) -> tuple[Distances, npt.NDArray[np.float64]]:
-    _, d = search.nearest(rows, [range(len(rows.names))], n_neighbours=min(2, len(table)))
+    _, d = search.nearest(rows, [range(len(rows.names))], n_neighbours=min(2, len(search)))
     nearest, second = d[0, :, 0], d[0, :, -1]
     ratio = np.divide(nearest, second, out=np.ones_like(nearest), where=second > 0)
     copies = Rate.of(int(rows.found_in(table).sum()), len(rows), confidence=confidence)

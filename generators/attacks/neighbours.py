@@ -54,6 +54,9 @@ class NeighbourSearch:
             self._missing.append(missing if missing is not None and missing.any() else None)
             self._columns.append(_steps(values, self._scale[-1]) if numeric else values)
 
+    def __len__(self) -> int:
+        return len(self._order)
+
     def nearest(
         self, targets: Rows, views: Sequence[Sequence[int]], *, n_neighbours: int
     ) -> tuple[IntArray, npt.NDArray[np.float64]]:

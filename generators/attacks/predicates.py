@@ -1,7 +1,7 @@
 """How many rows meet a conjunction of conditions: bit sets, one word for 64 rows.
 
-A condition (column, relation, value) becomes a bit set of the table once for a block of conjunctions; a conjunction is
-then an AND, and its count a population count.
+A condition (column, relation, value) becomes a bit set of the table once; a conjunction is then an AND, and
+its count a population count.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from generators.attacks.table import IntArray, Rows
 
-# Bit sets of one block: 2^23 words are 64 MB.
-_BLOCK_WORDS = 1 << 23
+# Bit sets that are kept: 2^23 words are 64 MB.
+_WORDS = 1 << 23
+_CACHE_WORDS = 1 << 18
 
 
 class Relation(IntEnum):
@@ -66,35 +67,61 @@ class Conjunctions:
         return np.sort(first)
 
 
-def count_matches(rows: Rows, asked: Conjunctions) -> IntArray:
-    """Return how many rows meet each conjunction, shape (n,).
+class Matcher:
+    """Counts the rows of one table that meet conjunctions; bit sets of conditions are kept for the next call.
 
     Examples
     --------
     >>> rows = Rows(("sex", "age"), (False, True), (np.array([0, 1, 1], np.uint8), np.array([30.0, 40.0, np.nan])))
     >>> asked = Conjunctions(np.array([[0, 1]] * 2), np.array([[0, 1], [0, 3]]), np.array([[1, 35.0], [1, 0.0]]))
-    >>> count_matches(rows, asked).tolist()
+    >>> Matcher(rows).count(asked).tolist()
     [1, 1]
     """
-    counts = np.empty(len(asked), dtype=np.int64)
-    width = asked.columns.shape[1]
-    n_words = (len(rows) + 63) // 64
-    block = max(1, _BLOCK_WORDS // (n_words * (width + 1)))
-    for start in range(0, len(asked), block):
-        part = asked.take(np.arange(start, min(start + block, len(asked))))
-        conditions = np.stack((part.columns.ravel(), part.relations.ravel(), part.values.ravel()), axis=1)
-        distinct, place = np.unique(conditions, axis=0, return_inverse=True)
-        place = place.reshape(-1, width)
-        bits = np.zeros((len(distinct), n_words * 8), dtype=np.uint8)
-        for i, (column, relation, value) in enumerate(distinct.tolist()):
-            packed = np.packbits(_meets(rows.columns[int(column)], Relation(int(relation)), value))
-            bits[i, : len(packed)] = packed
-        words = bits.view(np.uint64)
-        met = words[place[:, 0]]
-        for k in range(1, width):
-            met &= words[place[:, k]]
-        counts[start : start + block] = np.bitwise_count(met).sum(axis=1, dtype=np.int64)
-    return counts
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._n_words = (len(rows) + 63) // 64
+        self._capacity = max(64, _WORDS // self._n_words)
+        self._bits = np.zeros((64, self._n_words), dtype=np.uint64)
+        self._place: dict[tuple[float, ...], int] = {}
+
+    def count(self, asked: Conjunctions) -> IntArray:
+        """Return how many rows meet each conjunction, shape (n,)."""
+        counts = np.empty(len(asked), dtype=np.int64)
+        width = asked.columns.shape[1]
+        # The bit sets of a block are ANDed in the second-level cache, and all of a block's conditions must find room.
+        block = max(1, min(self._capacity // (2 * width), _CACHE_WORDS // self._n_words))
+        for start in range(0, len(asked), block):
+            place = self._places(asked.take(np.arange(start, min(start + block, len(asked)))))
+            met = self._bits[place[:, 0]]
+            for k in range(1, width):
+                met &= self._bits[place[:, k]]
+            counts[start : start + block] = np.bitwise_count(met).sum(axis=1, dtype=np.int64)
+        return counts
+
+    def _places(self, asked: Conjunctions) -> IntArray:
+        """Return where the bit set of each condition is, making those that are new; shape (n, k)."""
+        conditions = np.stack((asked.columns.ravel(), asked.relations.ravel(), asked.values.ravel()), axis=1)
+        order = np.lexsort(conditions.T)
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (conditions[order[1:]] != conditions[order[:-1]]).any(axis=1)
+        distinct = [tuple(condition) for condition in conditions[order[new]].tolist()]
+        if len(self._place) + len(distinct) > self._capacity:
+            self._place.clear()
+        for condition in distinct:
+            if condition not in self._place:
+                self._place[condition] = self._add(len(self._place), condition)
+        places = np.empty(len(order), dtype=np.int64)
+        places[order] = np.array([self._place[c] for c in distinct], dtype=np.int64)[np.cumsum(new) - 1]
+        return places.reshape(asked.columns.shape)
+
+    def _add(self, place: int, condition: tuple[float, ...]) -> int:
+        if place >= len(self._bits):
+            self._bits = np.concatenate((self._bits, np.zeros_like(self._bits)))
+        column, relation, value = condition
+        packed = np.packbits(_meets(self._rows.columns[int(column)], Relation(int(relation)), value))
+        self._bits[place].view(np.uint8)[: len(packed)] = packed
+        return place
 
 
 def _meets(column: npt.NDArray[Any], relation: Relation, value: float) -> npt.NDArray[np.bool_]:

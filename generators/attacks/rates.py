@@ -85,15 +85,13 @@ class Risk:
 UNMEASURED = Risk(None, None, None)
 
 
-def excess_risk(success: Rate, reference: Rate, *, scale: float = 1.0) -> Risk:
-    """Return scale * (s - c) / (1 - c).
+def excess_risk(success: Rate, reference: Rate) -> Risk:
+    """Return (s - c) / (1 - c).
 
     Parameters
     ----------
     success, reference
         The two rates, from separate attempts.
-    scale
-        >= 1; for rates that were measured on a sample of the table (see `singling_out`).
 
     Returns
     -------
@@ -118,7 +116,7 @@ def excess_risk(success: Rate, reference: Rate, *, scale: float = 1.0) -> Risk:
     ratio_low = b / (square + root) if square + root > 0 else 0.0
     c = g_low * (2 * g - g_low)
     ratio_high = (square + math.sqrt(max(0.0, square**2 - f_high * (2 * f - f_high) * c))) / c
-    return Risk(*(min(1.0, scale * (1 - ratio)) for ratio in (f / g, ratio_high, ratio_low)))
+    return Risk(*(min(1.0, 1 - ratio) for ratio in (f / g, ratio_high, ratio_low)))
 
 
 def auc(members: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> float:

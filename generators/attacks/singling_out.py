@@ -5,28 +5,22 @@ multivariate  conditions on k columns of one synthetic row: its category, or "at
               whichever points away from the median
 An attack succeeds if its predicate matches exactly one row. Repeated rows count once.
 
-The chance that a predicate matches exactly one row depends on the number of rows. If the control has fewer rows than
-the real table (or more), both are compared at the size of the smaller: with c matches among n rows, a random sample of
-k rows holds exactly one with the hypergeometric probability c C(n-c, k-1) / C(n, k). A predicate that singles out a row
-because it was seen can do so only if that row is in the sample, which happens with probability k / n; so the excess
-(s_k - c_k) / (1 - c_k) is multiplied by n / k.
+The control's rate is taken to the real table's number of rows (see `table_size`).
 
-Sources: Cohen, Nissim 2020, PNAS 117:8344 (predicate singling out); Giomi et al. 2023, arXiv:2211.10459, section 4.1
-(the attacks; the comparison of sizes is ours).
+Sources: Cohen, Nissim 2020, PNAS 117:8344 (predicate singling out); Giomi et al. 2023, arXiv:2211.10459, section 4.1.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from generators.attacks.predicates import Conjunctions, Relation, count_matches
+from generators.attacks.predicates import Conjunctions, Matcher, Relation
 from generators.attacks.rates import Rate, Risk, excess_risk
 from generators.attacks.results import AttackResult, made_note
 from generators.attacks.table import IntArray, Rows
+from generators.attacks.table_size import rate_at_size
 
 Mode = Literal["univariate", "multivariate"]
 
@@ -65,10 +59,11 @@ def singling_out(
         width = min(n_columns, len(real.names))
         asked = _multivariate(synthetic, n_attacks, width, rng=rng)
     made = len(asked)
-    matches = count_matches(real, asked)
+    of_real = Matcher(real)
+    matches = of_real.count(asked)
     success = Rate.of(int((matches == 1).sum()), made)
     guesses = _random_predicates(synthetic, made, width, rng=rng)
-    baseline = Rate.of(int((count_matches(real, guesses) == 1).sum()), made)
+    baseline = Rate.of(int((of_real.count(guesses) == 1).sum()), made)
     notes = [made_note(made, n_attacks)]
     if mode == "univariate" and made:
         columns = np.bincount(asked.columns[:, 0], minlength=len(real.names))
@@ -80,16 +75,10 @@ def singling_out(
         risk = excess_risk(success, baseline)
     else:
         control = control.distinct()
-        n, m = len(real), len(control)
-        k = min(n, m)
-        of_real = _rate(_singled_out_in_sample(matches, n, k))
-        seen = _rate(_singled_out_in_sample(count_matches(control, asked), m, k))
-        risk = excess_risk(of_real, seen, scale=n / k)
-        if n != m and made:
-            notes.append(
-                "real and control tables differ in size: the control's rate is for tables of the smaller size, where "
-                f"the real rows' rate is {of_real.value or 0.0:.3f}; the risk is scaled to the real table's size"
-            )
+        seen = rate_at_size(Matcher(control).count(asked), len(control), len(real), rng=rng)
+        risk = excess_risk(success, seen)
+        if len(control) != len(real) and made:
+            notes.append("the control's rate is taken to the number of rows of the real table")
     return AttackResult(
         attack=f"singling out ({mode})",
         asked=n_attacks,
@@ -99,32 +88,6 @@ def singling_out(
         risk=risk,
         notes=tuple(note for note in notes if note),
     )
-
-
-def _rate(probabilities: npt.NDArray[np.float64]) -> Rate:
-    return Rate.of(min(float(probabilities.sum()), len(probabilities)), len(probabilities))
-
-
-def _singled_out_in_sample(matches: IntArray, n: int, k: int) -> npt.NDArray[np.float64]:
-    """Return the probability that a random sample of k of the n rows holds exactly one match."""
-    if k == n:
-        single: npt.NDArray[np.float64] = (matches == 1).astype(np.float64)
-        return single
-    log_factorial = np.array([math.lgamma(i + 1) for i in range(n + 1)])
-    c = np.minimum(matches, n)
-    possible = (c >= 1) & (n - c >= k - 1)
-    c = np.where(possible, c, 1)
-    rest = n - c - k + 1
-    # c C(n - c, k - 1) / C(n, k)
-    log_p: npt.NDArray[np.float64] = (
-        np.log(c)
-        + log_factorial[n - c]
-        - log_factorial[k - 1]
-        - log_factorial[np.maximum(rest, 0)]
-        - (log_factorial[n] - log_factorial[k] - log_factorial[n - k])
-    )
-    probabilities: npt.NDArray[np.float64] = np.where(possible, np.exp(np.minimum(log_p, 0.0)), 0.0)
-    return probabilities
 
 
 def _univariate(synthetic: Rows, n_attacks: int, *, rng: np.random.Generator) -> Conjunctions:
@@ -155,6 +118,7 @@ def _multivariate(synthetic: Rows, n_attacks: int, width: int, *, rng: np.random
         float(np.median(column[~np.isnan(column)])) if numeric and not np.isnan(column).all() else 0.0
         for column, numeric in zip(synthetic.columns, synthetic.numeric, strict=True)
     ]
+    matcher = Matcher(synthetic)
     found = _none(width)
     for _ in range(-(-_TRIES * n_attacks // _BATCH)):
         source = rng.integers(len(synthetic), size=_BATCH)
@@ -170,7 +134,7 @@ def _multivariate(synthetic: Rows, n_attacks: int, width: int, *, rng: np.random
                 relation[np.isnan(value)] = Relation.MISSING
             relations[here], values[here] = relation, np.nan_to_num(value)
         tried = Conjunctions(columns, relations, values)
-        found = found.joined(tried.take(np.flatnonzero(count_matches(synthetic, tried) == 1)))
+        found = found.joined(tried.take(np.flatnonzero(matcher.count(tried) == 1)))
         found = found.take(found.first_occurrences())
         if len(found) >= n_attacks:
             break

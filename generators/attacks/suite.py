@@ -1,7 +1,7 @@
 """All attacks on one synthetic table, each beside the same attack on a table that leaks all and on a harmless one.
 
-total leak  the real rows themselves, each as often as fits into the synthetic table's number of rows: what the attack
-            finds where everything is there to be found. An attack that finds little here is blind, not the table safe
+total leak  all real rows, repeated until there are as many as synthetic ones: what the attack finds where everything is
+            there to be found. An attack that finds little here is blind, not the table safe
 harmless    real and control rows together, every column shuffled by itself: nobody's row is in it, and seen and unseen
             people are alike to it, so that an excess is chance (without control: the real rows shuffled)
 """
@@ -175,7 +175,8 @@ def privacy_attacks(
     >>> rng = np.random.default_rng(1)
     >>> table = pd.DataFrame({"age": rng.integers(0, 110, 400), "wbc": rng.gamma(2, 20, 400).clip(0, 500),
     ...                       "sex": rng.choice(["F", "M"], 400)})
-    >>> found = privacy_attacks(table[:200], table[:200], control=table[200:], schema=schema, rng=rng)
+    >>> options = {"control": table[200:], "schema": schema, "n_attacks": 100, "ruler_attacks": 100, "rng": rng}
+    >>> found = privacy_attacks(table[:200], table[:200], **options)
     >>> found.synthetic.membership.auc > 0.9, found.harmless.membership.auc < 0.7
     (True, True)
     >>> found.synthetic.multivariate.risk.low > 0.5
@@ -206,7 +207,7 @@ def privacy_attacks(
 
     leak = harmless = None
     if ruler_attacks is not None:
-        leak = attack(seen.take(_again(len(seen), len(made), rng)), ruler_attacks)
+        leak = attack(seen.take(_again(len(seen), max(len(seen), len(made)), rng)), ruler_attacks)
         pool = seen if unseen is None else seen.joined(unseen)
         harmless = attack(pool.shuffled(rng=rng).take(_again(len(pool), len(made), rng)), ruler_attacks)
     return PrivacyAttacks(attack(made, n_attacks), leak, harmless, unseen is not None)

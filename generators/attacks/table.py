@@ -15,6 +15,7 @@ import pandas as pd
 
 from generators.errors import DomainMismatch
 from privacy import Schema, SchemaError, SchemaProblem
+from privacy._dates import to_units
 from privacy._values import is_missing
 from privacy.schema import Column
 
@@ -107,7 +108,10 @@ def _frame(rows: Rows) -> pd.DataFrame:
 
 
 def _comparable(column: Column) -> bool:
-    return column.role != "identifier" and (bool(column.categories) or column.is_numeric or column.kind == "date")
+    """Whether attackers compare the column; one that only tells which others are missing adds nothing."""
+    if column.role == "identifier" or column.missing_of:
+        return False
+    return bool(column.categories) or column.is_numeric or column.kind == "date"
 
 
 def _values(values: pd.Series[Any], column: Column) -> npt.NDArray[Any]:
@@ -119,17 +123,16 @@ def _values(values: pd.Series[Any], column: Column) -> npt.NDArray[Any]:
         codes = column.encode(known)[position].astype(np.min_scalar_type(max(column.n_codes - 1, 1)))
         return np.ascontiguousarray(codes)
     raw = np.asarray(values.to_numpy())
+    if column.kind != "date" or column.is_binned:
+        return column.numbers(raw)
+    # A date without bounds has no codes, but it has distances.
     missing = is_missing(raw)
     if missing.any() and not column.nullable:
-        column.encode(raw[missing])
-    out = np.full(len(raw), np.nan)
+        raise SchemaError(column.problems(raw))
+    days = np.full(len(raw), np.nan)
     try:
-        present = pd.to_datetime(raw[~missing]) if column.kind == "date" else raw[~missing]
-        if isinstance(present, pd.DatetimeIndex):
-            out[~missing] = (present - pd.Timestamp(0)) / pd.Timedelta(days=1)
-        else:
-            out[~missing] = present.astype(np.float64)
-    except (TypeError, ValueError):
-        rule = "must hold dates" if column.kind == "date" else f"must hold numbers (kind {column.kind})"
-        raise SchemaError([SchemaProblem(column.name, rule, "check the column's type")]) from None
-    return out
+        days[~missing] = to_units(raw[~missing], "second") / 86_400
+    except ValueError:
+        problem = SchemaProblem(column.name, "must hold dates without a time zone", "write dates as YYYY-MM-DD")
+        raise SchemaError([problem]) from None
+    return days

@@ -22,6 +22,8 @@ from privacy._svg import Drawing, linear_ticks, log_ticks, number, text_width
 
 WIDTH = 340.0
 MOST_BARS = 12
+# A map of more columns than this is a carpet; those in the pairs that differ most are shown.
+MOST_COLUMNS = 24
 HEAT_LIMITS = (0.1, 0.2, 0.4)
 _Z = 1.959963984540054
 _WIDEST_LOG_RATIO = math.log(50)
@@ -60,10 +62,10 @@ def ruler(figure: Figure, *, key: str) -> Markup:
 
 
 def paired_bars(column: ColumnShares, *, key: str) -> Markup:
-    """Draw the shares of a column's values, the most frequent ones where there are many."""
+    """Draw the shares of a column's values; where there are many, those that differ most."""
     totals = sum(column.real), sum(column.synthetic)
     shares = [(r / totals[0], s / totals[1]) for r, s in zip(column.real, column.synthetic, strict=True)]
-    rows = sorted(sorted(range(len(shares)), key=lambda i: -max(shares[i]))[:MOST_BARS])
+    rows = sorted(sorted(range(len(shares)), key=lambda i: -abs(shares[i][0] - shares[i][1]))[:MOST_BARS])
     left = min(max(text_width(column.labels[i]) for i in rows) + 10, 122.0)
     right, row_height, top = WIDTH - 54, 32.0, 4.0
     high = max(max(shares[i]) for i in rows)
@@ -90,7 +92,10 @@ def paired_bars(column: ColumnShares, *, key: str) -> Markup:
 
 def heat_map(pairs: Sequence[Pair], *, key: str) -> Markup:
     """Draw the distance of each pair of columns, darker where the two tables are further apart."""
-    names = list(dict.fromkeys(name for pair in pairs for name in pair.columns))
+    order = list(dict.fromkeys(name for pair in pairs for name in pair.columns))
+    farthest = sorted(pairs, key=lambda pair: -pair.distance)
+    kept = list(dict.fromkeys(name for pair in farthest for name in pair.columns))[:MOST_COLUMNS]
+    names = [name for name in order if name in kept]
     found = {frozenset(pair.columns): pair for pair in pairs}
     label = min(max(text_width(name) for name in names) + 10, 122.0)
     cell = min(max((620.0 - label) / max(len(names) - 1, 1), 26.0), 46.0)

@@ -43,6 +43,8 @@ def render(report: Report) -> str:
             pairs=sorted(report.fidelity.pairs, key=lambda pair: -pair.distance)[:_WORST_PAIRS],
             heat=charts.heat_map(report.fidelity.pairs, key="pairs") if report.fidelity.pairs else None,
             heat_limits=charts.HEAT_LIMITS,
+            columns_shown=charts.MOST_COLUMNS,
+            columns_left_out=len(report.fidelity.columns) > charts.MOST_COLUMNS,
             scores=charts.histogram(report.fidelity.propensity, key="scores"),
             curves=_curves(report),
             forest=_forest(report),
@@ -73,7 +75,8 @@ def _attacks(report: Report) -> Markup | None:
 
 
 def _ruler(figure: Figure) -> Markup:
-    return charts.ruler(figure, key="ruler-" + "".join(c if c.isalnum() else "-" for c in figure.name))
+    # A name may hold a column's, which may hold anything.
+    return charts.ruler(figure, key="ruler-" + hashlib.sha256(figure.name.encode()).hexdigest()[:12])
 
 
 def _value(value: float | None) -> str:

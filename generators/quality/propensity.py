@@ -28,8 +28,8 @@ from privacy.schema import Column
 
 BINS = 20
 _GROUPS = 6
-# Most products of indicators; with them about half as many features again as single ones on a clinical table.
-_PRODUCTS = 160
+# Most products of indicators, and about as many single ones.
+_PRODUCTS = _INDICATORS = 160
 # Small beside any group's size, so that it bounds coefficients of values that one table lacks and changes nothing else.
 _RIDGE = 0.1
 
@@ -82,7 +82,8 @@ def propensity(
 
 
 def _design(codes: Codes, domain: Domain, columns: Mapping[str, Column], rng: np.random.Generator) -> FloatArray:
-    fine = Groups.of(codes, domain, columns, at_most=_GROUPS)
+    # Many columns have fewer groups each, so that a wide table costs no more than a clinical one.
+    fine = Groups.of(codes, domain, columns, at_most=max(2, min(_GROUPS, 1 + _INDICATORS // len(domain))))
     main = indicators(fine.apply(codes), fine.sizes, range(len(domain)))
     pairs = list(itertools.combinations(range(len(domain)), 2))
     # Three groups have four products a pair, two have one.

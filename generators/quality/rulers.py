@@ -91,7 +91,7 @@ class Bench:
 
     def limited(self, n_rows: int, *, rng: np.random.Generator) -> Bench:
         """Return a bench whose tables have at most `n_rows` random rows; the rulers are drawn anew from those."""
-        if max(len(self.real), len(self.synthetic)) <= n_rows:
+        if max(map(len, (self.real, *self.others()))) <= n_rows:
             return self
         real, synthetic = (_at_most(table, n_rows, rng) for table in (self.real, self.synthetic))
         return Bench(

@@ -131,10 +131,8 @@ def _outcome(bench: Bench, train: Table, name: str) -> tuple[BoolArray, str]:
         below = np.cumsum(counts)[:-1] / max(int(counts.sum()), 1)
         cut = 1 + int(np.argmin(np.abs(below - 0.5)))
         chosen[cut:] = True
-        return (
-            chosen,
-            f"{name} ≥ {column.labels()[cut] if column.categories else column.text([column.bin_edges[cut]])[0]}",
-        )
+        edge = column.labels()[cut] if column.categories else column.text([column.bin_edges[cut]])[0]
+        return chosen, f"{name} ≥ {edge}"
     code = int(np.argmin(counts) if n_values == 2 else np.argmax(counts))
     chosen[code] = True
     return chosen, f"{name} = {column.labels()[code]}"

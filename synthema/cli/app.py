@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +12,12 @@ import typer
 
 from synthema.cli.account import account_app
 from synthema.cli.errors import errors, show
+from synthema.cli.evaluate import evaluate
+from synthema.cli.generate import generate
 from synthema.cli.ledger_app import ledger_app
 from synthema.cli.material import dealer_app, material_app
 from synthema.cli.party import party_app, relay
+from synthema.cli.steps import progress
 
 if TYPE_CHECKING:
     from synthema.pipeline import Outcome
@@ -34,6 +35,8 @@ app.add_typer(party_app, name="party")
 app.add_typer(dealer_app, name="dealer")
 app.add_typer(material_app, name="material")
 app.command()(relay)
+app.command()(generate)
+app.command()(evaluate)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for a script instead of text.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to; made if it does not exist.")]
@@ -99,7 +102,7 @@ def _run(study: Any, frames: Any, out: Path, *, as_json: bool) -> None:
     from synthema.pipeline import simulate as run_simulation
     from synthema.pipeline import write_outcome
 
-    with _progress(quiet=as_json) as say:
+    with progress(quiet=as_json) as say:
         outcome = run_simulation(study, frames, out=out, progress=say)
         written = write_outcome(outcome, out)
     _print_outcome(outcome, out, written, as_json=as_json)
@@ -129,29 +132,6 @@ def _validated(model: Any, fields: dict[str, Any]) -> Any:
 
 def _plain(value: Any) -> Any:
     return value.model_dump() if hasattr(value, "model_dump") else value
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Any]:
-    """Yield a function that shows the current step: a spinner on a terminal, nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda _line: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        current: list[Any] = []
-
-        def say(line: str) -> None:
-            if current:
-                bar.update(current[-1], total=1, completed=1)
-            current.append(bar.add_task(line, total=None))
-
-        yield say
-        if current:
-            bar.update(current[-1], total=1, completed=1)
 
 
 def main() -> None:

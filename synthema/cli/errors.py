@@ -48,6 +48,17 @@ def input_errors(*, as_json: bool) -> Iterator[None]:
         fail(error, BAD_INPUT, as_json=as_json)
 
 
+@contextmanager
+def generator_errors(*, as_json: bool) -> Iterator[None]:
+    """Report what generators refuse, and files that cannot be written, as bad input."""
+    from generators.errors import GeneratorError
+
+    try:
+        yield
+    except (GeneratorError, OSError) as error:
+        fail(error, BAD_INPUT, as_json=as_json)
+
+
 def exit_code(error: Exception) -> int | None:
     """Return the exit code of an error that is reported without a traceback, or None."""
     from privacy import LedgerError, SchemaError, UnsupportedEvent

@@ -51,16 +51,14 @@ def test_the_price_is_what_was_granted_and_never_more(neighbours, most, n_events
         assert accountant.epsilon(delta=1e-6) < 5
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(0, 110), min_size=0, max_size=30), st.integers(0, 110), st.integers(2, 9))
-def test_one_row_changes_one_blocks_scores_by_at_most_the_claim(values, extra, bins):
-    """Replays the recursion on two neighbouring tables: where edges agree, scores differ in one block a level."""
+def scores_of_neighbours(values, extra, bins):
+    """Replay the recursion on two neighbouring tables through the same blocks: [(scores, claimed sensitivity), ...]."""
     seen: list[list[tuple[list[int], int]]] = []
 
     def recorder(scores, *, epsilon, sensitivity, rng):
         del epsilon, rng
         seen[-1].append((scores, sensitivity))
-        # A choice that does not depend on the table: both runs walk through the same blocks.
+        # A choice that does not depend on the table.
         return len(scores) // 2
 
     points = np.arange(1, 110, dtype=np.float64)
@@ -69,12 +67,27 @@ def test_one_row_changes_one_blocks_scores_by_at_most_the_claim(values, extra, b
         for table in (values, [*values, extra]):
             seen.append([])
             _edges(np.sort(np.array(table, dtype=np.float64)), points, bins, 1.0, 1, InsecureSeededRng(1))
+    return zip(*seen, strict=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 110), min_size=0, max_size=30), st.integers(0, 110), st.integers(2, 9))
+def test_one_row_changes_one_blocks_scores_by_at_most_the_claim(values, extra, bins):
     changed = 0
-    for (scores, claim), (others, _) in zip(*seen, strict=True):
+    for (scores, claim), (others, _) in scores_of_neighbours(values, extra, bins):
         change = np.abs(np.array(scores) - np.array(others)).max()
         assert change <= claim
         changed += int(change > 0)
     assert changed <= int(np.ceil(np.log2(bins)))
+
+
+@pytest.mark.parametrize("bins", range(2, 10))
+def test_the_claimed_sensitivity_is_attained_so_a_smaller_one_would_be_wrong(bins):
+    attained = False
+    for extra in (0, 110):
+        for (scores, claim), (others, _) in scores_of_neighbours([3, 50, 90], extra, bins):
+            attained |= bool(np.abs(np.array(scores) - np.array(others)).max() == claim)
+    assert attained
 
 
 def test_edges_come_from_the_public_grid_whatever_the_values_are():

@@ -46,6 +46,22 @@ def test_another_patients_rows_never_change_which_of_mine_are_kept(counts, mine,
     assert kept[0][kept[0]["pid"] != "me"].to_numpy().tolist() == without.to_numpy().tolist()
 
 
+def test_one_stream_for_all_patients_would_let_others_choose_for_me():
+    # The negative control: the obvious implementation, which the test above must reject.
+    def naive(frame, seed):
+        rng = np.random.default_rng(seed)
+        return frame.groupby("pid", group_keys=False)[["pid", "visit"]].apply(
+            lambda rows: rows.iloc[np.sort(rng.permutation(len(rows))[:2])]
+        )
+
+    me, other = visits([("me", 6)]), visits([("a", 6)])
+    chosen = [
+        [naive(frame, seed).query("pid == 'me'")["visit"].tolist() for frame in (me, pd.concat([other, me]))]
+        for seed in range(20)
+    ]
+    assert any(alone != together for alone, together in chosen)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), min_size=1, max_size=15),

@@ -12,11 +12,12 @@ from scipy.stats import binom, t
 from generators import Domain, DomainMismatch, Measurement, Schema, decode
 from generators.analyses import logistic_regression, mean, survival_at
 from generators.combining import combine, student_quantile
-from generators.copies import draw_counts, evidence_on, plausible_fits, simulate
+from generators.copies import draw_counts, evidence_on, plausible_models, simulate
+from generators.estimation import fit_graph
 from generators.factor import sum_onto
-from generators.inference import merge
+from generators.inference import estimate_total, merge
 from generators.junction_tree import JunctionTree
-from generators.mechanism import Findings, Mechanism
+from generators.mechanism import Findings, ForestMechanism, Learned, Mechanism
 from generators.propagation import propagate
 from privacy import InsecureSeededRng
 
@@ -24,8 +25,9 @@ from privacy import InsecureSeededRng
 Z_THRESHOLD = 4.9
 P_THRESHOLD = 1e-6
 N_DRAWS = 4000
+N_FITS = 100
 N_TRIALS, N_COPIES = 50, 8
-N_TRIALS_SLOW = 400
+N_TRIALS_SLOW = 300
 
 
 @pytest.fixture
@@ -97,11 +99,29 @@ def test_fits_to_measurements_without_noise_vary_as_counts_of_a_sample():
     rng = np.random.default_rng(4)
     tree = JunctionTree.build(Domain(("a", "b"), (2, 2)), [("a", "b")])
     table = np.array([[40, 10], [20, 30]])
-    fits = list(plausible_fits(tree, [Measurement(("a", "b"), table, 0.01)], N_TRIALS * 10, rng=rng))
+    fits = list(plausible_models(tree, [Measurement(("a", "b"), table, 0.01)], N_FITS, rng=rng))
     shares = np.stack([fit.marginals.project(("a", "b")) for fit in fits])
     p = table / 100
     assert np.abs((shares.mean(axis=0) - p) / np.sqrt(p * (1 - p) / 100 / len(fits))).max() < Z_THRESHOLD
     assert np.abs((shares.var(axis=0, ddof=1) / (p * (1 - p) / 100) - 1) / math.sqrt(2 / len(fits))).max() < Z_THRESHOLD
+
+
+def test_fits_of_a_clique_of_three_vary_as_sampling_and_noise_say():
+    # All cells are measured once, and far from zero: the fit is what was measured, over the total.
+    rng = np.random.default_rng(6)
+    tree = JunctionTree.build(Domain(("a", "b", "c"), (2, 2, 2)), [("a", "b", "c")])
+    table = np.array([[[400, 300], [250, 350]], [[300, 200], [300, 400]]])
+    n, std = table.sum(), 20.0
+    fits = list(plausible_models(tree, [Measurement(("a", "b", "c"), table, std)], N_FITS, rng=rng))
+    shares = np.stack([fit.marginals.project(("a", "b", "c")) for fit in fits])
+    p = table / n
+    # Delta method for x / sum(x) with x_i of variance n p (1 - p) + std^2, sampling negatively correlated, noise not.
+    variance = p * (1 - p) / n + (std / n) ** 2 * (1 - 2 * p + 8 * p**2)
+    assert np.abs((shares.mean(axis=0) - p) / np.sqrt(variance / N_FITS)).max() < Z_THRESHOLD
+    error = (shares.var(axis=0, ddof=1) / variance - 1) / math.sqrt(2 / N_FITS)
+    assert np.abs(error).max() < Z_THRESHOLD
+    # Negative control: sampling alone is not enough.
+    assert ((shares.var(axis=0, ddof=1) / (p * (1 - p) / n) - 1) / math.sqrt(2 / N_FITS)).max() > Z_THRESHOLD
 
 
 def test_the_quantile_of_student_equals_scipy():
@@ -135,7 +155,7 @@ def test_a_level_is_a_probability(level):
         combine([1.0, 2.0], level=level)
 
 
-class KnownTree(Mechanism):
+class KnownTree(ForestMechanism):
     """Measures the pairs that the patients below are made from, so that its structure contains the truth."""
 
     name: ClassVar[str] = "known-tree"
@@ -144,6 +164,19 @@ class KnownTree(Mechanism):
     def _explore(self, oracle, known):  # noqa: ARG002 - its edges are what is known
         measured = oracle.measure([*((name,) for name in oracle.domain), *self.edges], rho=self.rho)
         return Findings(self.edges, tuple(measured), tuple(merge(measured, oracle.domain).values()))
+
+
+class KnownTriple(Mechanism):
+    """Measures age, time and event together: 80 cells, some of them nearly empty."""
+
+    name: ClassVar[str] = "known-triple"
+
+    def _learn(self, oracle, schema):  # noqa: ARG002 - its cliques are what is known
+        cliques = [("age", "time", "event"), ("age", "response")]
+        measured = oracle.measure(cliques, rho=self.rho)
+        evidence = tuple(merge(measured, oracle.domain).values())
+        fit = fit_graph(oracle.domain, evidence, total=estimate_total(evidence))
+        return Learned(fit.marginals, fit.total, tuple(measured), fit.gap_per_cell)
 
 
 SCHEMA = Schema.from_dict(
@@ -168,19 +201,26 @@ def draw_patients(n, rng):
     return decode(np.stack([age, response, time, event], axis=1), SCHEMA, rng=rng)
 
 
+ANALYSES = ("mean age", "S(800)", "log odds", "adjusted")
+
+
 def analyse(table):
-    regression = logistic_regression(table["age"] / 10, table["response"] == "yes")
+    """Mean age; survival at 800 days; log odds of response per decade; of an event per 100 days, adjusted for age."""
+    decades, event = table["age"] / 10, table["event"] == "1"
+    response = logistic_regression(decades, table["response"] == "yes")
+    adjusted = logistic_regression(np.column_stack([decades, table["time"] / 100]), event)
     return np.array(
         [
             mean(table["age"]),
-            survival_at(table["time"], table["event"] == "1", 800.0),
-            (regression.estimate[1], regression.variance[1]),
+            survival_at(table["time"], event, 800.0),
+            (response.estimate[1], response.variance[1]),
+            (adjusted.estimate[2], adjusted.variance[2]),
         ]
     )
 
 
-def coverage(*, epsilon, n, n_trials, n_copies, seed, rows=1.0):
-    """Return how many intervals covered the truth, by rule: shape (3,), for mean age, survival, log odds.
+def coverage(*, epsilon, n, n_trials, n_copies, seed, rows=1.0, mechanism=KnownTree):
+    """Return how many intervals covered the truth, by rule: shape (4,), in the order of ANALYSES.
 
     copies      the rule of `combine`
     one table   a synthetic table taken for real
@@ -189,10 +229,10 @@ def coverage(*, epsilon, n, n_trials, n_copies, seed, rows=1.0):
     """
     rng = np.random.default_rng(seed)
     truth = analyse(draw_patients(500_000, rng))[:, 0]
-    counted = {name: np.zeros(3, dtype=int) for name in ("copies", "one table", "subtracted", "patients")}
+    counted = {name: np.zeros(4, dtype=int) for name in ("copies", "one table", "subtracted", "patients")}
     for trial in range(n_trials):
         frame = draw_patients(n, rng)
-        model = KnownTree(epsilon=epsilon, delta=1e-9).fit(frame, SCHEMA, rng=InsecureSeededRng(1000 * seed + trial))
+        model = mechanism(epsilon=epsilon, delta=1e-9).fit(frame, SCHEMA, rng=InsecureSeededRng(1000 * seed + trial))
         n_rows = round(model.total * rows)
         answers = np.stack([analyse(table) for table in model.sample(n_rows, copies=n_copies, rng=rng)])
         found = combine(answers[:, :, 0])
@@ -260,3 +300,47 @@ def test_a_model_read_from_a_file_gives_the_same_copies(model, tmp_path):
 def test_copies_is_a_count(model, copies):
     with pytest.raises(ValueError, match="copies"):
         model.sample(10, copies=copies)
+
+
+@pytest.mark.parametrize(
+    "cliques", [(("a", "b"), ("b", "c")), (("a", "b"), ("b", "c"), ("a", "c"))], ids=["tree", "triple"]
+)
+def test_merged_codes_are_fitted_as_groups_and_told_apart_by_their_own_counts(cliques):
+    # The pair (a, b) was measured with the last three codes of a merged; the column a by single codes.
+    rng = np.random.default_rng(8)
+    domain = Domain(("a", "b", "c"), (5, 2, 2))
+    group = np.array([0, 1, 2, 2, 2])
+    tree = JunctionTree.build(domain, cliques)
+    a = np.array([500, 300, 90, 60, 50])
+    parts = [
+        Measurement(("a",), a, 3.0),
+        Measurement(("a", "b"), np.array([[300, 200], [100, 200], [150, 50]]), 3.0, (group, None)),
+        Measurement(("b", "c"), np.array([[250, 300], [300, 150]]), 3.0),
+    ]
+    found = list(plausible_models(tree, parts, N_FITS, rng=rng))
+    counts = np.stack([one.total * one.marginals.project(("a", "b")) for one in found])
+    assert one_group_shares_alike(counts)
+    # b given a merged code is b given the group.
+    p = np.concatenate([[[300, 200], [100, 200]], np.outer([90, 60, 50], [150, 50]) / 200])
+    expected = p / 1000
+    sampling = 1000 * expected * (1 - expected)
+    # Sampling, noise of the pair, and of the 1-way counts by which codes are told apart, bound the variance.
+    assert np.abs((counts.mean(axis=0) - p) / np.sqrt((sampling + 18.0) / N_FITS)).max() < Z_THRESHOLD
+    assert (counts.var(axis=0) < 2 * (sampling + 18.0)).all()
+    # Single codes vary on their own: their shares are not taken as known.
+    rare = counts[:, 2:].sum(axis=2)
+    assert (rare.var(axis=0) > 0.5 * np.array([90, 60, 50])).all()
+
+
+def one_group_shares_alike(counts):
+    shares = counts[:, 2:, 0] / counts[:, 2:].sum(axis=2)
+    return np.allclose(shares, shares[:, :1])
+
+
+def test_codes_that_were_merged_in_two_ways_are_refused():
+    tree = JunctionTree.build(Domain(("a", "b"), (3, 2)), [("a", "b")])
+    parts = [
+        Measurement(("a", "b"), np.full((2, 2), 10), 1.0, (np.array(group), None)) for group in ([0, 0, 1], [0, 1, 1])
+    ]
+    with pytest.raises(DomainMismatch, match="merged in two ways"):
+        next(plausible_models(tree, parts, 1, rng=np.random.default_rng(1)))

@@ -196,3 +196,58 @@ def test_tables_that_do_not_fit_are_refused(real):
         evaluate(real, real[:1], schema=SCHEMA)
     with pytest.raises(KeyError):
         evaluate(real, real, schema=SCHEMA, targets=["height"])
+
+
+REGISTRY = Schema.from_dict(
+    {
+        "columns": {
+            "diagnosis": {"kind": "date", "bounds": ["2000-01-01", "2019-12-31"], "step": "year", "dtype": "text"},
+            "icd": {
+                "categories": ["C91.0", "C91.1", "C92.0", "C92.1"],
+                "hierarchy": {"prefix": [3, 1]},
+                "model_level": 1,
+            },
+            "wbc": {"kind": "continuous", "bounds": [0, 500], "edges": [10, 50], "nullable": True},
+            "ldh": {"kind": "integer", "bounds": [0, 5000], "edges": [250, 500], "nullable": True},
+            "time": {"kind": "integer", "bounds": [0, 6000], "edges": [365, 730, 1825, 3650]},
+            "event": {"categories": ["0", "1", "2"]},
+        },
+        "survival": {"time": "time", "event": "event", "competing": {"1": "relapse", "2": "death"}, "horizon": 3650},
+        "missing": {"patterns": [["wbc", "ldh"]]},
+    }
+)
+
+
+def registry(n: int, *, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    missing = rng.random(n) < 0.3
+    times = np.stack([rng.uniform(500, 6000, n), rng.exponential(2500, n), rng.exponential(4000, n)])
+    return pd.DataFrame(
+        {
+            "diagnosis": (np.datetime64("2000-01-01") + rng.integers(0, 7304, n)).astype(str),
+            "icd": rng.choice(["C91.0", "C91.1", "C92.0", "C92.1"], n),
+            "wbc": np.where(missing, np.nan, rng.gamma(1.5, 20, n).clip(0, 500)),
+            "ldh": np.where(missing, np.nan, rng.integers(100, 900, n)),
+            "time": np.ceil(times.min(axis=0)).astype(int),
+            "event": times.argmin(axis=0).astype(str),
+        }
+    )
+
+
+def test_dates_groups_patterns_and_competing_events_are_judged_as_they_are_modelled():
+    real, other = registry(900, seed=1), registry(700, seed=2)
+    report = evaluate(real, other, holdout=registry(500, seed=3), schema=REGISTRY, resamples=2)
+    shares = {column.name: column for column in report.fidelity.columns}
+    assert set(shares) == {*REGISTRY.names, "missing(wbc,ldh)"}
+    assert shares["icd"].labels == ("C91**", "C92**")
+    assert shares["missing(wbc,ldh)"].real[0] == real["wbc"].notna().sum()
+    incidence = {curves.group: curves for curves in report.survival.curves if "incidence" in curves.group}
+    assert set(incidence) == {"relapse: cumulative incidence", "death: cumulative incidence"}
+    # At the end, who has no event is who survives both: horizon and losses are treated alike in all curves.
+    everybody = report.survival.curves[0]
+    total = everybody.real[0][-1] + sum(curves.real[0][-1] for curves in incidence.values())
+    assert total == pytest.approx(1.0)
+    assert everybody.grid[-1] <= 3650
+    assert report.verdicts["survival"] in ("good", "fair")
+    assert "relapse" in report.to_html()
+    assert json.loads(report.to_json())["sections"]["survival"]["curves"]

@@ -144,3 +144,17 @@ def test_rare_groups_are_those_of_a_count_by_hand(schema):
     invented = next(figure for figure in found.figures if figure.name == "invented_share")
     assert invented.value == pytest.approx(b[~b.index.isin(a.index)].sum() / 500)
     assert invented.copy == 0
+
+
+def test_rare_groups_are_judged_by_other_patients_only(schema):
+    rng = np.random.default_rng(6)
+    real, synthetic, holdout = (_frame(n, rng) for n in (600, 600, 600))
+    without, beside = (
+        rare_subgroups(Bench.of(real, synthetic, other, schema, n_resamples=1, rng=rng), rng=rng).figures
+        for other in (None, holdout)
+    )
+    assert {figure.verdict for figure in without} == {None}
+    assert {figure.verdict for figure in beside} == {"good"}
+    lost = synthetic.assign(a="0")
+    poor = rare_subgroups(Bench.of(real, lost, holdout, schema, n_resamples=1, rng=rng), rng=rng).figures
+    assert poor[0].verdict == "poor"

@@ -100,7 +100,7 @@ def engine(request, tmp_path):
 
 
 def exact(oracle, cliques):
-    return list(oracle._each_count(cliques, {}))
+    return oracle._count(cliques)
 
 
 def test_every_engine_counts_a_table_with_missing_values_alike(engine, clinic_frame, clinic_schema, monkeypatch):
@@ -241,6 +241,24 @@ def test_edges_divide_doubles_in_sql_as_in_numpy():
     for connect in (in_sqlite, in_duckdb):
         [counts] = exact(SqlOracle(connect(frame), EVIL_TABLE, schema), [("x",)])
         assert np.array_equal(counts, expected)
+
+
+def test_single_precision_numbers_are_binned_as_the_doubles_they_are():
+    connection = pytest.importorskip("duckdb").connect(":memory:")
+    connection.execute("CREATE TABLE t AS SELECT * FROM (VALUES (0.7::REAL), (0.3::REAL), (0.1::REAL)) AS v(x)")
+    frame = pd.DataFrame({"x": np.array([0.7, 0.3, 0.1], dtype=np.float32)})
+    schema = Schema.from_dict({"columns": {"x": {"kind": "continuous", "bounds": [0, 1], "edges": [0.3, 0.7]}}})
+    [expected] = exact(LocalTableOracle(frame, schema), [("x",)])
+    [counts] = exact(SqlOracle(connection, "t", schema), [("x",)])
+    assert counts.tolist() == expected.tolist() == [1, 2, 0]
+    tight = Schema.from_dict({"columns": {"x": {"kind": "continuous", "bounds": [0.1, 0.7], "edges": [0.2]}}})
+    beyond = pd.DataFrame({"x": np.array([0.3], dtype=np.float32)})
+    connection.execute("CREATE TABLE u AS SELECT 0.3::REAL AS x")
+    least = Schema.from_dict({"columns": {"x": {"kind": "continuous", "bounds": [0, 0.3], "edges": [0.2]}}})
+    for refuse in (lambda: LocalTableOracle(beyond, least), lambda: SqlOracle(connection, "u", least)):
+        with pytest.raises(SchemaError, match="outside its bounds"):
+            refuse()
+    assert exact(SqlOracle(connection, "t", tight), [("x",)])[0].tolist() == [1, 2]
 
 
 def test_a_value_that_is_no_number_counts_as_missing_in_duckdb():

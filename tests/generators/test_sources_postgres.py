@@ -59,7 +59,7 @@ def test_postgresql_counts_and_refuses_as_a_frame_does(load, clinic_frame, clini
     local = LocalTableOracle(frame, clinic_schema)
     cliques = [c for k in (1, 2, 3) for c in itertools.combinations(local.domain.columns, k)]
     other = SqlOracle(load(frame, TYPES), TABLE, clinic_schema)
-    for clique, expected, counts in zip(cliques, local._each_count(cliques), other._each_count(cliques), strict=True):
+    for clique, expected, counts in zip(cliques, local._count(cliques), other._count(cliques), strict=True):
         assert np.array_equal(counts, expected), clique
     for name, value in [("age", 111), ("sex", "X"), ("wbc", None), ("pid", None), ("pid", " "), ("visits", -1)]:
         bad = frame.copy()
@@ -96,7 +96,7 @@ def test_booleans_are_categories_and_nan_is_missing(load):
     frame = pd.DataFrame({"event": [True, False, True, True], "x": [0.1, 0.7, 0.05, None]})
     connection = load(frame, {"event": "boolean", "x": "double precision"})
     connection.execute(f"INSERT INTO {quoted(TABLE)} VALUES (TRUE, 'NaN')")
-    [event, x] = SqlOracle(connection, TABLE, schema)._each_count([("event",), ("x",)])
+    [event, x] = SqlOracle(connection, TABLE, schema)._count([("event",), ("x",)])
     assert event.tolist() == [1, 4]
     assert x.tolist() == [1, 1, 1, 2]
     connection.execute(f"INSERT INTO {quoted(TABLE)} VALUES (TRUE, 'Infinity')")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generators import DomainMismatch, compare_survival, cumulative_incidence, kaplan_meier, nelson_aalen
+from generators.survival import kaplan_meier_band
 
 GRID = np.arange(0, 15, 0.5)
 
@@ -94,3 +95,17 @@ def test_distances_need_a_grid_and_follow_up():
         compare_survival(([1], [1]), ([1], [1]), [])
     with pytest.raises(DomainMismatch, match="follow-up time"):
         compare_survival(([0], [1]), ([1], [1]), [1])
+
+
+def test_the_confidence_band_equals_lifelines():
+    from lifelines import KaplanMeierFitter
+
+    rng = np.random.default_rng(2)
+    time, event = rng.integers(1, 30, 80).astype(float), rng.random(80) < 0.6
+    fitted = KaplanMeierFitter().fit(time, event)
+    limits = fitted.confidence_interval_survival_function_
+    low, high = kaplan_meier_band(time, event, limits.index.to_numpy())
+    inside = (fitted.survival_function_.iloc[:, 0] > 0) & (fitted.survival_function_.iloc[:, 0] < 1)
+    assert inside.sum() > 10
+    assert np.allclose(low[inside], limits.iloc[:, 0][inside], atol=1e-9)
+    assert np.allclose(high[inside], limits.iloc[:, 1][inside], atol=1e-9)

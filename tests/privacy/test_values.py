@@ -7,6 +7,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from privacy import Schema, SchemaError
 from privacy._values import _one_missing, _one_text, is_missing, text_of
 
 VALUES = st.one_of(
@@ -39,3 +40,29 @@ def test_each_value_reads_as_it_does_alone(values):
 def test_every_nan_is_missing_and_the_shape_is_kept():
     column = as_objects([float("nan"), float("nan"), "a", np.nan, None, 1]).reshape(2, 3)
     assert is_missing(column).tolist() == [[True, True, False], [True, True, False]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(-3, 5), min_size=1, max_size=8),
+    st.sampled_from([np.int8, np.int64, np.uint8, np.uint64]),
+    st.sampled_from([0, 100, 10_000]),
+)
+def test_whole_numbers_are_coded_as_the_same_objects_are(values, dtype, far):
+    if np.dtype(dtype).kind == "u":
+        values = [abs(value) for value in values]
+    if dtype in {np.int64, np.uint64}:
+        values = [*values, values[0] + far]
+    if dtype is np.uint64 and far:
+        values = [2**64 - 1]
+    column = Schema.from_dict(
+        {"columns": {"a": {"categories": ["3", "-1", "0", "2", "1", "103", str(2**64 - 1)]}}}
+    ).column("a")
+
+    def outcome(array):
+        try:
+            return column.encode(array).tolist()
+        except SchemaError as error:
+            return str(error)
+
+    assert outcome(np.array(values, dtype=dtype)) == outcome(as_objects(values))
