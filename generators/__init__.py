@@ -8,6 +8,9 @@ ChowLiu        one release of all pairs, for any oracle
 MST            private choice of pairs
 AIM            private choice of marginals of up to three columns, round by round
 PrivBayes      private choice of a network with several parents to a column
+Adaptive       as AIM, but believes noise only as far as it must: the one to take if you don't know which
+
+`plan` says, before anything is spent, what a budget buys.
 
 >>> import pandas as pd
 >>> schema = Schema.from_dict({"columns": {
@@ -27,6 +30,7 @@ PrivBayes      private choice of a network with several parents to a column
 (True, True)
 """
 
+from generators.adaptive import Adaptive
 from generators.aim import AIM
 from generators.binning import private_edges
 from generators.capping import keep_records
@@ -51,6 +55,7 @@ from generators.marginals import count_marginal
 from generators.model import GraphicalModel, MarginalEstimate
 from generators.mst import MST
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement
+from generators.planning import Plan, plan
 from generators.privbayes import PrivBayes
 from generators.quality import MarginalComparison, Report, compare_marginals, evaluate, workload_error
 from generators.sources import TableOracle
@@ -67,6 +72,7 @@ from privacy import Schema
 __all__ = [
     "AIM",
     "MST",
+    "Adaptive",
     "BudgetInvalid",
     "ChowLiu",
     "Clique",
@@ -85,6 +91,7 @@ __all__ = [
     "MissingLibrary",
     "ModelFileInvalid",
     "NoLikelyRow",
+    "Plan",
     "PrivBayes",
     "Report",
     "Schema",
@@ -105,6 +112,7 @@ __all__ = [
     "keep_records",
     "leaf_schema",
     "nelson_aalen",
+    "plan",
     "private_edges",
     "private_leaves",
     "workload_error",

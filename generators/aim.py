@@ -140,7 +140,7 @@ class AIM(Mechanism):
         known = (*known_cliques(schema), *known_edges(schema))
         state = _State(domain, known, structural_zeros(schema))
         weight_of = candidate_weights(domain, self._workload(domain), self.weights)
-        filter_ = _SizeFilter(domain, known)
+        filter_ = SizeFilter(domain, known)
 
         first = (*one_way_cliques(domain), *known_edges(schema))
         left = (1 - _FIRST_SHARE) * rho
@@ -231,7 +231,7 @@ class _State:
         return Learned(fit.marginals, fit.total, tuple(self.measurements), fit.gap_per_cell)
 
 
-class _SizeFilter:
+class SizeFilter:
     """Whether a candidate's junction tree is small enough; sizes are kept until the tree changes.
 
     Candidates that would add the same edges to the clique graph need the same tree.
@@ -244,6 +244,7 @@ class _SizeFilter:
         self._sizes: dict[frozenset[tuple[str, str]], int] = {}
 
     def fits(self, clique: Clique, cells: float) -> bool:
+        """Return whether the junction tree with this clique has at most so many cells."""
         missing = frozenset(pair for pair in itertools.combinations(clique, 2) if pair not in self._edges)
         if not missing:
             return True
@@ -254,6 +255,7 @@ class _SizeFilter:
         return self._sizes[missing] <= cells
 
     def join(self, clique: Clique) -> None:
+        """Add the clique to the graph."""
         pairs = set(itertools.combinations(clique, 2))
         if pairs - self._edges:
             self._edges |= pairs

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from generators import AIM, Domain, DomainMismatch, Independent, LocalTableOracle
-from generators.aim import _SizeFilter, candidate_weights
+from generators.aim import SizeFilter, candidate_weights
 from generators.encoding import encode
 from generators.errors import BudgetInvalid
 from generators.junction_tree import JunctionTree
@@ -133,7 +133,7 @@ def test_weights_of_candidates_are_the_papers():
 def test_the_size_filter_says_what_the_junction_tree_would_have():
     domain = Domain(("a", "b", "c", "d", "e"), (3, 4, 2, 5, 3))
     joined = [("a", "b"), ("b", "c"), ("c", "d")]
-    sizes = _SizeFilter(domain, joined[:1])
+    sizes = SizeFilter(domain, joined[:1])
     for clique in joined[1:]:
         sizes.join(clique)
     for k in (1, 2, 3):
