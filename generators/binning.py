@@ -84,7 +84,7 @@ def private_edges(
 
     Returns
     -------
-    The schema, and events for any accountant: add them to the model's own.
+    The schema, and events for any accountant: give them to `fit(..., prior_events=)`.
 
     Examples
     --------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +24,7 @@ from generators.model import GraphicalModel
 from generators.oracle import LocalTableOracle, MarginalOracle, Measurement, check_rng
 from generators.propagation import CliqueMarginals
 from generators.rules import forest_zeros, known_edges, structural_zeros
-from privacy import Rng, Schema, epsilon_to_rho
+from privacy import Event, Rng, Schema, epsilon_to_rho
 from privacy._checks import check_count
 from privacy.neighbours import Neighbours, check_neighbours
 
@@ -101,6 +101,7 @@ class Mechanism(ABC):
         schema: Schema,
         *,
         oracle: MarginalOracle | None = None,
+        prior_events: Iterable[Event] = (),
         rng: Rng | None = None,
     ) -> GraphicalModel:
         """Spend the budget and return the model.
@@ -113,6 +114,9 @@ class Mechanism(ABC):
             The public description. With an oracle of fewer columns, the model has those.
         oracle
             Whoever answers noisy marginals, instead of the frame.
+        prior_events
+            What the schema cost already, if it was learned from these rows (`private_edges`, `private_leaves`): beside
+            the mechanism's budget, and first among the model's events. Priced under the same neighbour relation.
         rng
             Source of the noise, for a frame; the operating system's by default. Anything else protects nobody.
 
@@ -123,6 +127,9 @@ class Mechanism(ABC):
         DomainMismatch
             If the oracle speaks of other columns or sizes, or both or neither of frame and oracle are given.
         """
+        paid = tuple(prior_events)
+        if not all(isinstance(event, Event) for event in paid):
+            raise TypeError("prior_events must be events of `privacy`, as private_edges and private_leaves return them")
         if (frame is None) == (oracle is None):
             raise DomainMismatch("give either a frame or an oracle (frame=None, oracle=...)")
         if frame is not None:
@@ -137,14 +144,14 @@ class Mechanism(ABC):
             )
         elif rng is not None:
             raise DomainMismatch("an oracle draws its own noise: leave rng out")
-        return self._fit_oracle(oracle, schema)
+        return self._fit_oracle(oracle, schema, paid)
 
     @staticmethod
     def load(path: str | Path) -> GraphicalModel:
         """Read a saved model (`GraphicalModel.load`)."""
         return GraphicalModel.load(path)
 
-    def _fit_oracle(self, oracle: MarginalOracle | None, schema: Schema) -> GraphicalModel:
+    def _fit_oracle(self, oracle: MarginalOracle | None, schema: Schema, paid: tuple[Event, ...]) -> GraphicalModel:
         if oracle is None:  # pragma: no cover - `fit` made one
             raise DomainMismatch("there is nobody to ask")
         schema = schema.subset(oracle.domain) if set(oracle.domain) < set(Domain.from_schema(schema)) else schema
@@ -159,7 +166,7 @@ class Mechanism(ABC):
             marginals=learned.marginals,
             total=learned.total,
             measurements=learned.measurements,
-            events=tuple(oracle.events[spent_before:]),
+            events=(*paid, *oracle.events[spent_before:]),
             neighbours=oracle.neighbours,
             fit_gap=learned.fit_gap,
         )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generators import BudgetInvalid, ChowLiu, DomainMismatch, TooManyRecords, private_edges
+from generators import BudgetInvalid, ChowLiu, DomainMismatch, Independent, TooManyRecords, private_edges
 from generators.binning import _edges
 from generators.encoding import check_decodable
 from privacy import RdpAccountant, Schema, ZcdpAccountant, rho_of
@@ -161,3 +161,15 @@ def test_what_cannot_be_binned_is_refused():
     )
     with pytest.raises(TooManyRecords):
         private_edges(frame.assign(pid="a"), visits, bins={"age": 2}, rho=1.0)
+
+
+def test_what_the_schema_cost_is_the_first_part_of_a_models_price(tmp_path):
+    frame = pd.DataFrame({"age": np.arange(100)})
+    schema, paid = private_edges(frame, ages(), bins={"age": 4}, rho=0.5)
+    model = Independent(rho=0.25).fit(frame, schema, prior_events=paid)
+    assert model.events[: len(paid)] == paid
+    assert len(model.events) == len(paid) + 1
+    model.save(tmp_path / "model")
+    assert Independent.load(tmp_path / "model").events == model.events
+    with pytest.raises(TypeError, match="prior_events"):
+        Independent(rho=0.25).fit(frame, schema, prior_events=[0.5])
