@@ -10,6 +10,9 @@ get fresh noise of the same standard deviation, and the distribution is fitted a
 answer is, to first order, the spread of what the model answers around the truth, both causes included. Nothing private
 is touched.
 
+Counts are kept non-negative in the fit, which moves nearly empty cells up; copies move them up once more. Where answers
+rest on cells with fewer patients than noise, their mean is off in the same direction (docs/generators/model.md).
+
 The structure is taken as given: what a mechanism could not see because it chose other pairs of columns is in no copy.
 Shrinkage is left out, in p and in the copies: it lowers the error of one table by moving weak dependences towards
 zero, and intervals around what was moved would miss the truth.
