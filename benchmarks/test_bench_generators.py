@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from generators import MST, ChowLiu, Domain, GraphicalModel, SqlOracle, TableOracle
+from generators import MST, ChowLiu, Domain, GraphicalModel, PrivBayes, SqlOracle, TableOracle
 from generators.junction_tree import JunctionTree
 from generators.marginals import count_marginal, count_marginals
 from generators.propagation import propagate
@@ -80,7 +80,7 @@ def test_bench_count_all_pairs_of_a_hundred_columns(benchmark, levels):
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 10.0])
-@pytest.mark.parametrize("mechanism", [MST, ChowLiu])
+@pytest.mark.parametrize("mechanism", [MST, ChowLiu, PrivBayes])
 def test_bench_fit_to_adult(benchmark, adult, mechanism, epsilon):
     codes, schema = adult
 

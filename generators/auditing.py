@@ -147,7 +147,7 @@ def audit_mechanism(
     table_in, table_out
         Neighbours under the mechanism's relation: the worst that one can think of. Public or made up.
     n_runs, delta, confidence, rng
-        As for `privacy.auditing.audit`.
+        As for `privacy.auditing.audit`; give at least 300 runs.
     oracle
         Makes the oracle of a table: the one to be audited.
 
