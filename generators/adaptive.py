@@ -70,7 +70,7 @@ _LEAST_VARIANCE_PART = 0.05
 
 # Rounds are fitted roughly, the model that is returned more finely; see `fit_graph`.
 _ROUND_TOLERANCE, _LAST_TOLERANCE = 1e-3, 1e-4
-_ROUND_CALLS, _LAST_CALLS = 200, 1000
+_ROUND_CALLS, _LAST_CALLS = 60, 600
 
 
 class Adaptive(Mechanism):
@@ -153,8 +153,13 @@ class Adaptive(Mechanism):
         # A clique gets its round's budget and about as much again at the end.
         penalty = _PENALTY * _MEAN_NOISE * noise_unit / math.sqrt(2 * measuring)
         sizes = SizeFilter(domain, state.known)
+        # The L1 distance of two tables of n rows is at most 2 n, so measuring more cells than that cannot pay.
+        most = 2 * state.total() / penalty
         everything = [
-            clique for size in (2, 3) if size <= len(domain) for clique in itertools.combinations(domain.columns, size)
+            clique
+            for size in (2, 3)
+            for clique in itertools.combinations(domain.columns, size)
+            if domain.cells(clique) <= most
         ]
         misses = 0
         for _ in range(n_rounds):

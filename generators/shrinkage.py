@@ -25,15 +25,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from generators.domain import Domain
+from generators.empirical_bayes import overdispersion
 from generators.factor import FloatArray
 from generators.inference import Evidence, estimate_total, margins, on_simplex, pool
 
 # What was shrunk is less noisy; the floor keeps the fit's weights within a factor of twenty.
 _LEAST_VARIANCE_PART = 0.05
-
-# Values of t that are tried, half an octave of the standard deviation apart. At the largest, any cell of one expected
-# patient in 2^19 keeps half of what was measured at a noise of variance one.
-_SPREADS = np.concatenate(([0.0], 2.0 ** np.arange(-16, 20)))
 
 
 def shrink_edges(evidence: Iterable[Evidence], domain: Domain) -> tuple[Evidence, ...]:
@@ -73,16 +70,10 @@ def kept_part(distance: FloatArray, expected: FloatArray, variance: float) -> Fl
     Examples
     --------
     >>> kept_part(np.array([90.0, -90.0, 1.0]), np.array([200.0, 200.0, 0.5]), 25.0).round(2)
-    array([1.  , 1.  , 0.39])
+    array([1.  , 1.  , 0.45])
     >>> kept_part(np.array([4.0, -5.0, 1.0]), np.array([200.0, 200.0, 0.5]), 25.0)
     array([0., 0., 0.])
     """
-    squared = np.square(distance)
-
-    def unlikeliness(spread: float) -> float:
-        sums = spread * expected + variance
-        return float((squared / sums + np.log(sums)).sum())
-
-    spread = min(_SPREADS, key=unlikeliness)
+    spread = overdispersion(expected + distance, expected, variance)
     kept: FloatArray = spread * expected / (spread * expected + variance)
     return kept
