@@ -16,8 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from anonymeter.evaluators import InferenceEvaluator, LinkabilityEvaluator, SinglingOutEvaluator
-from anonymeter.evaluators.singling_out_evaluator import univariate_singling_out_queries
 
 N_ROWS = 2000
 N_ATTACKS = 1000
@@ -30,6 +28,10 @@ def counts(evaluator) -> dict[str, int]:
 
 
 def singled_out(tables, mode: str, n_attacks: int, seed: int) -> dict[str, int]:
+    # Imported where they are used: the test runner reads this file, and the peer is in an environment of its own.
+    from anonymeter.evaluators import SinglingOutEvaluator
+    from anonymeter.evaluators.singling_out_evaluator import univariate_singling_out_queries
+
     train, synthetic, control = tables
     evaluator = SinglingOutEvaluator(train, synthetic, n_attacks=n_attacks, n_cols=3, control=control, seed=seed)
     evaluator.evaluate(mode)
@@ -44,6 +46,8 @@ def singled_out(tables, mode: str, n_attacks: int, seed: int) -> dict[str, int]:
 
 
 def main() -> None:
+    from anonymeter.evaluators import InferenceEvaluator, LinkabilityEvaluator
+
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     path = Path("tests/anonymise/data/adult.csv.gz")
