@@ -17,6 +17,7 @@ from synthema.cli.generate import generate
 from synthema.cli.ledger_app import ledger_app
 from synthema.cli.material import dealer_app, material_app
 from synthema.cli.party import party_app, relay
+from synthema.cli.plan import plan
 from synthema.cli.steps import progress
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ app.add_typer(party_app, name="party")
 app.add_typer(dealer_app, name="dealer")
 app.add_typer(material_app, name="material")
 app.command()(relay)
+app.command()(plan)
 app.command()(generate)
 app.command()(evaluate)
 

@@ -34,7 +34,9 @@ def generate(
     epsilon: Annotated[float, typer.Option(help="Privacy budget of this release.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.csv", help="Where the synthetic rows go.")],
     delta: Annotated[float, typer.Option(help="Far below one in the number of patients.")] = 1e-9,
-    mechanism: Annotated[str, typer.Option(help="How: mst, aim, privbayes, chow-liu or independent.")] = "mst",
+    mechanism: Annotated[
+        str, typer.Option(help="How: adaptive, aim, mst, privbayes, chow-liu or independent.")
+    ] = "adaptive",
     rows: Annotated[
         int | None, typer.Option("-n", "--rows", help="How many; by default the noisy number of real rows.")
     ] = None,

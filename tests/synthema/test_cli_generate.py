@@ -128,3 +128,14 @@ def test_an_evaluation_is_written_as_page_and_json_and_marked_internal(folder):
     assert "Does survival come out right?" in text
     run("evaluate", *files, "--target", "height", code=2)
     run("evaluate", folder / "made.csv", folder / "made.csv", "--schema", folder / "schema.toml", code=2)
+
+
+def test_a_plan_reads_the_schema_alone(folder):
+    schema = ("plan", "--schema", folder / "schema.toml", "--epsilon", 1)
+    (folder / "real.csv").unlink()
+    few, many = (json.loads(run(*schema, "-n", n, "--json").stdout) for n in (100, 100_000))
+    assert few["mean_column_error"] > 10 * many["mean_column_error"]
+    assert "100000 patients, epsilon 1" in run(*schema, "-n", 100_000).stdout
+    run(*schema, "-n", 0, code=2)
+    assert "adaptive" in run(*schema, "-n", 100, "--mechanism", "gan", code=2).stderr
+    assert "epsilon" in run("plan", "--schema", folder / "schema.toml", "--epsilon", -1, "-n", 100, code=2).stderr
