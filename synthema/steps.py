@@ -93,7 +93,22 @@ def joint_noise(
 
     Raises StudyError if the budget asks for less noise than the bound on sums of discrete Gaussians allows.
     """
-    n_honest = len(study.compute_parties) - study.federation.collusion_threshold
+    return cheapest_joint_noise(
+        len(study.compute_parties) - study.federation.collusion_threshold,
+        rho,
+        dimension=dimension,
+        l1_sensitivity=l1_sensitivity,
+        l2_sensitivity_squared=l2_sensitivity_squared,
+    )
+
+
+def cheapest_joint_noise(
+    n_honest: int, rho: float, *, dimension: int, l1_sensitivity: int, l2_sensitivity_squared: int
+) -> DistributedDiscreteGaussian:
+    """Return the joint noise of least scale that costs at most `rho` by the part of `n_honest` parties alone.
+
+    Raises StudyError if the budget asks for less noise than the bound on sums of discrete Gaussians allows.
+    """
     scale = math.sqrt(l2_sensitivity_squared / (2 * rho * n_honest))
     grid = max(math.ceil(scale * _SCALE_GRID), _SCALE_GRID // 2)
     for _ in range(10_000):

@@ -1,0 +1,120 @@
+"""The same mechanisms on secret shares of several sites as on one table."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from generators import AIM, MST, Adaptive, ChowLiu, DomainMismatch, Independent, PrivBayes
+from privacy import ApproximateDP, DistributedDiscreteGaussian, Schema, SchemaError, rho_of
+from synthema.embedded_marginals import EmbeddedMarginals
+from synthema.errors import StudyError
+
+SCHEMA = Schema.from_dict(
+    {
+        "columns": {
+            "a": {"categories": ["0", "1"]},
+            "b": {"categories": ["0", "1", "2"]},
+            "c": {"categories": ["0", "1"]},
+        }
+    }
+)
+MECHANISMS = [Independent, ChowLiu, MST, PrivBayes, AIM, Adaptive]
+
+
+@pytest.fixture(scope="module")
+def sites():
+    """Three sites of different sizes: b follows a, c is on its own."""
+    rng = np.random.default_rng(1)
+    out = {}
+    for site, n in (("vienna", 400), ("madrid", 300), ("milan", 100)):
+        a = rng.integers(0, 2, n)
+        b = np.where(rng.random(n) < 0.9, a, 2)
+        out[site] = pd.DataFrame({"a": a, "b": b, "c": rng.integers(0, 2, n)}).astype(str)
+    return out
+
+
+def pooled(sites, columns):
+    frame = pd.concat(sites.values(), ignore_index=True)
+    return pd.crosstab(*(frame[name] for name in columns)).to_numpy()
+
+
+@pytest.mark.parametrize("kind", MECHANISMS, ids=lambda kind: kind.__name__)
+def test_every_mechanism_runs_on_shares_and_finds_what_the_pooled_table_holds(kind, sites):
+    model = kind(rho=50.0).fit(None, SCHEMA, oracle=EmbeddedMarginals(sites, SCHEMA))
+    assert abs(model.total - 800) < 5
+    if kind is not Independent:
+        assert np.abs(model.marginal(["a", "b"]).estimate - pooled(sites, ["a", "b"])).max() < 20
+        assert ("a", "b") in model.edges
+    assert len(model.sample(50)) == 50
+
+
+@pytest.mark.parametrize("kind", MECHANISMS, ids=lambda kind: kind.__name__)
+def test_a_mechanism_on_shares_costs_at_most_its_budget(kind, sites):
+    model = kind(rho=0.5).fit(None, SCHEMA, oracle=EmbeddedMarginals(sites, SCHEMA))
+    spent = [
+        event.epsilon**2 / 2 if isinstance(event, ApproximateDP) else rho_of(event, neighbours="add_remove_one")
+        for event in model.events
+    ]
+    assert math.fsum(spent) <= 0.5
+    assert all(event.delta < 2.0**-64 for event in model.events if isinstance(event, ApproximateDP))
+    assert any(isinstance(event, DistributedDiscreteGaussian) for event in model.events)
+
+
+def test_measured_counts_are_the_pooled_ones_with_noise_of_the_stated_size(sites):
+    oracle = EmbeddedMarginals(sites, SCHEMA, n_parties=3, collusion_threshold=2)
+    errors = []
+    for _ in range(60):
+        [part] = oracle.measure([("a", "b")], rho=0.02)
+        errors.append(part.values - pooled(sites, ["a", "b"]))
+    standardised = np.concatenate([error.ravel() for error in errors]) / part.noise_std
+    # 360 draws: the sample variance lies within four of its standard deviations of one, noise 30 % too small does not.
+    far = 4 * math.sqrt(2 / 360)
+    assert abs(standardised.var() - 1) < far
+    assert abs(0.7**2 - 1) > far
+    # Two of three may collude, so each party's part alone must cost no more than the budget.
+    assert part.noise_std == pytest.approx(oracle.events[0].per_party_scale * math.sqrt(3))
+
+
+def test_merged_codes_are_counted_together(sites):
+    group = np.array([0, 1, 1])
+    [part] = EmbeddedMarginals(sites, SCHEMA).measure([("a", "b")], rho=5_000.0, groups={"b": group})
+    want = pooled(sites, ["a", "b"])
+    assert np.abs(part.values - np.stack([want[:, 0], want[:, 1] + want[:, 2]], axis=1)).max() <= 5
+    assert np.array_equal(part.groups[1], group)
+
+
+def test_weights_and_penalties_decide_a_selection(sites):
+    oracle = EmbeddedMarginals(sites, SCHEMA)
+    candidates = [("a",), ("c",)]
+    far = [np.array([0.0, 0.0]), np.array([300.0, 500.0])]
+    assert oracle.select(candidates, far, epsilon=20.0) == 0
+    assert oracle.select(candidates, far, epsilon=20.0, penalties=[2_000.0, 0.0]) == 1
+    assert oracle.select(candidates, [far[1], far[1] + 400], epsilon=20.0, weights=[1, 50]) == 1
+    assert [event.epsilon for event in oracle.events] == [10.0] * 3
+
+
+def test_a_close_choice_is_random_and_a_weak_one_nearly_even(sites):
+    oracle = EmbeddedMarginals(sites, SCHEMA)
+    counts = [pooled(sites, ["a", name]).sum(axis=axis).astype(float) for name, axis in (("b", 1), ("c", 0))]
+    # Scores 0 and 4 at a rate of 0.05: the second wins a little more often than half of 120 times.
+    chosen = [oracle.select([("a",), ("c",)], [counts[0], counts[1] + 2], epsilon=0.1) for _ in range(120)]
+    assert 30 < sum(chosen) < 100
+
+
+def test_what_does_not_fit_is_refused(sites):
+    with pytest.raises(StudyError, match="may collude"):
+        EmbeddedMarginals(sites, SCHEMA, n_parties=3, collusion_threshold=3)
+    with pytest.raises(StudyError, match="most_rows"):
+        EmbeddedMarginals(sites, SCHEMA, most_rows=100)
+    with pytest.raises(SchemaError):
+        EmbeddedMarginals({"x": pd.DataFrame({"a": ["7"], "b": ["0"], "c": ["0"]})}, SCHEMA)
+    oracle = EmbeddedMarginals(sites, SCHEMA)
+    with pytest.raises(DomainMismatch):
+        oracle.select([("a",)], [np.zeros(3)], epsilon=1.0)
+    with pytest.raises(DomainMismatch):
+        oracle.select([], [], epsilon=1.0)
+    with pytest.raises(DomainMismatch):
+        oracle.measure([], rho=1.0)
+    assert oracle.events == []
