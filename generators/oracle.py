@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from generators.capping import Keep, check_keep, keep_records
+from generators.capping import Keep, check_keep, check_records, keep_records
 from generators.domain import Clique, Domain
 from generators.encoding import encode
-from generators.errors import BudgetInvalid, DomainMismatch, TooManyRecords
+from generators.errors import BudgetInvalid, DomainMismatch
 from generators.grouping import Group, Groups, check_groups, merge_codes
 from generators.marginals import Codes, Counts, count_marginals
 from generators.selection import exponential_mechanism, lazy_exponential_mechanism
@@ -472,9 +472,3 @@ def _score(counts: npt.NDArray[np.int64], estimate: npt.NDArray[np.float64]) -> 
         return int(total)
     public = np.rint(np.asarray(estimate, dtype=np.float64) * 2.0**_SCORE_BITS).astype(np.int64)
     return sum(np.abs((counts << _SCORE_BITS) - public).ravel().tolist())
-
-
-def check_records(frame: pd.DataFrame, patient_id: str, most: int) -> None:
-    """Raise TooManyRecords if a patient has more than `most` rows; rows without a name are taken for one patient's."""
-    if int(frame.groupby(patient_id, sort=False, dropna=False).size().max()) > most:
-        raise TooManyRecords.of(most)

@@ -98,11 +98,13 @@ class SqlOracle(CountingOracle):
         self._n_rows = _validate(self._table, schema)
         if schema.patient_id is not None:
             patient = quoted(schema.patient_id)
-            [(most,)] = self._table.rows(
-                f"SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM {self._table.name} GROUP BY {patient}) AS patients"
-            )
-            if most > max_records_per_patient:
-                raise TooManyRecords.of(max_records_per_patient)
+            # As the database tells names apart, and as `patient_names` does: neither may find a patient of too many.
+            for name in (patient, f"COALESCE(TRIM(CAST({patient} AS VARCHAR(4000))), '')"):
+                [(most,)] = self._table.rows(
+                    f"SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM {self._table.name} GROUP BY {name}) AS patients"
+                )
+                if most > max_records_per_patient:
+                    raise TooManyRecords.of(max_records_per_patient)
 
     def _count(self, cliques: Sequence[Clique]) -> list[Counts]:
         return count_in_passes(
