@@ -65,6 +65,12 @@ def test_decimals_that_are_equal_read_alike():
     assert text_of(as_objects([Decimal(text) for text in texts])) == ["1", "1", "100", "1.5", "1.5", "0", "NaN"]
 
 
+def test_a_number_beyond_all_doubles_is_refused_like_any_other_that_is_none():
+    column = Schema.from_dict({"columns": {"a": {"kind": "integer", "bounds": [0, 9]}}}).column("a")
+    with pytest.raises(SchemaError, match="must hold numbers"):
+        column.encode(as_objects([10**400]))
+
+
 def test_every_nan_is_missing_and_the_shape_is_kept():
     column = as_objects([float("nan"), float("nan"), "a", np.nan, None, 1]).reshape(2, 3)
     assert is_missing(column).tolist() == [[True, True, False], [True, True, False]]
