@@ -25,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from generators.capping import check_records
 from generators.errors import BudgetInvalid, DomainMismatch
-from generators.oracle import check_records, check_rng
+from generators.oracle import check_rng
 from generators.selection import exponential_mechanism
 from generators.within_bins import FloatArray, grid_of
 from privacy import Event, ExponentialMechanism, Rng, Schema, rho_of

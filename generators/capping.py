@@ -18,17 +18,22 @@ Keeping m of many rows is a sample of visits, not of patients: those with many v
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from privacy import Rng, SecureRng
+from generators.errors import TooManyRecords
+from privacy import Rng, SchemaError, SchemaProblem, SecureRng
 from privacy._checks import check_count
-from privacy._values import is_missing
+from privacy._values import is_missing, text_of
 
 Keep = Literal["all", "random"]
+
+# From here on two whole numbers may be the same double, and one number two texts.
+_INEXACT = 2.0**53
 
 
 def keep_records(frame: pd.DataFrame, patient_id: str, *, most: int, rng: Rng | None = None) -> pd.DataFrame:
@@ -53,13 +58,13 @@ def keep_records(frame: pd.DataFrame, patient_id: str, *, most: int, rng: Rng | 
     """
     check_count("most", most)
     key = (SecureRng() if rng is None else rng).uint64(4).tobytes()
-    names = _names(np.asarray(frame[patient_id].to_numpy()))
-    rows: dict[bytes | None, list[int]] = {}
+    names = patient_names(np.asarray(frame[patient_id].to_numpy()), patient_id)
+    rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         rows.setdefault(name, []).append(row)
     kept = np.zeros(len(frame), dtype=bool)
     for name, mine in rows.items():
-        if name is not None and len(mine) > most:
+        if name and len(mine) > most:
             numbers = [_number(key, name, rank) for rank in range(len(mine))]
             chosen = sorted(range(len(mine)), key=numbers.__getitem__)[:most]
             kept[[mine[rank] for rank in chosen]] = True
@@ -74,17 +79,39 @@ def check_keep(keep: str) -> None:
         raise ValueError(f"keep must be 'all' or 'random', got {keep!r}")
 
 
-def _names(values: npt.NDArray[Any]) -> list[bytes | None]:
-    """Return a name for each row, None where it is missing: the same for what pandas groups together, and only then."""
-    return [
-        None if gone else (f"text {value}" if isinstance(value, str) else f"number {_plain(value)}").encode()
-        for value, gone in zip(values.tolist(), is_missing(values).tolist(), strict=True)
-    ]
+def check_records(frame: pd.DataFrame, patient_id: str, most: int) -> None:
+    """Raise TooManyRecords if a patient has more than `most` rows; rows without a name are taken for one patient's."""
+    counts = Counter(patient_names(np.asarray(frame[patient_id].to_numpy()), patient_id))
+    if max(counts.values(), default=0) > most:
+        raise TooManyRecords.of(most)
 
 
-def _plain(value: Any) -> Any:
-    return int(value) if isinstance(value, bool | float) and float(value).is_integer() else value
+def patient_names(values: npt.NDArray[Any], patient_id: str) -> list[str]:
+    """Return the name of each row's patient, empty where it is missing.
+
+    7, 7.0 and "7" are one name, as are texts that differ in outer blanks: who is taken for two patients is protected as
+    either, but not as both. Raises SchemaError if names are doubles too large to tell patients apart.
+    """
+    missing = is_missing(values)
+    present = values[~missing]
+    doubles = (
+        present
+        if present.dtype.kind == "f"
+        else [each for each in present.tolist() if isinstance(each, float | np.floating)]
+    )
+    if len(doubles) and float(np.abs(np.asarray(doubles, dtype=np.float64)).max()) >= _INEXACT:
+        raise SchemaError(
+            [
+                SchemaProblem(
+                    patient_id,
+                    "holds doubles of 2^53 or more, which do not tell patients apart",
+                    "read it as text, or as whole numbers without missing ones",
+                )
+            ]
+        )
+    texts = iter(text_of(present))
+    return ["" if gone else next(texts) for gone in missing.ravel().tolist()]
 
 
-def _number(key: bytes, name: bytes, rank: int) -> bytes:
-    return hashlib.blake2b(name + b"/" + str(rank).encode(), key=key, digest_size=16).digest()
+def _number(key: bytes, name: str, rank: int) -> bytes:
+    return hashlib.blake2b(f"{name}/{rank}".encode("utf-8", "surrogatepass"), key=key, digest_size=16).digest()

@@ -35,7 +35,8 @@ def check_groups(groups: Mapping[str, Any] | None, domain: Domain) -> dict[str, 
         if group.shape != (domain[name],) or not np.issubdtype(group.dtype, np.integer):
             raise DomainMismatch(f"the group of {name!r} must give an integer for each of its codes")
         n_groups = int(group.max()) + 1
-        if group.min() < 0 or np.bincount(group, minlength=n_groups).min() == 0:
+        # Sizes before arrays: numbers may come from a file.
+        if int(group.min()) < 0 or n_groups > len(group) or len(np.unique(group)) < n_groups:
             raise DomainMismatch(f"the groups of {name!r} must be numbered 0, 1, ..., each holding some code")
         if n_groups < len(group) or (group != np.arange(n_groups)).any():
             out[name] = group.astype(np.int64)

@@ -255,6 +255,8 @@ class _Problem:
         self.edge_target = {
             i: edge_target[i] if i in edge_target else self._independent(forest.parent[i], i) for i in self.children
         }
+        weights = [*self.node_weight, *self.edge_weight.values()]
+        self.largest_gain = max(1 / float(np.min(weight)) for weight in weights)
         self.n_cells = sum(sizes) + sum(part.size for part in self.edge_target.values())
         # Flat vector: for each edge the parent's margin, then the child's; then one total for each root.
         self.roots = [i for i in forest.order if forest.parent[i] < 0]
@@ -346,7 +348,8 @@ class _Problem:
             diagonal[down] = edge_gain[i].sum(axis=0) + node_gain[i]
         for root, slot in self.root_slot.items():
             diagonal[slot] = node_gain[root].sum()
-        damping = _DAMPING * float(diagonal.max())
+        # Where every noisy count lies below zero, no cell is positive at first: any scale will do for a way out.
+        damping = _DAMPING * (float(diagonal.max()) or self.largest_gain)
         diagonal += damping
 
         def curvature(v: FloatArray) -> FloatArray:

@@ -219,7 +219,7 @@ def _count(blocks: Sequence[Codes], domain: Domain, passes: Sequence[Pass]) -> l
                     if before != (part.left, factor):
                         np.multiply(_joint_codes(rows, domain, part.left), factor, out=raised, dtype=np.intp)
                         before = part.left, factor
-                    np.add(raised, right, out=into)
+                    np.add(raised, right, out=into, dtype=np.intp)
                 else:
                     into[:] = right
                 total = totals[i]
@@ -241,8 +241,10 @@ def _joint_codes(rows: Codes, domain: Domain, columns: Clique) -> Codes:
     joint: Codes = rows[:, domain.position(columns[0])]
     if len(columns) > 1:
         joint = joint.astype(np.min_scalar_type(domain.cells(columns) - 1))
-        for name in columns[1:]:
-            joint *= joint.dtype.type(domain[name])
+        for i, name in enumerate(columns[1:], 1):
+            # After columns of one code all are zero, and a factor of 2^8 or 2^16 would not fit.
+            if domain.cells(columns[:i]) > 1:
+                joint *= joint.dtype.type(domain[name])
             joint += rows[:, domain.position(name)].astype(joint.dtype, copy=False)
     return joint
 

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from generators.capping import Keep, check_keep, keep_records
+from generators.capping import Keep, check_keep, check_records, keep_records
 from generators.domain import Clique, Domain
 from generators.encoding import encode
-from generators.errors import BudgetInvalid, DomainMismatch, TooManyRecords
+from generators.errors import BudgetInvalid, DomainMismatch
 from generators.grouping import Group, Groups, check_groups, merge_codes
 from generators.marginals import Codes, Counts, count_marginals
 from generators.selection import exponential_mechanism, lazy_exponential_mechanism
@@ -39,6 +39,10 @@ from privacy.samplers import LARGEST_SCALE, sample_discrete_gaussian
 # Public estimates are rounded to multiples of 2^-20 rows, so that scores are exact integers.
 _SCORE_BITS = 20
 _LARGEST_ESTIMATE = 2.0**40
+
+# The largest score that the mechanism takes. One beyond is cut to it, which brings no two scores farther apart; an
+# error would tell for certain on which side of it a private score lies, whatever epsilon is.
+_LARGEST_SCORE = (1 << 62) - 1
 
 # Counted marginals are kept for the next question, in the smallest type that holds them, up to so many bytes; and new
 # ones are counted together, up to so many cells (64 MB).
@@ -256,7 +260,7 @@ class CountingOracle(ABC):
         if not isinstance(estimates, LazyEstimates):
             distances = self._scores(candidates, estimates, merged)
             scores = [
-                factor * (distance - offset)
+                _cut(factor * (distance - offset))
                 for factor, distance, offset in zip(factors, distances, offsets, strict=True)
             ]
             self.events.append(ExponentialMechanism(epsilon))
@@ -264,14 +268,14 @@ class CountingOracle(ABC):
 
         def score(i: int) -> int:
             [counts] = self._each_count(candidates[i : i + 1], merged)
-            return factors[i] * (_score(counts, estimates[i]) - offsets[i])
+            return _cut(factors[i] * (_score(counts, estimates[i]) - offsets[i]))
 
         # ||x - e||_1 <= ||x||_1 + ||e||_1, and rounding adds at most half a unit for each cell; groups have no more
         # cells than codes.
         [counts] = self._each_count([self.domain.columns[:1]], {})
         most = (int(counts.sum()) << _SCORE_BITS) + math.ceil(estimates.total * (1 + 1e-8) * 2.0**_SCORE_BITS) + 1
         bounds = [
-            factor * (most + self.domain.cells(clique) - offset)
+            _cut(factor * (most + self.domain.cells(clique) - offset))
             for factor, clique, offset in zip(factors, candidates, offsets, strict=True)
         ]
         # Scores are computed in the middle of the draw, so the price is noted before it.
@@ -449,6 +453,10 @@ def _groups_of(clique: Clique, groups: Groups) -> tuple[Group | None, ...]:
     return tuple(groups.get(name) for name in clique) if any(name in groups for name in clique) else ()
 
 
+def _cut(score: int) -> int:
+    return max(-_LARGEST_SCORE, min(score, _LARGEST_SCORE))
+
+
 def _score(counts: npt.NDArray[np.int64], estimate: npt.NDArray[np.float64]) -> int:
     if np.shape(estimate) != counts.shape or not np.isfinite(estimate).all():
         raise DomainMismatch("an estimate must be finite and have the shape of its candidate's marginal")
@@ -464,9 +472,3 @@ def _score(counts: npt.NDArray[np.int64], estimate: npt.NDArray[np.float64]) -> 
         return int(total)
     public = np.rint(np.asarray(estimate, dtype=np.float64) * 2.0**_SCORE_BITS).astype(np.int64)
     return sum(np.abs((counts << _SCORE_BITS) - public).ravel().tolist())
-
-
-def check_records(frame: pd.DataFrame, patient_id: str, most: int) -> None:
-    """Raise TooManyRecords if a patient has more than `most` rows; rows without a name are taken for one patient's."""
-    if int(frame.groupby(patient_id, sort=False, dropna=False).size().max()) > most:
-        raise TooManyRecords.of(most)

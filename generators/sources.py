@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from generators.capping import patient_names
 from generators.domain import Clique, Domain
 from generators.encoding import encode
 from generators.errors import DomainMismatch, TooManyRecords
 from generators.marginals import Codes, Counts, count_marginals, smallest_dtype
 from generators.oracle import CountingOracle
 from privacy import Rng, Schema, SchemaError, SchemaProblem
-from privacy._values import text_of
 from privacy.neighbours import Neighbours
 
 _BLOCK_ROWS = 1 << 17
@@ -85,7 +85,7 @@ class TableOracle(CountingOracle):
     ) -> None:
         domain = Domain.from_schema(schema)
         super().__init__(domain, neighbours=neighbours, max_records_per_patient=max_records_per_patient, rng=rng)
-        patients = _Patients(max_records_per_patient)
+        patients = _Patients(max_records_per_patient, schema.patient_id)
         if isinstance(table, _Coded):
             self._blocks = table.checked(schema, domain)
             if table.patients is not None:
@@ -216,14 +216,14 @@ class _Patients:
     400,000 tables), which can refuse a table but never let one pass.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, patient_id: str | None) -> None:
+        self._most, self._patient_id = most, patient_id
         self._hashes: list[npt.NDArray[np.uint64]] = []
 
     def append(self, patients: npt.NDArray[Any]) -> None:
-        # As text, so that 7 in one chunk and "7" in another are one patient.
-        texts = np.array(text_of(patients), dtype=object)
-        self._hashes.append(pd.util.hash_array(texts, categorize=False))
+        # The same name in every chunk, whatever type a chunk's column has.
+        names = np.array(patient_names(patients, self._patient_id or "patients"), dtype=object)
+        self._hashes.append(pd.util.hash_array(names, categorize=False))
 
     def check(self) -> None:
         if not self._hashes:

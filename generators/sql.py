@@ -36,6 +36,15 @@ _PASS_CELLS = 1 << 14
 # Rows fetched at a time.
 _FETCH = 1 << 16
 
+# A column's collation may take "a" and "A" for equal. Grouped by it alone, one more row could choose which of the two
+# stands for all; so texts are grouped by their bytes as well.
+_BYTES_OF = {
+    "sqlite3": "HEX({})",
+    "duckdb": "HEX({})",
+    "psycopg": "CONVERT_TO({}, 'UTF8')",
+    "psycopg2": "CONVERT_TO({}, 'UTF8')",
+}
+
 # More distinct spellings than this are no list of categories.
 _MOST_VALUES = 1 << 20
 
@@ -44,7 +53,9 @@ class SqlOracle(CountingOracle):
     """Answers from a table in a database, which groups and counts; noise and selection as `LocalTableOracle`.
 
     The table must not change while the oracle lives: work on a snapshot (in PostgreSQL, a transaction with isolation
-    level REPEATABLE READ). Numeric columns must have a numeric type; text that looks like numbers is refused.
+    level REPEATABLE READ). Numeric columns must have a numeric type; text that looks like numbers is refused. Texts are
+    told apart by their bytes in SQLite, DuckDB and PostgreSQL; elsewhere, columns of categories must have a collation
+    that does so.
 
     Parameters
     ----------
@@ -98,11 +109,13 @@ class SqlOracle(CountingOracle):
         self._n_rows = _validate(self._table, schema)
         if schema.patient_id is not None:
             patient = quoted(schema.patient_id)
-            [(most,)] = self._table.rows(
-                f"SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM {self._table.name} GROUP BY {patient}) AS patients"
-            )
-            if most > max_records_per_patient:
-                raise TooManyRecords.of(max_records_per_patient)
+            # As the database tells names apart, and as `patient_names` does: neither may find a patient of too many.
+            for name in (patient, f"COALESCE(TRIM(CAST({patient} AS VARCHAR(4000))), '')"):
+                [(most,)] = self._table.rows(
+                    f"SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM {self._table.name} GROUP BY {name}) AS patients"
+                )
+                if most > max_records_per_patient:
+                    raise TooManyRecords.of(max_records_per_patient)
 
     def _count(self, cliques: Sequence[Clique]) -> list[Counts]:
         return count_in_passes(
@@ -120,7 +133,7 @@ class SqlOracle(CountingOracle):
         columns = [schema.column(name) for name in schema.names]
         # Any row of a group stands for all: its smallest number has the same key as the others, so the same code.
         members = [f"MIN({_number(c)})" if _is_binned(c) else quoted(c.name) for c in columns]
-        group = ", ".join(map(key_of, columns))
+        group = ", ".join(self._table.key_of(c) for c in columns)
         query = f"SELECT {', '.join(members)}, COUNT(*) FROM {self._table.name} GROUP BY {group}"
         domain = Domain.from_schema(schema)
         order = [domain.position(name) for name in wanted]
@@ -172,6 +185,13 @@ class _Table:
     connection: Any
     name: str
 
+    def key_of(self, column: Column) -> str:
+        """Return the expressions that the column's rows are grouped by: `key_of`, and a text's bytes."""
+        key, driver = key_of(column), type(self.connection).__module__.partition(".")[0].lstrip("_")
+        if _is_binned(column) or driver not in _BYTES_OF:
+            return key
+        return f"{key}, {_BYTES_OF[driver].format(f'CAST({key} AS VARCHAR(4000))')}"
+
     def chunks(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
         cursor = self._execute(query)
         while rows := cursor.fetchmany(_FETCH):
@@ -219,7 +239,8 @@ def _validate(table: _Table, schema: Schema) -> int:
     for rule in schema.rules:
         joined = schema.subset(rule.columns)
         select = ", ".join(map(quoted, joined.names))
-        for rows in table.chunks(f"SELECT DISTINCT {select} FROM {table.name}"):
+        keys = ", ".join(quoted(c.name) if _is_binned(c) else table.key_of(c) for c in joined.columns)
+        for rows in table.chunks(f"SELECT {select} FROM {table.name} GROUP BY {keys}"):
             joined.validate(pd.DataFrame(dict(zip(joined.names, map(_column, zip(*rows, strict=True)), strict=True))))
     return int(n_rows)
 
@@ -230,9 +251,8 @@ def _witnesses(table: _Table, column: Column) -> list[Any]:
     if not column.is_coded:
         return [value for (value,) in table.rows(blank)]
     if not _is_binned(column):
-        values = [
-            value for (value,) in table.rows(f"SELECT DISTINCT {name} FROM {table.name} LIMIT {_MOST_VALUES + 1}")
-        ]
+        query = f"SELECT {name} FROM {table.name} GROUP BY {table.key_of(column)} LIMIT {_MOST_VALUES + 1}"
+        values = [value for (value,) in table.rows(query)]
         if len(values) > _MOST_VALUES:
             raise SchemaError([SchemaProblem(column.name, "holds too many distinct values", "check what it holds")])
         return values

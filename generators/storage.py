@@ -13,7 +13,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import struct
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,11 @@ _FORMAT = "synthema-model-v2"
 _OLD_FORMAT = "synthema-model-v1"
 _JSON = "model.json"
 _MOST_JSON_BYTES = 1 << 26
-_MOST_MEMBERS = 1 << 17
+_MOST_MEMBERS = 1 << 20
+# 2 GB of arrays in all: zeros are packed a thousandfold, so the size of the file bounds nothing.
+_MOST_CELLS = 1 << 28
+# More axes no array has.
+_MOST_AXES = 64
 # Building the junction tree of a hostile file would take time in the square of this.
 _MOST_COLUMNS = 1 << 12
 # Marginals are products of doubles; sums over a few thousand cells stay far within this.
@@ -47,8 +54,15 @@ _SLACK = 1e-9
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
+# What the readers of zip archives, JSON, arrays and schemas raise when they are given something else.
+_UNREADABLE = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SyntaxError),
+    *(zlib.error, struct.error, tokenize.TokenError, GeneratorError, PrivacyError),
+)
+
+
 def save_model(model: GraphicalModel, path: Path) -> None:
-    """Write the model."""
+    """Write the model. Raises ModelFileInvalid, and writes nothing, if it is too large to be read again."""
     tree = model.marginals.tree
     arrays: dict[str, npt.NDArray[Any]] = {
         _clique_name(i): np.ascontiguousarray(model.marginals.conditional(i)) for i in range(len(tree.cliques))
@@ -73,8 +87,14 @@ def save_model(model: GraphicalModel, path: Path) -> None:
             for part in model.measurements
         ],
     }
+    text = json.dumps(head, ensure_ascii=True, indent=1, allow_nan=False)
+    _check(
+        len(text) <= _MOST_JSON_BYTES
+        and len(arrays) < _MOST_MEMBERS
+        and sum(array.size for array in arrays.values()) <= _MOST_CELLS,
+        "the model is too large to be read again from a file",
+    )
     with zipfile.ZipFile(path, "w", compression=zipfile.ZIP_DEFLATED) as archive:
-        text = json.dumps(head, ensure_ascii=True, indent=1, allow_nan=False)
         archive.writestr(zipfile.ZipInfo(_JSON, _NO_TIME), text, compress_type=zipfile.ZIP_DEFLATED)
         for name, array in arrays.items():
             buffer = io.BytesIO()
@@ -93,7 +113,7 @@ def load_model(path: Path) -> GraphicalModel:
         raise ModelFileInvalid(f"{path.name} cannot be read as a model file ({type(error).__name__})") from None
     except ModelFileInvalid as error:
         raise ModelFileInvalid(f"{path.name} is no valid model: {error}") from None
-    except (KeyError, TypeError, ValueError, GeneratorError, PrivacyError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ModelFileInvalid(
             f"{path.name} is no valid model: a part is missing or of the wrong kind ({type(error).__name__})"
         ) from None
@@ -117,13 +137,18 @@ def _read(archive: zipfile.ZipFile) -> GraphicalModel:
     parts = head["measurements"]
     wanted = {_JSON, *_array_names(structure), *map(_measurement_name, range(len(parts)))}
     _check(set(names) == wanted, "members are not those that the head announces")
-    measurements = []
-    for i, part in enumerate(parts):
+    heads = []
+    for part in parts:
         columns = tuple(str(name) for name in part["columns"])
         groups = _groups([None] * len(columns) if old else part["groups"], columns, domain)
         coarse = coarse_domain(domain, {name: g for name, g in zip(columns, groups, strict=False) if g is not None})
-        values = _array(archive, _measurement_name(i), np.dtype("<i8"), coarse.sizes(columns))
-        measurements.append(Measurement(columns, values.astype(np.int64), _number(part["noise_std"]), groups))
+        heads.append((columns, coarse.sizes(columns), _number(part["noise_std"]), groups))
+    cells = _cells(structure) + sum(math.prod(shape) for _, shape, _, _ in heads)
+    _check(cells <= _MOST_CELLS, "the arrays are too large")
+    measurements = []
+    for i, (columns, shape, noise_std, groups) in enumerate(heads):
+        values = _array(archive, _measurement_name(i), np.dtype("<i8"), shape)
+        measurements.append(Measurement(columns, values.astype(np.int64), noise_std, groups))
     total = _number(head["total"])
     _check(total >= 1, "the total is below one")
     fit_gap = _number(head["fit_gap"])
@@ -157,6 +182,7 @@ def _groups(written: Any, columns: Clique, domain: Domain) -> tuple[Group | None
 def _tree(domain: Domain, written: Any) -> JunctionTree:
     _check(len(domain) <= _MOST_COLUMNS, "there are too many columns")
     _check(isinstance(written, list) and 0 < len(written) <= len(domain), "the cliques are no list, or too many")
+    _check(all(isinstance(names, list) and len(names) <= _MOST_AXES for names in written), "a clique is too large")
     cliques = [in_domain_order([str(name) for name in names], domain) for names in written]
     _check(max(domain.cells(clique) for clique in cliques) <= MAX_CELLS, "a clique is too large")
     tree = JunctionTree.build(domain, cliques)
@@ -191,6 +217,12 @@ def _probabilities(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], 
     sums = array.sum(axis=axes)
     _check(bool(((np.abs(sums - 1) < _SLACK) | (sums == 0)).all()), "probabilities do not sum to one")
     return array
+
+
+def _cells(structure: Forest | JunctionTree) -> int:
+    if isinstance(structure, JunctionTree):
+        return structure.cells
+    return sum(structure.domain.n_codes) + sum(structure.domain.cells(edge) for edge in structure.edges)
 
 
 def _array_names(structure: Forest | JunctionTree) -> list[str]:

@@ -256,7 +256,7 @@ class Column:
         low, high = self.bin_edges[[0, -1]]
         try:
             numbers = self._as_float(present)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             rule, way_out = (
                 ("must hold days or times without a time zone", "write dates as YYYY-MM-DD")
                 if self.kind == "date"

@@ -25,6 +25,10 @@ _COLUMN_KEYS = {
 _TABLE_KEYS = {"table", "columns", "survival", "missing", "rules"}
 _SURVIVAL_KEYS = {"time", "event", "competing", "horizon", "strata"}
 
+# A schema may come from a file of somebody else's; these bound what its few characters can ask for.
+_MOST_BINS = 1 << 20
+_MOST_DECIMALS = 15
+
 # A pattern of k columns has 2^k codes.
 _LARGEST_PATTERN = 8
 
@@ -107,8 +111,11 @@ class SchemaReader:
                     name, "bounds and edges must ascend strictly, edges inside the bounds", "sort and correct them"
                 )
         decimals = body.get("decimals")
-        if decimals is not None and (isinstance(decimals, bool) or not isinstance(decimals, int) or decimals < 0):
-            self.bad(name, "decimals must be a whole number >= 0", "give the digits after the point")
+        if decimals is not None and (
+            isinstance(decimals, bool) or not isinstance(decimals, int) or not 0 <= decimals <= _MOST_DECIMALS
+        ):
+            rule = f"decimals must be a whole number from 0 to {_MOST_DECIMALS}"
+            self.bad(name, rule, "give the digits after the point")
         column = Column(
             name=name,
             role=role,
@@ -222,8 +229,8 @@ class SchemaReader:
     ) -> tuple[float, ...]:
         if edges:
             self.bad(name, "has both bins and edges", "keep one of them")
-        if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-            self.bad(name, "bins must be a whole number >= 1", "give the number of equal bins")
+        if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= _MOST_BINS:
+            self.bad(name, f"bins must be a whole number from 1 to {_MOST_BINS}", "give the number of equal bins")
             return edges
         inner = np.linspace(bounds[0], bounds[1], bins + 1)[1:-1]
         return tuple(float(edge) for edge in (np.unique(np.round(inner)) if whole else inner))

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import sqlite3
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generators import ChowLiu, LocalTableOracle, TooManyRecords, count_marginal, encode, keep_records
+from generators import (
+    ChowLiu,
+    LocalTableOracle,
+    SqlOracle,
+    TableOracle,
+    TooManyRecords,
+    count_marginal,
+    encode,
+    keep_records,
+)
 from generators.domain import Domain
-from privacy import Schema, SecureRng
+from privacy import Schema, SchemaError, SecureRng
 from privacy.randomness import InsecureSeededRng
 
 N_DRAWS = 1500
@@ -101,12 +113,52 @@ def test_each_row_is_kept_equally_often():
     assert np.square(biased - expected).sum() / (expected * 3 / 5) * 4 / 5 > 23.5
 
 
-def test_names_that_pandas_takes_for_one_patient_are_one_and_no_others():
-    frame = pd.DataFrame({"pid": pd.Series([1, 1.0, True, "1", "1", None, None], dtype=object), "x": range(7)})
+def test_a_name_is_one_patients_however_it_is_written():
+    names = [1, 1.0, True, "1", " 1", "1 ", Decimal("1.0"), "01", None, ""]
+    frame = pd.DataFrame({"pid": pd.Series(names, dtype=object), "x": range(len(names))})
     kept = keep_records(frame, "pid", most=1)
     # Rows without a name are all kept; the oracle refuses them if they are too many.
     assert len(kept) == 1 + 1 + 2
-    assert frame.groupby("pid", dropna=False).ngroups == 3
+
+
+def oracle_of(source, frame, schema, **options):
+    if source is not SqlOracle:
+        return source(frame, schema, **options)
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE visits (pid, x TEXT)")
+    connection.executemany("INSERT INTO visits VALUES (?, ?)", frame.to_numpy(dtype=object).tolist())
+    return SqlOracle(connection, "visits", schema, **options)
+
+
+@pytest.mark.parametrize("source", [LocalTableOracle, TableOracle, SqlOracle])
+@pytest.mark.parametrize("names", [("A", "A "), (7, "7"), (7.0, 7), ("", None), ("", " ")], ids=repr)
+def test_no_source_takes_one_patient_for_two(source, names):
+    schema = Schema.from_dict(
+        {
+            "table": {"patient_id": "pid"},
+            "columns": {"pid": {"role": "identifier", "nullable": True}, "x": {"categories": ["0", "1"]}},
+        }
+    )
+    frame = pd.DataFrame({"pid": pd.Series(names, dtype=object), "x": ["0", "1"]})
+    with pytest.raises(TooManyRecords, match="max_records_per_patient = 1"):
+        oracle_of(source, frame, schema)
+    assert oracle_of(source, frame, schema, max_records_per_patient=2).domain.columns == ("x",)
+
+
+@pytest.mark.parametrize("source", [LocalTableOracle, TableOracle])
+def test_names_that_are_no_longer_exact_are_refused(source):
+    schema = Schema.from_dict(
+        {
+            "table": {"patient_id": "pid"},
+            "columns": {"pid": {"role": "identifier", "nullable": True}, "x": {"categories": ["0", "1"]}},
+        }
+    )
+    # One missing name makes doubles of a chunk, and of this patient another.
+    chunks = [pd.DataFrame({"pid": [2**53 + 1], "x": "0"}), pd.DataFrame({"pid": [2**53 + 1, None], "x": "1"})]
+    with pytest.raises(SchemaError, match="do not tell patients apart") as caught:
+        source(chunks if source is TableOracle else chunks[1], schema)
+    assert "900719925" not in str(caught.value)
+    source(chunks[0], schema)
 
 
 def test_the_oracle_refuses_by_default_and_keeps_at_random_when_asked():

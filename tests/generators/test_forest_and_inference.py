@@ -217,6 +217,23 @@ def test_no_point_of_the_simplex_is_nearer_than_the_projection(values, total, se
     assert (np.square(others - y).sum(axis=1) >= np.square(x - y).sum() - 1e-7).all()
 
 
+@pytest.mark.parametrize("sizes", [(1,), (3,), (1, 2), (3, 2), (2, 3, 2)], ids=str)
+def test_counts_that_are_all_below_zero_still_give_the_nearest_table(sizes):
+    # As happens with few patients and a tiny budget: no cell is positive where Newton's method begins.
+    domain = Domain(tuple("abc"[: len(sizes)]), sizes)
+    rng = np.random.default_rng(4)
+    values = [-rng.uniform(50, 90, size) for size in sizes]
+    evidence = [Evidence((name,), part, 900.0) for name, part in zip(domain.columns, values, strict=True)]
+    for edges in ([], [(domain.columns[0], name) for name in domain.columns[1:]]):
+        fit = fit_forest(Forest(domain, edges), evidence, total=2.0)
+        assert fit.converged
+        for name, part in zip(domain.columns, values, strict=True):
+            assert 2 * fit.marginals.project((name,)) == pytest.approx(on_simplex(part, 2.0), abs=0.5)
+    only = fit_forest(Forest(domain, []), evidence, total=2.0, tolerance=1e-12)
+    for name, part in zip(domain.columns, values, strict=True):
+        assert 2 * only.marginals.project((name,)) == pytest.approx(on_simplex(part, 2.0), abs=1e-4)
+
+
 def test_the_fit_of_a_large_noisy_tree_converges_at_high_and_low_budgets():
     rng = np.random.default_rng(3)
     sizes = (40, 3, 60, 12, 2, 30)

@@ -41,6 +41,11 @@ def test_merging_is_counting_the_groups_and_a_row_more_moves_one_count_by_one(fi
             assert np.abs(merged - fewer).sum() == 1
 
 
+def test_a_group_far_beyond_the_codes_is_refused_before_anything_is_allocated():
+    with pytest.raises(DomainMismatch, match="numbered"):
+        check_groups({"a": [0, 0, 1 << 40]}, Domain(("a",), (3,)))
+
+
 def test_groups_are_checked():
     domain = Domain(("sex", "age"), (2, 3))
     assert check_groups(None, domain) == check_groups({"age": [0, 1, 2]}, domain) == {}

@@ -108,6 +108,17 @@ def test_eight_bit_codes_neither_overflow_nor_lose_rows_at_block_borders(order):
     assert count_marginal(codes, domain, ("a",)).sum() == n_rows
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int64])
+def test_columns_of_one_code_beside_one_of_256_and_codes_of_any_type_are_counted(dtype):
+    domain = Domain(("a", "b", "c"), (1, 256, 2))
+    codes = np.array([[0, 255, 1], [0, 255, 1], [0, 3, 0]], dtype=dtype)
+    for clique in (("a", "b"), ("a", "b", "c"), ("b", "c"), ("c", "a", "b")):
+        counts = count_marginal(codes, domain, clique)
+        cell = dict(zip(domain.columns, (0, 255, 1), strict=True))
+        assert counts.sum() == 3
+        assert counts[tuple(cell[name] for name in clique)] == 2
+
+
 def test_a_marginal_beyond_memory_is_refused_before_it_is_allocated():
     domain = Domain(("a", "b", "c"), (2000, 2000, 2000))
     with pytest.raises(MarginalTooLarge, match="8000000000 cells"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import pickle
 import zipfile
@@ -255,6 +256,72 @@ def test_an_array_that_declares_a_terabyte_is_refused_without_allocating_it(save
     np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (1 << 37,)})
     rewrite(saved, lambda _: buffer.getvalue(), member="clique_0.npy")
     with pytest.raises(ModelFileInvalid, match="another shape"):
+        GraphicalModel.load(saved)
+
+
+def test_zeros_that_unpack_to_more_than_memory_are_refused_before_any_is_read(saved, monkeypatch):
+    # Each array is within its limit, and a thousandth of its size in the file.
+    names = [str(i) for i in range(4096)]
+    schema = Schema.from_dict({"columns": {name: {"categories": names} for name in "abcdef"}})
+    part = {"columns": ["a", "b"], "noise_std": "1.0", "groups": [None, None]}
+    edit_head(
+        saved,
+        schema=schema.to_dict(),
+        cliques=[[name] for name in "abcdef"],
+        measurements=[{**part, "columns": list(pair)} for pair in itertools.permutations("abcdef", 2)],
+    )
+    with zipfile.ZipFile(saved) as archive:
+        head = archive.read("model.json")
+    with zipfile.ZipFile(saved, "w") as archive:
+        archive.writestr("model.json", head)
+        for name in [*(f"clique_{i}.npy" for i in range(6)), *(f"measurement_{i}.npy" for i in range(30))]:
+            archive.writestr(name, b"")
+    monkeypatch.setattr("generators.storage._array", lambda *_: pytest.fail("an array was read"))
+    with pytest.raises(ModelFileInvalid, match="arrays are too large"):
+        GraphicalModel.load(saved)
+
+
+def test_a_group_number_of_a_billion_is_refused_without_as_many_groups(saved):
+    with zipfile.ZipFile(saved) as archive:
+        parts = json.loads(archive.read("model.json"))["measurements"]
+    i = next(i for i, part in enumerate(parts) if part["columns"] == ["age"])
+    parts[i]["groups"] = [[0, 0, 1, 1, 1 << 40]]
+    edit_head(saved, measurements=parts)
+    with pytest.raises(ModelFileInvalid, match="DomainMismatch"):
+        GraphicalModel.load(saved)
+
+
+def test_a_clique_of_more_columns_than_an_array_has_axes_is_refused(saved):
+    edit_head(saved, cliques=[[str(i) for i in range(65)]])
+    with pytest.raises(ModelFileInvalid, match="a clique is too large"):
+        GraphicalModel.load(saved)
+
+
+def test_a_model_that_could_not_be_read_again_is_not_written(model, tmp_path, monkeypatch):
+    for limit in ("_MOST_JSON_BYTES", "_MOST_MEMBERS", "_MOST_CELLS"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"generators.storage.{limit}", 3)
+            with pytest.raises(ModelFileInvalid, match="too large to be read again"):
+                model.save(tmp_path / "m")
+        assert not (tmp_path / "m").exists()
+
+
+def test_whatever_is_wrong_with_a_file_the_error_is_the_same_one(saved):
+    whole = saved.read_bytes()
+    rng = np.random.default_rng(5)
+    refused = 0
+    for place in rng.integers(0, len(whole), 300):
+        broken = bytearray(whole)
+        broken[place] ^= 1 << int(rng.integers(8))
+        saved.write_bytes(bytes(broken))
+        try:
+            GraphicalModel.load(saved)
+        except ModelFileInvalid:
+            refused += 1
+    assert refused > 200
+    saved.write_bytes(whole)
+    rewrite(saved, lambda data: data[:20] + b"(" + data[21:], member="clique_0.npy")
+    with pytest.raises(ModelFileInvalid, match="wrong kind"):
         GraphicalModel.load(saved)
 
 

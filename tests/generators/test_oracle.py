@@ -386,3 +386,19 @@ def test_one_patient_more_moves_the_whole_vector_of_marginals_by_the_squared_len
         int(np.square(count_marginal(codes, domain, c) - count_marginal(codes[1:], domain, c)).sum()) for c in cliques
     )
     assert change == len(cliques)
+
+
+@pytest.mark.parametrize("kind", ["all", "lazy"])
+def test_no_error_tells_on_which_side_of_a_threshold_a_private_number_lies(kind):
+    # Weights and penalties are the asker's. These bring scores, or their bounds, to the largest that the mechanism
+    # takes, where one row more or less must not make the difference between an answer and an error.
+    schema = Schema.from_dict({"columns": {"b": {"categories": ["0", "1"]}}})
+    answers = []
+    for n_rows in (4, 5, 6):
+        oracle = LocalTableOracle(pd.DataFrame({"b": ["0"] * n_rows}), schema)
+        for sign in (1, -1):
+            estimates = [np.array([5.0, 0.0])] if kind == "all" else LazyEstimates(1, lambda _: np.zeros(2), total=0.0)
+            penalty = sign * (2.0**40 - (5.0 if kind == "lazy" else 0.0))
+            answers.append(oracle.select([("b",)], estimates, epsilon=1e-6, weights=[4], penalties=[penalty]))
+        assert oracle.events == [ExponentialMechanism(1e-6)] * 2
+    assert answers == [0] * 6

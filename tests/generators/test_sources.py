@@ -224,6 +224,22 @@ def test_spellings_and_types_of_categories_are_read_as_in_a_frame(values):
     assert np.array_equal(counts, expected)
 
 
+@pytest.mark.parametrize("driver", ["sqlite3", "duckdb"])
+def test_one_row_does_not_choose_what_others_read_as_whatever_the_collation(driver):
+    module = pytest.importorskip(driver)
+    schema = Schema.from_dict({"columns": {"gene": {"categories": ["kit", "KIT"]}}})
+    for rows, counts in ((["kit"] * 5, [5, 0]), (["KIT", *["kit"] * 5], [5, 1]), ([*["kit"] * 5, "KIT"], [5, 1])):
+        connection = module.connect(":memory:")
+        connection.execute("CREATE TABLE t (gene VARCHAR COLLATE NOCASE)")
+        connection.executemany("INSERT INTO t VALUES (?)", [(row,) for row in rows])
+        [found] = exact(SqlOracle(connection, "t", schema), [("gene",)])
+        assert found.tolist() == counts
+        if "KIT" in rows:
+            with pytest.raises(SchemaError, match="none of its 1 categories"):
+                SqlOracle(connection, "t", Schema.from_dict({"columns": {"gene": {"categories": ["kit"]}}}))
+        connection.close()
+
+
 def test_text_that_looks_like_numbers_is_refused_by_a_database(clinic_frame):
     schema = Schema.from_dict({"columns": {"age": {"kind": "integer", "bounds": [0, 110], "edges": [40]}}})
     frame = pd.DataFrame({"age": clinic_frame["age"].astype(str)})

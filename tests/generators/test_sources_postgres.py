@@ -31,6 +31,20 @@ def server():
         yield started
 
 
+def test_one_row_does_not_choose_what_others_read_as_whatever_the_collation(server):
+    schema = Schema.from_dict({"columns": {"gene": {"categories": ["kit", "KIT"]}}})
+    url = server.database()
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+        connection.execute("CREATE TABLE t (gene text COLLATE nocase)")
+        connection.execute("INSERT INTO t VALUES ('KIT'), ('kit'), ('kit'), ('kit')")
+        [counts] = SqlOracle(connection, "t", schema)._count([("gene",)])
+        assert counts.tolist() == [3, 1]
+    server.give_back(url)
+
+
 @pytest.fixture
 def load(server):
     """Return a function that makes a table in an empty database and returns a connection to it."""

@@ -143,6 +143,8 @@ def test_duplicate_columns_empty_tables_and_wrong_delimiters_are_named():
         ({"sex": {"categories": ["missing"], "nullable": True}}, "label of a missing value"),
         ({"sex": {"categories": ["F"], "hierarchy": {"magic": [1]}}}, "hierarchy"),
         ({"age": {"kind": "integer", "bounds": [0, 9], "bins": 0}}, "bins"),
+        ({"age": {"kind": "integer", "bounds": [0, 9], "bins": 10**15}}, "bins must be"),
+        ({"age": {"kind": "continuous", "bounds": [0, 9], "decimals": 10**9}}, "decimals must be"),
         ({"age": {"kind": "integer", "bounds": [0, 9], "bins": 2, "edges": [3]}}, "both bins and edges"),
     ],
 )

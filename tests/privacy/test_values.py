@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +18,8 @@ VALUES = st.one_of(
     st.booleans(),
     st.integers(-3, 3),
     st.sampled_from([0.0, -0.0, 1.0, 2.5, float("nan"), float("inf"), np.float32(0.5), np.nan]),
+    st.sampled_from([np.float32(1.0), np.True_, Decimal("1.0"), Decimal("1.50"), Decimal("1.5"), Decimal("-0.0")]),
+    st.sampled_from([2.0**53, 2**53, 2**60, 2.0**60]),
     st.sampled_from(["", "  ", "\t", "F", " F", "F ", "1", "nan"]),
     st.sampled_from([pd.NA, pd.NaT]),
     # A value that cannot be hashed.
@@ -35,6 +40,35 @@ def test_each_value_reads_as_it_does_alone(values):
     assert is_missing(column).tolist() == [_one_missing(value) for value in values]
     present = [value for value in values if not _one_missing(value)]
     assert text_of(as_objects(present)) == [_one_text(value) for value in present]
+
+
+def test_a_row_of_another_type_changes_how_no_other_row_is_coded():
+    column = Schema.from_dict({"columns": {"a": {"categories": ["1", "1.0", "True"]}}}).column("a")
+    for value in (Decimal("1.0"), np.float32(1.0), np.True_):
+        alone = column.encode(as_objects([value, value])).tolist()
+        assert column.encode(as_objects([1, value, value]))[1:].tolist() == alone
+
+
+def test_long_codes_do_not_become_others_by_way_of_doubles():
+    # Two SNOMED CT codes; pandas makes doubles of whole numbers as soon as one of a column is missing.
+    codes = [900000000000207008, 900000000000207016]
+    column = Schema.from_dict(
+        {"columns": {"a": {"categories": [*map(str, codes), str(int(float(codes[1])))], "nullable": True}}}
+    ).column("a")
+    assert column.encode(pd.Series(codes).to_numpy()).tolist() == [0, 1]
+    with pytest.raises(SchemaError, match="none of its 3 categories"):
+        column.encode(pd.Series([*codes, None]).to_numpy())
+
+
+def test_decimals_that_are_equal_read_alike():
+    texts = ["1", "1.0", "1E+2", "1.50", "1.5", "-0.00", "NaN"]
+    assert text_of(as_objects([Decimal(text) for text in texts])) == ["1", "1", "100", "1.5", "1.5", "0", "NaN"]
+
+
+def test_a_number_beyond_all_doubles_is_refused_like_any_other_that_is_none():
+    column = Schema.from_dict({"columns": {"a": {"kind": "integer", "bounds": [0, 9]}}}).column("a")
+    with pytest.raises(SchemaError, match="must hold numbers"):
+        column.encode(as_objects([10**400]))
 
 
 def test_every_nan_is_missing_and_the_shape_is_kept():
