@@ -81,8 +81,10 @@ def check_keep(keep: str) -> None:
 
 def check_records(frame: pd.DataFrame, patient_id: str, most: int) -> None:
     """Raise TooManyRecords if a patient has more than `most` rows; rows without a name are taken for one patient's."""
-    counts = Counter(patient_names(np.asarray(frame[patient_id].to_numpy()), patient_id))
-    if max(counts.values(), default=0) > most:
+    values = np.asarray(frame[patient_id].to_numpy())
+    # Whole numbers of one type are their own names.
+    names = values.tolist() if values.dtype.kind in "iu" else patient_names(values, patient_id)
+    if max(Counter(names).values(), default=0) > most:
         raise TooManyRecords.of(most)
 
 

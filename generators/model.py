@@ -39,10 +39,15 @@ class MarginalEstimate(NamedTuple):
     """A marginal as the model knows it.
 
     estimate    expected counts among `GraphicalModel.total` rows
-    std_error   standard error of the direct measurement of these columns that the fit started from (the fit itself is
-                at most as noisy, up to the bias of non-negativity); NaN where no measurement covers the columns
-                together, or only in a group of merged codes, because then the estimate rests on the model's
-                conditional independence, not on a count
+    std_error   standard error of the direct measurements of these columns, pooled: what their noise alone would do to a
+                count. NaN where no measurement covers the columns together, or only in a group of merged codes,
+                because then the estimate rests on the model's conditional independence, not on a count
+
+    The estimate itself is as a rule less noisy, but biased: it is non-negative, weak dependence is shrunk, a code that
+    was not merged with the rare ones may owe that to its noise, and `PrivBayes` keeps what it knew of a family's
+    parents when it measured the family. Measured on 1,043 leukaemia patients, 8 seeds, delta 1e-9, epsilon 0.3, 1, 10:
+    the mean of (estimate - count)^2 / std_error^2 over cells is at most 0.97 for MST, ChowLiu and AIM; for PrivBayes
+    1.2, 1.0, 1.1 on single columns and 3.8, 0.6, 0.7 on families. For intervals use `sample(copies=...)` and `combine`.
     """
 
     estimate: FloatArray

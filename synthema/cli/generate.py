@@ -96,20 +96,26 @@ def generate(
 def _paid_fit(
     book: Any, account: str, name: str, kind: type[Mechanism], budget: tuple[float, float], frame: Any, described: Any
 ) -> tuple[GraphicalModel, dict[str, Any]]:
-    """Fit inside a spend: charged before a row is counted, the model kept as the stored answer."""
-    from generators import GraphicalModel
+    """Fit inside a spend: charged before a row is counted, the model kept as the stored answer.
+
+    What can be refused is refused before: a table that no model is made of costs nothing.
+    """
+    from generators import GraphicalModel, LocalTableOracle
+    from generators.encoding import check_decodable
     from privacy import ZeroConcentratedDP
     from synthema.errors import TableError
 
     neighbours = _neighbours(book, account)
     mechanism = kind(epsilon=budget[0], delta=budget[1], neighbours=neighbours)
+    check_decodable(described)
+    oracle = LocalTableOracle(frame, described, neighbours=neighbours)
     # What the mechanism's parts cost may exceed its budget in the last bits; what is charged must not be less.
     event = ZeroConcentratedDP(mechanism.rho * (1 + 1e-9))
     purpose = f"{mechanism.name} model for synthetic rows of {described.name}"
     with book.spend(account, event, key=name, purpose=purpose) as spend:
         again = spend.stored is not None
         if not again:
-            made = mechanism.fit(frame, described)
+            made = mechanism.fit(None, described, oracle=oracle)
             _check_within(made, event.rho)
             spend.release(_packed(made))
         answer = spend.stored

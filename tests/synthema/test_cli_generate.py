@@ -114,6 +114,22 @@ def test_what_cannot_be_done_is_said_before_anything_is_charged(folder):
     assert not (folder / "made.csv").exists()
 
 
+def test_a_table_that_is_refused_costs_nothing(folder):
+    url = f"sqlite:///{folder / 'site.db'}"
+    with open_ledger(url, site="vienna") as book:
+        book.open_account("research", epsilon=2.5, delta=1e-6, neighbours="add_remove_one")
+    pay = ("--ledger", folder / "site.db", "--account", "research")
+    frame = pd.read_csv(folder / "real.csv")
+    frame.assign(id=frame["id"].replace("real1", " real0")).to_csv(folder / "real.csv", index=False)
+    assert "max_records_per_patient = 1" in generate(folder, *pay, code=2).stderr
+    text = (folder / "schema.toml").read_text()
+    (folder / "schema.toml").write_text(text.replace("edges = [30, 50, 70]", "edges = [30.2, 30.7]"))
+    frame.to_csv(folder / "real.csv", index=False)
+    assert "holds no whole number" in generate(folder, *pay, code=2).stderr
+    with open_ledger(url) as book:
+        assert book.remaining("research").epsilon_spent == 0
+
+
 def test_an_evaluation_is_written_as_page_and_json_and_marked_internal(folder):
     generate(folder, "-n", 200)
     files = (folder / "real.csv", folder / "made.csv", "--schema", folder / "schema.toml")
