@@ -103,6 +103,8 @@ def private_edges(
     if not bins:
         raise DomainMismatch("bins names no column; give bins = {column: number of bins}")
     points = {name: _points(schema.column(name), count, (grids or {}).get(name)) for name, count in bins.items()}
+    # Rules and horizons that name bins would refuse nearly any edges: that is said before any row is looked at.
+    _with_edges(schema, {name: (float(part[0]),) for name, part in points.items()})
     schema.validate(frame)
     if schema.patient_id is not None:
         check_records(frame, schema.patient_id, max_records_per_patient)
@@ -120,10 +122,14 @@ def private_edges(
         # The price is noted before anything is drawn, at its most: where the grid ends early, less is drawn.
         events.extend([event] * prices)
         edges[name] = _edges(np.sort(values[~np.isnan(values)]), points[name], count, epsilon, change, source)
+    return _with_edges(schema, edges), tuple(events)
+
+
+def _with_edges(schema: Schema, edges: Mapping[str, tuple[float, ...]]) -> Schema:
     columns = [
         replace(column, edges=edges[column.name]) if column.name in edges else column for column in schema.columns
     ]
-    return Schema.from_dict(replace(schema, columns=tuple(columns)).to_dict()), tuple(events)
+    return Schema.from_dict(replace(schema, columns=tuple(columns)).to_dict())
 
 
 def _edges(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from generators import BudgetInvalid, ChowLiu, DomainMismatch, Independent, TooManyRecords, private_edges
 from generators.binning import _edges
 from generators.encoding import check_decodable
-from privacy import RdpAccountant, Schema, ZcdpAccountant, rho_of
+from privacy import RdpAccountant, Schema, SchemaError, ZcdpAccountant, rho_of
 from privacy.randomness import InsecureSeededRng
 
 RHO = 0.1
@@ -134,6 +134,26 @@ def test_adding_an_extreme_row_changes_no_grid_and_no_price():
     more = pd.concat([frame, pd.DataFrame({"age": [110]})])
     found = [private_edges(t, ages(), bins={"age": 4}, rho=1e-4)[1] for t in (frame, more)]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"survival": {"time": "t", "event": "e", "horizon": 80}},
+        {"rules": [{"forbid": {"t": "50-79", "e": "1"}}]},
+    ],
+    ids=["horizon", "rule"],
+)
+def test_edges_that_the_schema_names_are_not_replaced_and_no_row_is_looked_at(rest):
+    columns = {"t": {"kind": "integer", "bounds": [0, 100], "edges": [50, 80]}, "e": {"categories": ["0", "1"]}}
+    schema = Schema.from_dict({"columns": columns, **rest})
+
+    class Untouchable:
+        def __getattr__(self, name):
+            pytest.fail(f"{name} of the table was looked at")
+
+    with pytest.raises(SchemaError, match="horizon|a rule names"):
+        private_edges(Untouchable(), schema, bins={"t": 4}, rho=0.5)
 
 
 def test_what_cannot_be_binned_is_refused():
