@@ -152,7 +152,7 @@ def test_edges_that_the_schema_names_are_not_replaced_and_no_row_is_looked_at(re
         def __getattr__(self, name):
             pytest.fail(f"{name} of the table was looked at")
 
-    with pytest.raises(SchemaError, match="horizon|a rule names"):
+    with pytest.raises(SchemaError, match=r"horizon|a rule names"):
         private_edges(Untouchable(), schema, bins={"t": 4}, rho=0.5)
 
 
