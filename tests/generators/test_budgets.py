@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generators import AIM, MST, ChowLiu, Independent, LocalTableOracle, PrivBayes
+from generators import AIM, MST, Adaptive, ChowLiu, Independent, LocalTableOracle, PrivBayes
 from generators.grouping import check_groups
 from privacy import DiscreteGaussian, ExponentialMechanism, InsecureSeededRng, Schema, ZcdpAccountant, rho_of
 
-MECHANISMS = [MST, ChowLiu, Independent, PrivBayes, AIM]
+MECHANISMS = [MST, ChowLiu, Independent, PrivBayes, AIM, Adaptive]
 
 TWO, FIVE = ["0", "1"], [str(i) for i in range(5)]
 TIME = {"kind": "integer", "bounds": [1, 900], "edges": [90, 365]}
