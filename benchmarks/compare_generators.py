@@ -103,9 +103,8 @@ def record(rows):
 remove one patient; {os.cpu_count()} processors, Python {platform.python_version()}.
 
 L1_k: mean over all k-way marginals of the L1 distance of real and synthetic frequencies, mean over seeds [range]. Time
-of fitting and sampling and peak memory of the process: median over seeds, each run in a fresh process. The machine was
-shared (load: its load average at the end of the row; not noted where one process was started by hand, as
-`_generator_run.py mbi-mst adult 1.0 0` was), so processor seconds are the fair ones. `floor`: bootstrap of the real
+of fitting and sampling and peak memory of the process: median over seeds, each run in a fresh process. The machine may
+be shared (load: its load average at the end of the row), so processor seconds are the fair ones. `floor`: bootstrap of the real
 rows, not private. `mbi-mst`: MST on `mbi` 2.0 (`_mbi_mst.py`).
 
 {HEADER}

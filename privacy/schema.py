@@ -240,6 +240,10 @@ class Schema:
         """Check a table against the schema. Raises SchemaError with all problems, by column; changes nothing."""
         problems: list[SchemaProblem] = []
         given = [str(name) for name in frame.columns]
+        if given and not set(given) & set(self.names) and len(given) > 1:
+            # Names that are all unknown may be a patient's row, read as a header: they are not repeated.
+            known = ", ".join(self.names)
+            raise SchemaError([SchemaProblem("-", "the table has none of the schema's columns", f"name them: {known}")])
         problems.extend(
             SchemaProblem(name, "appears more than once in the table", "keep one of them")
             for name in sorted({name for name in given if given.count(name) > 1})

@@ -33,7 +33,7 @@ def read_table(path: str | Path, schema: Schema) -> pd.DataFrame:
     """
     path = Path(path)
     text = _read_text(path)
-    header = _check_form(path.name, text)
+    header = _check_form(path.name, text, schema)
     given = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_values=[""], index_col=False)
     given.columns = pd.Index(header)
     problems: list[SchemaProblem] = []
@@ -78,7 +78,7 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _check_form(name: str, text: str) -> list[str]:
+def _check_form(name: str, text: str, schema: Schema) -> list[str]:
     rows = csv.reader(io.StringIO(text), strict=True)
     try:
         header = [cell.strip() for cell in next(rows)]
@@ -88,6 +88,12 @@ def _check_form(name: str, text: str) -> list[str]:
                     raise TableError(
                         f"{name} is separated by {word}; save it with commas (and a point as the decimal sign)"
                     )
+        if not set(header) & set(schema.names):
+            # A first line that names no column may be a patient's row, so nothing of it is repeated.
+            raise TableError(
+                f"the first line of {name} names none of the schema's columns; put their names there: "
+                f"{', '.join(schema.names)}"
+            )
         repeated = sorted({cell for cell in header if header.count(cell) > 1})
         if repeated:
             raise TableError(f"{name} names the column {repeated[0]!r} more than once; keep one of them")

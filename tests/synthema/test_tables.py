@@ -61,6 +61,17 @@ def test_a_file_of_the_wrong_form_is_refused_with_the_rule(tmp_path, content, me
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("content", ["61,F,13.3\n76,M,\n", "61,F,61\n76,M,\n", "61\n76\n"])
+def test_a_patients_row_in_the_place_of_names_is_not_repeated(tmp_path, content):
+    with pytest.raises(TableError, match="none of the schema's columns") as caught:
+        read_table(write(tmp_path, content), SCHEMA)
+    assert "61" not in str(caught.value)
+    frame = pd.DataFrame([[1, 2]], columns=["61", "F"])
+    with pytest.raises(SchemaError, match="none of the schema's columns") as caught:
+        SCHEMA.validate(frame)
+    assert "61" not in str(caught.value)
+
+
 def test_a_quoted_decimal_comma_is_named_with_its_column(tmp_path):
     with pytest.raises(SchemaError) as caught:
         read_table(write(tmp_path, 'age,sex,wbc\n61,F,"13,3"\n'), SCHEMA)
