@@ -104,8 +104,8 @@ remove one patient; {os.cpu_count()} processors, Python {platform.python_version
 
 L1_k: mean over all k-way marginals of the L1 distance of real and synthetic frequencies, mean over seeds [range]. Time
 of fitting and sampling and peak memory of the process: median over seeds, each run in a fresh process. The machine may
-be shared (load: its load average at the end of the row), so processor seconds are the fair ones. `floor`: bootstrap of the real
-rows, not private. `mbi-mst`: MST on `mbi` 2.0 (`_mbi_mst.py`).
+be shared (load: its load average at the end of the row), so processor seconds are the fair ones. `floor`: bootstrap of
+the real rows, not private. `mbi-mst`: MST on `mbi` 2.0 (`_mbi_mst.py`).
 
 {HEADER}
 """
