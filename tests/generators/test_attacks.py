@@ -87,7 +87,7 @@ def test_tables_of_other_people_give_no_risk(attack):
     assert covered(0.5) < LEAST_COVERED
 
 
-@pytest.mark.parametrize("n_control", [100, 1200])
+@pytest.mark.parametrize("n_control", [100, pytest.param(1200, marks=pytest.mark.slow)])
 def test_a_control_of_another_size_does_not_look_like_a_leak(n_control):
     corrected, naive = [], []
     for seed in range(N_SEEDS):

@@ -220,7 +220,7 @@ def test_the_size_correction_is_the_hypergeometric_probability():
     assert singled_out_in_sample(matches, 100, 10) == pytest.approx(expected, abs=1e-10)
 
 
-@pytest.mark.parametrize("m", [250, 500, 1000, 4000])
+@pytest.mark.parametrize("m", [*(pytest.param(m, marks=pytest.mark.slow) for m in (250, 500)), 1000, 4000])
 def test_rates_are_taken_to_another_size_without_bias(m):
     """Predicates of known weights: the rate at 1,000 rows from their matches among m."""
     n, made, rng = 1000, 2000, np.random.default_rng(20264)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import (
@@ -341,7 +341,6 @@ def selections():
 ROW = st.tuples(*[st.integers(0, 1)] * 4)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=30), ROW, st.integers(0, 200))
 def test_no_score_of_a_mechanism_changes_by_more_than_its_sensitivity(selections, rows, row, copies):
     table = np.array(rows + rows[:1] * copies, dtype=np.uint8)

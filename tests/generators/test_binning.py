@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import BudgetInvalid, ChowLiu, DomainMismatch, Independent, TooManyRecords, private_edges
@@ -70,7 +70,6 @@ def scores_of_neighbours(values, extra, bins):
     return zip(*seen, strict=True)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 110), min_size=0, max_size=30), st.integers(0, 110), st.integers(2, 9))
 def test_one_row_changes_one_blocks_scores_by_at_most_the_claim(values, extra, bins):
     changed = 0

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import AIM, MST, Adaptive, ChowLiu, Independent, LocalTableOracle, PrivBayes
@@ -143,7 +143,6 @@ def test_no_mechanism_spends_more_than_it_was_given_or_less_than_it_owes(mechani
         assert oracle.closest == 1.0
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_one_patients_rows_move_any_vector_of_merged_marginals_by_no_more_than_is_paid_for(data):
     domain = {"a": 4, "b": 3, "c": 2}

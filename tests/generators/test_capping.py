@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import (
@@ -33,7 +33,6 @@ def visits(counts):
     return pd.DataFrame(rows, columns=["pid", "visit"])
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(st.sampled_from("abcde"), st.integers(1, 6), min_size=1),
     st.integers(1, 6),
@@ -74,7 +73,6 @@ def test_one_stream_for_all_patients_would_let_others_choose_for_me():
     assert any(alone != together for alone, together in chosen)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), min_size=1, max_size=15),
     st.lists(st.sampled_from("xyz"), min_size=1, max_size=6),

@@ -247,6 +247,7 @@ def coverage(*, epsilon, n, n_trials, n_copies, seed, rows=1.0, mechanism=KnownT
     return counted
 
 
+@pytest.mark.slow
 def test_intervals_from_copies_cover_and_other_rules_do_not():
     counted = coverage(epsilon=0.25, n=1500, n_trials=N_TRIALS, n_copies=N_COPIES, seed=1)
     assert (binom.cdf(counted["copies"], N_TRIALS, 0.95) > P_THRESHOLD).all()

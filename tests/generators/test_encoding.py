@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import Domain, DomainMismatch, decode, encode
@@ -28,7 +28,6 @@ def numeric_schemas(draw):
     return Schema.from_dict({"columns": {"x": column}})
 
 
-@settings(max_examples=200, deadline=None)
 @given(numeric_schemas(), st.booleans(), st.integers(0, 2**32 - 1))
 def test_decoded_numbers_encode_to_their_code(schema, logarithmic, seed):
     try:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
@@ -183,7 +183,6 @@ def test_evidence_that_does_not_fit_the_domain_is_refused(evidence, zeros):
         fit_graph(DOMAIN, evidence, total=TOTAL, zeros=zeros)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sets(st.sampled_from(DOMAIN.columns), min_size=1, max_size=4), min_size=1, max_size=6),
     st.integers(0, 2**32 - 1),

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
@@ -56,7 +56,6 @@ def project(joint, domain, columns):
     return summed.transpose([kept.index(p) for p in positions])
 
 
-@settings(max_examples=60, deadline=None)
 @given(random_forests(), st.integers(0, 2**32 - 1))
 def test_a_forest_and_its_junction_tree_are_the_same_distribution(forest, seed):
     roots, children = random_conditionals(forest, seed)
@@ -206,7 +205,6 @@ def test_the_total_is_at_least_one_however_negative_the_noise():
     assert estimate_total([Evidence(("a",), np.array([-50.0, 3.0]), 9.0)]) == 1.0
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=8), st.floats(0.5, 50), st.integers(0, 2**32 - 1))
 def test_no_point_of_the_simplex_is_nearer_than_the_projection(values, total, seed):
     y = np.array(values)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import MST, Domain, DomainMismatch, LocalTableOracle, Measurement, UnknownColumn, count_marginal
@@ -25,7 +25,6 @@ def dice(n_codes: int):
     )
 
 
-@settings(max_examples=50, deadline=None)
 @given(dice(5), dice(4), st.lists(st.integers(0, 59), max_size=40))
 def test_merging_is_counting_the_groups_and_a_row_more_moves_one_count_by_one(first, second, rows):
     domain = Domain(("a", "b", "c"), (5, 4, 3))
@@ -110,7 +109,6 @@ def test_a_merged_group_has_the_variance_of_its_sum_and_the_fit_weighs_it_so():
     assert both.variance.tolist() == [2.0, 3.0]
 
 
-@settings(max_examples=50, deadline=None)
 @given(dice(6), dice(4), st.integers(0, 2**32 - 1))
 def test_codes_told_apart_are_one_distribution_whose_groups_are_as_before(first, second, seed):
     rng = np.random.default_rng(seed)

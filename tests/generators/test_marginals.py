@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import Domain, DomainMismatch, MarginalTooLarge, UnknownColumn, count_marginal
@@ -30,7 +30,6 @@ def coded_tables(draw):
     return domain, np.array(rows, dtype=smallest_dtype(domain))
 
 
-@settings(max_examples=50, deadline=None)
 @given(coded_tables())
 def test_counts_equal_a_row_by_row_count(table):
     domain, codes = table
@@ -39,7 +38,6 @@ def test_counts_equal_a_row_by_row_count(table):
             assert np.array_equal(count_marginal(codes, domain, columns), slow_count(codes, domain, columns))
 
 
-@settings(max_examples=50, deadline=None)
 @given(coded_tables(), st.data())
 def test_cliques_that_share_passes_are_counted_as_if_alone(table, data):
     domain, codes = table
@@ -81,7 +79,6 @@ def test_a_table_without_rows_counts_to_zero():
     assert count_marginals(np.zeros((4, 2), dtype=np.uint8), domain, []) == []
 
 
-@settings(max_examples=50, deadline=None)
 @given(coded_tables(), st.data())
 def test_one_more_row_changes_each_marginal_in_one_cell_by_one(table, data):
     domain, codes = table

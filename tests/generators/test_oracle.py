@@ -248,7 +248,6 @@ def test_an_estimate_of_the_wrong_shape_or_size_is_refused_and_nothing_is_charge
     assert oracle.events == []
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), min_size=1, max_size=12),
     st.tuples(st.integers(0, 2), st.integers(0, 1)),
@@ -265,7 +264,6 @@ def test_a_score_changes_by_at_most_one_row_for_one_more_patient_and_two_for_ano
     assert abs(score([*rows[1:], row]) - score(rows)) <= 2 << 20
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), min_size=1, max_size=12),
     st.tuples(st.integers(0, 2), st.integers(0, 1)),

@@ -40,7 +40,6 @@ def test_the_logistic_fit_is_a_minimum_even_if_the_outcome_can_be_separated():
     assert np.isfinite(beta).all()
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 3)), min_size=1, max_size=30))
 def test_the_auc_counts_pairs(rows):
     score = np.array([float(s) for s, _, _ in rows])

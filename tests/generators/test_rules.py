@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from generators import ChowLiu, Domain, decode, encode
@@ -78,7 +78,6 @@ def obeying_rows(schema):
     return pd.DataFrame(rows, columns=list(schema.names), dtype=object)
 
 
-@settings(max_examples=40, deadline=None)
 @given(ordered_schemas(), st.integers(0, 2**32 - 1))
 def test_codes_are_broken_if_and_only_if_no_values_in_them_are_in_order(schema, seed):
     domain = Domain.from_schema(schema)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2, spearmanr
 
@@ -40,7 +40,6 @@ def counts_of(codes, domain, columns):
     return np.bincount(index, minlength=domain.cells(columns)).reshape(domain.sizes(columns))
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(1, 12), min_size=4, max_size=4),
     st.sampled_from(

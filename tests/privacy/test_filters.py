@@ -12,7 +12,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy import (
@@ -273,7 +273,6 @@ def test_deltas_of_black_boxes_come_out_of_the_part_that_was_set_aside():
     log_delta=st.floats(-300, -0.5),
     order=st.floats(1.01, 1e5),
 )
-@settings(max_examples=200, deadline=None)
 def test_a_cap_at_an_order_converts_back_to_no_more_than_its_epsilon(epsilon, log_delta, order):
     cap = _cap_at(order, epsilon, 10**log_delta)
     if cap > 0:
@@ -468,7 +467,6 @@ def test_under_replace_one_a_patient_may_move_so_both_blocks_are_charged():
     st.lists(st.tuples(st.integers(0, 4), st.integers(1, 40)), max_size=60),
     st.sampled_from([ADD_REMOVE, "replace_one"]),
 )
-@settings(max_examples=80, deadline=None)
 def test_blocks_equal_a_search_over_all_pairs(spends, neighbours):
     blocks = Blocks(PureFilter(1.0, neighbours=neighbours), [str(i) for i in range(5)])
     totals = [0] * 5

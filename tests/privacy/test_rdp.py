@@ -10,7 +10,7 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy import (
@@ -148,7 +148,6 @@ def test_the_curve_is_finite_increasing_in_the_order_and_below_the_plain_gaussia
 
 
 @given(rate=st.floats(1e-8, 1), noise=st.floats(0.05, 100), factor=st.floats(1.001, 3), a=st.floats(1e-4, 1e3))
-@settings(max_examples=60, deadline=None)
 def test_sampling_more_costs_more_and_noise_makes_it_cheaper(rate, noise, factor, a):
     order = np.array([a])
     hair = 1 + 1e-11

@@ -7,7 +7,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy import Schema, SchemaError
@@ -33,7 +33,6 @@ def as_objects(values):
     return out
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(VALUES, max_size=12))
 def test_each_value_reads_as_it_does_alone(values):
     column = as_objects(values)
@@ -76,7 +75,6 @@ def test_every_nan_is_missing_and_the_shape_is_kept():
     assert is_missing(column).tolist() == [[True, True, False], [True, True, False]]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(-3, 5), min_size=1, max_size=8),
     st.sampled_from([np.int8, np.int64, np.uint8, np.uint64]),

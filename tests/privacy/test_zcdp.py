@@ -9,7 +9,7 @@ from itertools import product
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy import (
@@ -82,7 +82,6 @@ def test_delta_is_the_minimum_over_orders_rounded_up(rho, epsilon):
 
 
 @given(rho=st.floats(1e-6, 50), epsilon=st.floats(0, 100))
-@settings(max_examples=60, deadline=None)
 def test_delta_is_never_below_the_exact_minimum(rho, epsilon):
     exact = exact_delta(rho, epsilon)
     assert exact <= rho_to_delta(rho, epsilon) <= exact * (1 + mpmath.mpf("2e-9")) + mpmath.mpf("1e-323")
@@ -156,7 +155,6 @@ deltas = st.floats(1e-15, 0.4)
 
 
 @given(epsilon=epsilons, delta=deltas)
-@settings(max_examples=60, deadline=None)
 def test_an_account_that_spends_the_rho_of_its_epsilon_stays_within_that_epsilon(epsilon, delta):
     rho = epsilon_to_rho(epsilon, delta)
     assert rho_to_epsilon(rho, delta) <= epsilon
@@ -167,7 +165,6 @@ def test_an_account_that_spends_the_rho_of_its_epsilon_stays_within_that_epsilon
 
 
 @given(rho=rhos, delta=deltas)
-@settings(max_examples=60, deadline=None)
 def test_the_other_round_trip_gives_the_rho_back(rho, delta):
     epsilon = rho_to_epsilon(rho, delta)
     if epsilon > 1e-9:
@@ -177,7 +174,6 @@ def test_the_other_round_trip_gives_the_rho_back(rho, delta):
 
 @pytest.mark.slow
 @given(rho=rhos, factor=st.floats(1, 10), epsilon=epsilons, delta=deltas)
-@settings(max_examples=60, deadline=None)
 def test_more_rho_costs_more_and_a_larger_delta_costs_less(rho, factor, epsilon, delta):
     hair = 1 + 1e-9
     assert rho_to_epsilon(factor * rho, delta) * hair >= rho_to_epsilon(rho, delta)

@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.randomness import InsecureSeededRng
@@ -32,7 +32,6 @@ def bits_of(planes, n):
     return [int.from_bytes(row.tobytes(), "little") & ((1 << n) - 1) for row in planes]
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.booleans(), max_size=200))
 def test_packed_bits_are_the_binary_digits_of_a_little_endian_integer(bits):
     words = pack_bits(np.array(bits, dtype=bool))
@@ -61,7 +60,6 @@ def test_planes_hold_the_bits_of_all_elements_and_come_back(n):
     np.testing.assert_array_equal(from_planes(planes, n), words)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(elements, min_size=1, max_size=130))
 def test_planes_equal_python_integers(values):
     planes = to_planes(np.array(values, dtype=np.uint64))
@@ -69,7 +67,6 @@ def test_planes_equal_python_integers(values):
     assert from_planes(planes, len(values)).tolist() == values
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(elements, min_size=1, max_size=40), st.integers(1, 16))
 def test_digits_and_thermometers_equal_python_integers(values, n_digits):
     words = np.array(values, dtype=np.uint64)
@@ -90,7 +87,6 @@ def test_every_pair_of_digits_is_compared():
         np.testing.assert_array_equal(unpack_bits(equal, 256)[row], r == c)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(elements, elements), min_size=1, max_size=70), st.integers(1, 16))
 def test_compared_digits_equal_python_integers(pairs, n_digits):
     r, c = ([pair[k] for pair in pairs] for k in (0, 1))

@@ -13,7 +13,6 @@ from smpc.kinds import all_of
 PARTIES = st.integers(2, 5)
 
 
-@settings(max_examples=60, deadline=None)
 @given(drawn=pairs(), n_parties=PARTIES)
 def test_order_and_equality_are_those_of_integers(drawn, n_parties):
     bound, x, y = drawn
@@ -30,7 +29,6 @@ def test_order_and_equality_are_those_of_integers(drawn, n_parties):
         assert (result == wanted).all()
 
 
-@settings(max_examples=40, deadline=None)
 @given(drawn=pairs())
 def test_public_operands_on_either_side_count_like_shared_ones(drawn):
     bound, x, y = drawn
@@ -107,7 +105,6 @@ def test_undeclared_numbers_at_the_edges_of_the_ring_compare_as_integers(n_parti
         assert (result == wanted).all()
 
 
-@settings(max_examples=50, deadline=None)
 @given(drawn=pairs(), n_parties=PARTIES, data=st.data())
 def test_where_takes_one_or_the_other_whatever_says_so(drawn, n_parties, data):
     bound, x, y = drawn
@@ -166,7 +163,6 @@ def test_where_in_the_field_stays_in_the_field(n_parties):
     assert opened(protocol, spread_over(n_parties, x, y, condition))[0].tolist() == [2**59, 3, 7]
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data(), bound=st.sampled_from(BOUNDS), n_parties=PARTIES)
 def test_absolute_value_and_positive_part_are_those_of_integers(data, bound, n_parties):
     x = data.draw(arrays(bound, data.draw(st.sampled_from([(), (0,), (1,), (65,), (3, 4)]))))

@@ -3,13 +3,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smpc import FIELD61, RING64, FixedPoint, RangeExceeded
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     frac_bits=st.integers(0, 40),
     values=st.lists(st.floats(-1000, 1000, allow_nan=False), min_size=1, max_size=6),

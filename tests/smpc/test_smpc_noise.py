@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -119,7 +119,6 @@ def test_noise_that_could_not_be_accounted_for_is_refused(scale, threshold):
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-@settings(max_examples=200, deadline=None)
 @given(total=st.floats(1e-3, 1e12), n_parties=st.integers(2, 5), data=st.data())
 def test_per_party_scale_is_the_least_float_on_the_safe_side(total, n_parties, data):
     threshold = data.draw(st.integers(1, n_parties - 1))

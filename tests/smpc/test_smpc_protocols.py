@@ -141,7 +141,6 @@ def test_small_cells_refuses_the_ring_and_impossible_thresholds():
         assert isinstance(caught.value.__cause__, error)
 
 
-@settings(max_examples=40, deadline=None)
 @given(tests=st.lists(st.tuples(st.integers(0, 12), st.integers(1, 8)), max_size=6))
 def test_any_small_equals_the_plaintext(tests):
     counts = np.array([count for count, _ in tests], dtype=np.int64)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plaintext import arrays, cause, opened, refused_silently, shared, spread_over
 
@@ -193,7 +193,6 @@ def test_wide_numbers_are_compared_without_a_difference_that_could_wrap():
     assert run_local(protocol, [[-most, most], [most, -most]]).results[0] == [3, 4, 4]
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_declared_numbers_never_wrap_whatever_is_done_with_them(data):
     # Any sequence of operations: each either gives what integers give, within the bound, or is refused.

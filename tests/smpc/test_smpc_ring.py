@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -36,7 +36,6 @@ def test_every_operation_equals_python_integers_at_the_edges(domain):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_every_operation_equals_python_integers(domain, data):
     pairs = data.draw(st.lists(st.tuples(elements(domain), elements(domain)), min_size=1, max_size=12))
@@ -50,7 +49,6 @@ def test_every_operation_equals_python_integers(domain, data):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_matrix_product_equals_python_integers(domain, data):
     m, k, n = (data.draw(st.integers(1, 5)) for _ in range(3))
@@ -102,7 +100,6 @@ def test_operations_take_arrays_without_axes_and_without_elements(domain):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_signed_integers_come_back(domain, data):
     bound = domain.largest

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -30,7 +30,6 @@ def test_every_operation_equals_python_integers_at_the_edges():
     assert ints(RING128.neg(a)) == [-x % Q for x, _ in pairs]
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(elements, elements), min_size=1, max_size=12))
 def test_every_operation_equals_python_integers(pairs):
     a, b = RING128.from_ints([x for x, _ in pairs]), RING128.from_ints([y for _, y in pairs])
@@ -43,7 +42,6 @@ def test_every_operation_equals_python_integers(pairs):
     assert ints(RING128.sum(a)) == [sum(x for x, _ in pairs) % Q]
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_matrix_product_equals_python_integers(data):
     m, k, n = (data.draw(st.integers(1, 4)) for _ in range(3))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.randomness import InsecureSeededRng
@@ -44,7 +44,6 @@ entries = st.sampled_from([0, 1, 2**21 - 1, 2**21, 2**43, 2**63 - 1, 2**63, M - 
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_limbs_and_loops_equal_python_integers(data):
     m, k, n = (data.draw(st.integers(1, 5)) for _ in range(3))
@@ -57,7 +56,6 @@ def test_limbs_and_loops_equal_python_integers(data):
     np.testing.assert_array_equal(matmul(SplitMatrix(a), SplitMatrix(b)), expected)
 
 
-@settings(max_examples=200, deadline=None)
 @given(entries)
 def test_limbs_are_within_their_bounds_and_make_up_the_word(value):
     low, middle, both, top = SplitMatrix(np.array([[value]], dtype=np.uint64)).limbs[:, 0, 0].tolist()

@@ -45,7 +45,6 @@ def runs(draw):
     return vectors, max_abs, threshold, missing
 
 
-@settings(max_examples=40)
 @given(runs())
 def test_a_sum_is_exact_whoever_drops_out_and_when(run):
     vectors, max_abs, threshold, missing = run

@@ -70,7 +70,6 @@ def test_inputs_open_to_themselves(domain, data, n_parties):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_linear_operators_are_those_of_the_plaintext(domain, data):
     x, y = data.draw(vectors(domain, 3)), data.draw(vectors(domain, 3))

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -19,7 +19,6 @@ DOMAINS = [RING64, FIELD61]
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-@settings(max_examples=60, deadline=None)
 @given(data=st.data(), n_parties=st.integers(2, 5))
 def test_sharing_and_reconstructing_is_the_identity(domain, data, n_parties):
     bound = domain.largest

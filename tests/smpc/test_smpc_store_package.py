@@ -247,6 +247,7 @@ def test_ten_thousand_tamperings_of_a_package_fail_or_change_nothing(tmp_path):
     assert refused > TAMPERINGS * 0.95
 
 
+@pytest.mark.slow
 def test_tamperings_of_a_record_fail_or_cut_off_entries_that_the_other_parties_remember(tmp_path):
     # What is cut off at the end cannot be told from the file alone: those are found in the agreement.
     path = tmp_path / "record"

@@ -4,7 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plaintext import cause, opened, shared, spread_over
 
@@ -32,7 +32,6 @@ def answers(tree, x):
     return [answer for child in tree[1] for answer in answers(child, x)]
 
 
-@settings(max_examples=40, deadline=None)
 @given(tree=TREES, n_parties=st.integers(2, 4))
 def test_any_nesting_gives_the_same_results_in_the_rounds_of_its_longest_branch(tree, n_parties):
     async def walk(s, a, tree):

@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smpc import FrameRejected, PartyFailed, PeerUnavailable, run_local
@@ -17,7 +17,6 @@ def frame(payload, step=0, sender=1):
     return Frame(SESSION, OPERATION, step, sender, payload)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     shape=st.lists(st.integers(0, 3), min_size=1, max_size=4),
     dtype=st.sampled_from(["<u8", "u1"]),
@@ -39,7 +38,6 @@ def test_a_frame_comes_back_as_it_was(shape, dtype, step, sender):
     assert not decode_frame(header, memoryview(bytearray(raw))).payload.flags.writeable
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_mutated_frames_are_rejected_or_mean_exactly_what_they_say(data):
     header, raw = encode_frame(frame(np.arange(6, dtype=np.uint64).reshape(2, 3)))
@@ -50,7 +48,6 @@ def test_mutated_frames_are_rejected_or_mean_exactly_what_they_say(data):
     _check_strict(bytes(whole[:cut]) + data.draw(st.binary(max_size=2)))
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.binary(max_size=HEADER_BYTES + 20) | st.binary(max_size=80).map(lambda rest: b"SYF1" + rest))
 def test_arbitrary_bytes_are_rejected_or_mean_exactly_what_they_say(data):
     _check_strict(data)

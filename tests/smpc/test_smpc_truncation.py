@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plaintext import arrays, cause, opened, shared, spread_over
 from scipy import stats
@@ -39,7 +39,6 @@ def truncating(n_bits, how, bound):
 # Exactly.
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data(), n_bits=st.integers(1, 62), n_parties=PARTIES)
 def test_exact_truncation_is_the_nearest_integer_ties_up(data, n_bits, n_parties):
     most = LIMIT - 2 ** (n_bits - 1) - 1
@@ -65,7 +64,6 @@ def test_every_place_of_a_borrow_counts_in_truncation(n_bits):
         assert result.tolist() == [nearest(v, n_bits) for v in x]
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data(), n_bits=st.integers(1, 62), n_parties=PARTIES)
 def test_stochastic_truncation_is_one_of_the_two_neighbours(data, n_bits, n_parties):
     bound = LIMIT - 2 ** (n_bits - 1) - 1
@@ -76,7 +74,6 @@ def test_stochastic_truncation_is_one_of_the_two_neighbours(data, n_bits, n_part
         assert rounded - (number >> n_bits) in ((0,) if number % 2**n_bits == 0 else (0, 1))
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data(), n_bits=st.integers(1, 30))
 def test_local_truncation_of_small_numbers_is_one_of_the_two_neighbours(data, n_bits):
     # Wrong with probability 2^-34 or less for each of 40 x 20 numbers.
@@ -162,7 +159,6 @@ def input_error(x, y, unit):
     return (x + y) * unit / 2 + unit * unit / 4
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data(), n_parties=PARTIES, frac_bits=st.sampled_from([1, 8, 16, 20]))
 def test_products_of_real_numbers_stay_within_the_bound(data, n_parties, frac_bits):
     most = 100

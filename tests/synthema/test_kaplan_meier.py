@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy import InsecureSeededRng
@@ -177,7 +177,6 @@ def grid_survival(deaths, losses):
     return out
 
 
-@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), min_size=1, max_size=8))
 def test_the_bracket_always_holds_the_pooled_curve(cells):
     deaths, losses = [d for d, _ in cells], [c for _, c in cells]

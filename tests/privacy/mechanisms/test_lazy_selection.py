@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -103,7 +103,6 @@ def test_senseless_arguments_are_refused(bounds, options):
         )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**64 - 1))
 def test_gumbel_doubles_are_within_their_stated_error(word):
     import mpmath

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy import InsecureSeededRng, NonPrivate, ZcdpAccountant
@@ -240,7 +240,6 @@ def test_sums_do_not_overflow():
     low=st.integers(-(2**61), 0),
     width=st.integers(1, 2**61),
 )
-@settings(max_examples=60, deadline=None)
 def test_a_sum_is_that_of_the_clipped_values(values, low, width):
     from privacy.mechanisms.sums import _exact_sum, _kept_values
 
@@ -252,7 +251,6 @@ def test_a_sum_is_that_of_the_clipped_values(values, low, width):
     values=st.lists(st.decimals(-(10**9), 10**9, allow_nan=False, places=6), max_size=20),
     decimals=st.integers(0, 8),
 )
-@settings(max_examples=60, deadline=None)
 def test_fixed_point_is_the_decimal_rounded_half_to_even(values, decimals):
     expected = [int(v.scaleb(decimals).to_integral_value(rounding=ROUND_HALF_EVEN)) for v in values]
     assert to_fixed_point(values, decimals=decimals).tolist() == expected
