@@ -13,7 +13,7 @@ import select
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -52,8 +52,11 @@ class Port(ABC):
         self.gone: dict[int, str] = {}
         # Whether the stream ended with something left to send.
         self.is_cut = False
-        # Before the peers have proved who they are, no more than a hello is taken from them.
-        self.most_payload = HELLO_BYTES
+        # Before a peer has proved who it is, no more than a hello is taken from it.
+        self.most_payload = dict.fromkeys(self.peers, HELLO_BYTES)
+        # Looks at what a peer sent as proof, if it is here, and raises its limit. One peer may have heard from all, and
+        # send its first frame, while this party still waits for another's proof.
+        self.prove: Callable[[int], None] = lambda _peer: None
         self._outgoing: deque[Iterator[bytes | memoryview]] = deque()
         self._current = memoryview(b"")
 
@@ -66,9 +69,9 @@ class Port(ABC):
         """Take a frame to send. Its payload is not copied."""
         if receiver in self.gone:
             raise PeerUnavailable(receiver, reason=self.gone[receiver])
-        if frame.payload.nbytes > self.most_payload:
+        if frame.payload.nbytes > self.most_payload[receiver]:
             raise ValueError(
-                f"the payload has {frame.payload.nbytes} bytes, this line carries {self.most_payload}: raise "
+                f"the payload has {frame.payload.nbytes} bytes, this line carries {self.most_payload[receiver]}: raise "
                 "max_payload_bytes at all parties, or send parts"
             )
         self._outgoing.append(self._encoded(receiver, frame))
@@ -120,7 +123,7 @@ class Port(ABC):
 
     def is_ahead(self) -> bool:
         """Whether so much came before it was asked for that no more is read."""
-        return any(self.bytes_ahead(peer) >= 2 * self.most_payload for peer in self.peers)
+        return any(self.bytes_ahead(peer) >= 2 * self.most_payload[peer] for peer in self.peers)
 
     def bytes_ahead(self, peer: int) -> int:
         """Return how many bytes of a peer's frames wait to be asked for."""
@@ -138,7 +141,9 @@ class Port(ABC):
             length = payload_length(header)
         except FrameRejected as error:
             raise FrameRejected(error.rule, sender=sender) from None
-        if length > self.most_payload:
+        if length > self.most_payload[sender]:
+            self.prove(sender)
+        if length > self.most_payload[sender]:
             raise FrameRejected("the payload is larger than this line carries", sender=sender)
         return length
 
@@ -335,13 +340,23 @@ class NetworkTransport:
                 peer: self._words(agreement.session_id, _CONFIRM_OPERATION, agreement.confirmation(peer))
                 for peer in peers
             }
+
+            def prove(peer: int) -> None:
+                port = self._port_of[peer]
+                if port.inbox[peer] and port.most_payload[peer] < self._max_payload_bytes:
+                    agreement.check_confirmation(peer, port.inbox[peer][0].payload.tobytes())
+                    port.most_payload[peer] = self._max_payload_bytes
+
+            for port in self._ports:
+                port.prove = prove
             for peer, frame in self._exchange(signed, peers, within).items():
                 agreement.check_confirmation(peer, frame.payload.tobytes())
         except BaseException:
             self.close()
             raise
         for port in self._ports:
-            port.most_payload = self._max_payload_bytes
+            port.prove = lambda _peer: None
+            port.most_payload = dict.fromkeys(port.peers, self._max_payload_bytes)
         self._session_id = agreement.session_id
 
     def _words(self, session_id: bytes, operation: bytes, payload: bytes) -> Frame:

@@ -156,7 +156,10 @@ class RelayPort(Port):
             raise ProtocolAbort("the relay sent a record of a party that does not take part")
         elif self._agreed:
             self._assemblies[sender].add(self._openers[sender].open(body))
-            if self.bytes_ahead(sender) + self._assemblies[sender].promised > 4 * self.most_payload + TURN_BYTES:
+            if (
+                self.bytes_ahead(sender) + self._assemblies[sender].promised
+                > 4 * self.most_payload[sender] + TURN_BYTES
+            ):
                 raise FrameRejected("it sends further ahead than any protocol needs", sender=sender)
         elif sender not in self._greeted:
             self._greeted.add(sender)

@@ -447,3 +447,41 @@ def test_records_are_cut_from_a_stream_however_it_arrives():
                 got.append((taken[0], bytes(taken[1])))
         assert got == list(enumerate(bodies))
         assert reader.is_empty
+
+
+@pytest.mark.parametrize("n_words", [10, 100_000])
+def test_a_party_may_begin_while_another_still_waits_for_a_third_ones_proof(bad, n_words):
+    held, released = [], []
+
+    def late(_number, sender, receiver, body):
+        """What party 0 sends to party 2 after its hello comes only after party 1's first frame of the protocol."""
+        records.setdefault((sender, receiver), []).append(body)
+        if (sender, receiver) == (0, 2) and len(records[0, 2]) >= 2 and not released:
+            held.append(body)
+            return []
+        if (sender, receiver) == (1, 2) and ends(records[1, 2]) and not released:
+            released.append(True)
+            return [(sender, receiver, body), *((0, 2, each) for each in held)]
+        return [(sender, receiver, body)]
+
+    def ends(sent):
+        # Behind the hello and the proof.
+        return sum(map(len, sent[2:])) > 8 * n_words
+
+    records = {}
+    bad.relay.change = late
+
+    transports = []
+
+    def side(i):
+        transports.append(transport := bad.join(i, 3))
+        return swap(transport, 3, np.full(n_words, i, np.uint64))
+
+    sides = together([lambda i=i: side(i) for i in range(3)])
+    close(transports)
+    assert held
+    assert released
+    for i, heard in enumerate(sides):
+        assert {peer: int(frame.payload.view(np.uint64)[0]) for peer, frame in heard.items()} == {
+            peer: peer for peer in range(3) if peer != i
+        }
