@@ -29,23 +29,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
 
 from generators.aim import SizeFilter
-from generators.capping import Keep
 from generators.domain import Clique, Domain, one_way_cliques
 from generators.empirical_bayes import Shrunk, even, shrink, shrink_non_negative
 from generators.estimation import GraphFit, Zeros, fit_graph
 from generators.factor import FloatArray
 from generators.inference import Evidence, estimate_total, merge, on_simplex, pool
-from generators.mechanism import Learned, Mechanism
+from generators.mechanism import Learned, Mechanism, Options
 from generators.oracle import LazyEstimates, MarginalOracle, Measurement
 from generators.rules import known_cliques, known_edges, structural_zeros
 from privacy import Schema
 from privacy._checks import check_count
-from privacy.neighbours import Neighbours
 
 # Prices are sums of floats that accountants round upwards; so much of the budget is left to them.
 _GUARD = 1 - 1e-10
@@ -107,22 +105,10 @@ class Adaptive(Mechanism):
     def __init__(
         self,
         *,
-        epsilon: float | None = None,
-        delta: float | None = None,
-        rho: float | None = None,
         max_model_bytes: int = 1 << 20,
-        neighbours: Neighbours = "add_remove_one",
-        max_records_per_patient: int = 1,
-        keep: Keep = "all",
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            epsilon=epsilon,
-            delta=delta,
-            rho=rho,
-            neighbours=neighbours,
-            max_records_per_patient=max_records_per_patient,
-            keep=keep,
-        )
+        super().__init__(**options)
         check_count("max_model_bytes", max_model_bytes)
         self.max_model_bytes = max_model_bytes
 

@@ -29,7 +29,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
 
@@ -39,12 +39,11 @@ from generators.estimation import GraphFit, Zeros, fit_graph
 from generators.factor import FloatArray
 from generators.inference import estimate_total, merge
 from generators.junction_tree import CliqueGraph, in_domain_order
-from generators.mechanism import Learned, Mechanism
+from generators.mechanism import Learned, Mechanism, Options
 from generators.oracle import LazyEstimates, MarginalOracle, Measurement
 from generators.rules import known_cliques, known_edges, structural_zeros
 from privacy import Schema
 from privacy._checks import check_count, check_positive
-from privacy.neighbours import Neighbours
 
 # Prices are sums of floats that accountants round upwards; so much of the budget is left to them.
 _GUARD = 1 - 1e-10
@@ -80,7 +79,7 @@ class AIM(Mechanism):
         Importance of each clique of the workload, > 0; equal by default.
     max_model_bytes
         Limit of the junction tree's tables, 8 bytes a cell. A larger model fits better, and takes longer.
-    epsilon, delta, rho, neighbours, max_records_per_patient
+    epsilon, delta, rho, neighbours, max_records_per_patient, keep
         As for every mechanism.
 
     Raises
@@ -107,22 +106,12 @@ class AIM(Mechanism):
     def __init__(
         self,
         *,
-        epsilon: float | None = None,
-        delta: float | None = None,
-        rho: float | None = None,
         workload: Iterable[Sequence[str]] | None = None,
         weights: Sequence[float] | None = None,
         max_model_bytes: int = 1 << 20,
-        neighbours: Neighbours = "add_remove_one",
-        max_records_per_patient: int = 1,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            epsilon=epsilon,
-            delta=delta,
-            rho=rho,
-            neighbours=neighbours,
-            max_records_per_patient=max_records_per_patient,
-        )
+        super().__init__(**options)
         check_count("max_model_bytes", max_model_bytes)
         self.max_model_bytes = max_model_bytes
         self.workload = None if workload is None else tuple(tuple(clique) for clique in workload)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import pandas as pd
 
@@ -52,6 +52,17 @@ class Learned:
     total: float
     measurements: tuple[Measurement, ...]
     fit_gap: float
+
+
+class Options(TypedDict, total=False):
+    """What every mechanism takes: the budget, and how patients are protected. See `Mechanism`."""
+
+    epsilon: float | None
+    delta: float | None
+    rho: float | None
+    neighbours: Neighbours
+    max_records_per_patient: int
+    keep: Keep
 
 
 class Mechanism(ABC):

@@ -34,23 +34,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
 
-from generators.capping import Keep
 from generators.compression import merge_evidence, merge_zeros, rare_groups, told_apart
 from generators.domain import one_way_cliques
 from generators.grouping import coarse_domain
 from generators.inference import Evidence, merge
 from generators.junction_tree import JunctionTree
-from generators.mechanism import Learned, Mechanism
+from generators.mechanism import Learned, Mechanism, Options
 from generators.network import Network
 from generators.oracle import MarginalOracle, Measurement
 from generators.rules import known_cliques, structural_zeros
 from privacy import Schema
 from privacy._checks import check_count
-from privacy.neighbours import Neighbours
 
 _GUARD = 1 - 1e-10
 
@@ -88,21 +86,9 @@ class PrivBayes(Mechanism):
         *,
         degree: int = 2,
         usefulness: float = 1.0,
-        epsilon: float | None = None,
-        delta: float | None = None,
-        rho: float | None = None,
-        neighbours: Neighbours = "add_remove_one",
-        max_records_per_patient: int = 1,
-        keep: Keep = "all",
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            epsilon=epsilon,
-            delta=delta,
-            rho=rho,
-            neighbours=neighbours,
-            max_records_per_patient=max_records_per_patient,
-            keep=keep,
-        )
+        super().__init__(**options)
         check_count("degree", degree)
         if not usefulness >= 0:
             raise ValueError(f"usefulness must be >= 0, got {usefulness!r}")

@@ -12,8 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import (
+    AIM,
+    MST,
+    Adaptive,
     ChowLiu,
+    Independent,
     LocalTableOracle,
+    PrivBayes,
     SqlOracle,
     TableOracle,
     TooManyRecords,
@@ -174,3 +179,21 @@ def test_the_oracle_refuses_by_default_and_keeps_at_random_when_asked():
     assert model.total == pytest.approx(101, abs=2)
     with pytest.raises(ValueError, match="keep must be"):
         ChowLiu(rho=1.0, keep="first")
+
+
+@pytest.mark.parametrize("kind", [Independent, ChowLiu, MST, PrivBayes, AIM, Adaptive], ids=lambda kind: kind.__name__)
+def test_every_mechanism_keeps_at_most_m_rows_of_a_patient_if_asked(kind):
+    schema = Schema.from_dict(
+        {
+            "table": {"patient_id": "pid"},
+            "columns": {
+                "pid": {"role": "identifier"},
+                "a": {"categories": ["0", "1"]},
+                "b": {"categories": ["0", "1"]},
+            },
+        }
+    )
+    frame = pd.DataFrame({"pid": np.repeat(np.arange(200), 3).astype(str), "a": ["0", "0", "1"] * 200, "b": "1"})
+    with pytest.raises(TooManyRecords):
+        kind(rho=5.0).fit(frame, schema)
+    assert abs(kind(rho=5.0, keep="random").fit(frame, schema).total - 200) < 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 import sqlite3
@@ -37,7 +38,7 @@ def in_sqlite(frame):
 
 
 def in_duckdb(frame):
-    duckdb = pytest.importorskip("duckdb")
+    duckdb = importlib.import_module("duckdb")
     connection = duckdb.connect(":memory:")
     connection.register("given", frame)
     connection.execute(f"CREATE TEMPORARY TABLE {quoted(EVIL_TABLE)} AS SELECT * FROM given")
@@ -61,7 +62,7 @@ def in_arrow(frame):
 
 def relation_of_duckdb(frame):
     pytest.importorskip("pyarrow")
-    duckdb = pytest.importorskip("duckdb")
+    duckdb = importlib.import_module("duckdb")
     connection = duckdb.connect(":memory:")
     connection.register("given", frame)
     return connection.sql("SELECT * FROM given")
@@ -260,7 +261,7 @@ def test_edges_divide_doubles_in_sql_as_in_numpy():
 
 
 def test_single_precision_numbers_are_binned_as_the_doubles_they_are():
-    connection = pytest.importorskip("duckdb").connect(":memory:")
+    connection = importlib.import_module("duckdb").connect(":memory:")
     connection.execute("CREATE TABLE t AS SELECT * FROM (VALUES (0.7::REAL), (0.3::REAL), (0.1::REAL)) AS v(x)")
     frame = pd.DataFrame({"x": np.array([0.7, 0.3, 0.1], dtype=np.float32)})
     schema = Schema.from_dict({"columns": {"x": {"kind": "continuous", "bounds": [0, 1], "edges": [0.3, 0.7]}}})
@@ -278,7 +279,7 @@ def test_single_precision_numbers_are_binned_as_the_doubles_they_are():
 
 
 def test_a_value_that_is_no_number_counts_as_missing_in_duckdb():
-    connection = pytest.importorskip("duckdb").connect(":memory:")
+    connection = importlib.import_module("duckdb").connect(":memory:")
     connection.execute("CREATE TABLE t AS SELECT * FROM (VALUES (0.5::DOUBLE), ('NaN'::DOUBLE), (NULL), (1.0)) AS v(x)")
     column = {"kind": "continuous", "bounds": [0, 1], "edges": [0.7]}
     nullable = Schema.from_dict({"columns": {"x": {**column, "nullable": True}}})
@@ -348,7 +349,7 @@ def test_chunks_are_cut_to_size_and_lose_no_row(clinic_frame):
 
 
 def test_a_relation_needs_pyarrow_and_says_so(monkeypatch, clinic_schema):
-    duckdb = pytest.importorskip("duckdb")
+    duckdb = importlib.import_module("duckdb")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     relation = duckdb.connect(":memory:").sql("SELECT 1 AS a")
     with pytest.raises(MissingLibrary, match="pip install 'pyarrow'"):
