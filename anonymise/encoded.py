@@ -1,22 +1,24 @@
 """A table's quasi-identifiers as small integers: distinct tuples of leaves and how many patients share each.
 
 Every check of the lattice works on the distinct tuples, never on rows: they are fewer, and they are enough, because
-generalisation maps equal tuples to equal classes.
+generalisation maps equal tuples to equal classes. Sensitive attributes are kept as counts of (tuple, value) pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from anonymise.classes import Attribute, AttributeName, FloatArray, IntArray, attribute_of
+from anonymise.errors import NotAnonymisable
 from anonymise.hierarchies import Hierarchy
 
-IntArray = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
 Keys = npt.NDArray[Any]
 Node = tuple[int, ...]
@@ -28,14 +30,18 @@ class Encoded:
 
     hierarchies   one per quasi-identifier
     leaves        shape (n_columns, n_tuples)
-    counts        rows of each tuple, shape (n_tuples,), each >= 1
+    counts        patients of each tuple, shape (n_tuples,), each >= 1 (0: only the population has it)
     row_tuple     tuple of each row, shape (n_rows,)
+    attributes    the sensitive attributes that models name
+    people        people of the population table with each tuple, shape (n_tuples,); None if there is no such table
     """
 
     hierarchies: tuple[Hierarchy, ...]
     leaves: Codes
     counts: IntArray
     row_tuple: IntArray
+    attributes: Mapping[AttributeName, Attribute] = field(default_factory=dict)
+    people: IntArray | None = None
 
     def __repr__(self) -> str:
         """Name the columns only: tuples and counts are the patients'."""
@@ -43,7 +49,7 @@ class Encoded:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows of the table."""
+        """Number of patients of the table: what the suppression limit is a share of."""
         return int(self.row_tuple.size)
 
     @property
@@ -64,24 +70,71 @@ class Encoded:
         )
 
 
-def encode_table(columns: Sequence[npt.NDArray[Any] | pd.Series], hierarchies: Sequence[Hierarchy]) -> Encoded:
+def encode_table(
+    columns: Sequence[npt.NDArray[Any] | pd.Series],
+    hierarchies: Sequence[Hierarchy],
+    *,
+    sensitive: Mapping[AttributeName, Sequence[tuple[npt.NDArray[Any] | pd.Series, Hierarchy]]] | None = None,
+    population: Sequence[npt.NDArray[Any] | pd.Series] | None = None,
+) -> Encoded:
     """Return the encoded table of some columns, each of shape (n_rows,), with one hierarchy each.
 
-    Raises SchemaError or HierarchyError for a value outside a column's public domain, without naming the value.
+    sensitive    for each attribute, its columns and their hierarchies: several columns are taken together
+    population   the same quasi-identifiers of everybody the patients come from, each of shape (n_people,)
+
+    Raises SchemaError or HierarchyError for a value outside a column's public domain, without naming the value, and
+    NotAnonymisable if some patient is missing from the population.
     """
-    per_row = np.stack(
-        [_leaf_codes(values, hierarchy) for values, hierarchy in zip(columns, hierarchies, strict=True)]
-    ).astype(np.int32)
+    per_row = _leaf_table(columns, hierarchies)
+    n_rows = per_row.shape[1]
+    if population is not None:
+        per_row = np.concatenate([per_row, _leaf_table(population, hierarchies)], axis=1)
     key, size = dense_key(list(per_row), [hierarchy.n_leaves for hierarchy in hierarchies])
     tuple_of_row, n_tuples = _squeeze(key, size)
     some_row = np.empty(n_tuples, dtype=np.int64)
     some_row[tuple_of_row] = np.arange(tuple_of_row.size)
+    leaves = np.ascontiguousarray(per_row[:, some_row])
+    of_patients = tuple_of_row[:n_rows].astype(np.int64)
+    counts = np.bincount(of_patients, minlength=n_tuples).astype(np.int64)
+    people = None
+    if population is not None:
+        people = np.bincount(tuple_of_row[n_rows:], minlength=n_tuples).astype(np.int64)
+        if (people < counts).any():
+            raise NotAnonymisable(
+                rule="the population table does not hold every patient of the table",
+                way_out="give the quasi-identifiers of everybody the patients come from, the patients included",
+            )
     return Encoded(
         hierarchies=tuple(hierarchies),
-        leaves=np.ascontiguousarray(per_row[:, some_row]),
-        counts=np.bincount(tuple_of_row, minlength=n_tuples).astype(np.int64),
-        row_tuple=tuple_of_row.astype(np.int64),
+        leaves=leaves,
+        counts=counts,
+        row_tuple=of_patients,
+        attributes={name: encode_attribute(name, parts, of_patients) for name, parts in (sensitive or {}).items()},
+        people=people,
     )
+
+
+def encode_attribute(
+    name: AttributeName,
+    parts: Sequence[tuple[npt.NDArray[Any] | pd.Series, Hierarchy]],
+    tuple_of_row: IntArray,
+    overall: FloatArray | None = None,
+) -> Attribute:
+    """Return a sensitive attribute of some patients; `overall` is counted over them unless it is given."""
+    codes = [_leaf_codes(values, hierarchy) for values, hierarchy in parts]
+    hierarchies = [hierarchy for _, hierarchy in parts]
+    # Of several columns, every combination of public values is a value.
+    labels = [" & ".join(texts) for texts in itertools.product(*(hierarchy.labels[0] for hierarchy in hierarchies))]
+    combined = np.zeros(tuple_of_row.size, dtype=np.int64)
+    for part, hierarchy in zip(codes, hierarchies, strict=True):
+        combined = combined * hierarchy.n_leaves + part
+    return attribute_of(name, combined, tuple_of_row, labels=labels, hierarchies=hierarchies, overall=overall)
+
+
+def _leaf_table(columns: Sequence[npt.NDArray[Any] | pd.Series], hierarchies: Sequence[Hierarchy]) -> Codes:
+    return np.stack(
+        [_leaf_codes(values, hierarchy) for values, hierarchy in zip(columns, hierarchies, strict=True)]
+    ).astype(np.int32)
 
 
 def distinct(values: npt.NDArray[Any] | pd.Series) -> tuple[IntArray, npt.NDArray[Any]]:

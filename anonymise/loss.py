@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from anonymise.encoded import Codes
+from anonymise.classes import FloatArray
+from anonymise.encoded import Codes, Node
 from anonymise.hierarchies import Hierarchy
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class Metric(Protocol):
@@ -38,6 +36,10 @@ class Metric(Protocol):
         leaves    leaf codes of the tuples, shape (n_columns, n_some)
         weights   rows of each tuple, shape (n_some,)
         """
+        ...
+
+    def row_losses(self, leaves: Codes, node: Node) -> FloatArray:
+        """Return the loss at a node of a row of each of some tuples, shape (n_some,)."""
         ...
 
 
@@ -71,6 +73,13 @@ class Loss:
             np.asarray(table @ np.bincount(codes, weights=weights, minlength=table.shape[1]), dtype=np.float64)
             for table, codes in zip(self.tables, leaves, strict=True)
         ]
+
+    def row_losses(self, leaves: Codes, node: Node) -> FloatArray:
+        """Return the loss at a node of a row of each of some tuples, shape (n_some,)."""
+        losses = np.zeros(leaves.shape[1])
+        for table, codes, level in zip(self.tables, leaves, node, strict=True):
+            losses += table[level][codes]
+        return losses
 
 
 def _normalised_shares(hierarchy: Hierarchy) -> FloatArray:

@@ -23,12 +23,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from anonymise.encoded import Encoded, Node, distinct, encode_table
-from anonymise.errors import GuaranteeBroken, NotAnonymisable
+from anonymise.checking import failing_tuples
+from anonymise.classes import AttributeName
+from anonymise.encoded import Encoded, distinct, encode_table
+from anonymise.errors import NotAnonymisable
 from anonymise.hierarchies import Hierarchy, build_hierarchy
-from anonymise.lattice import Optimum, failing_tuples, search
+from anonymise.lattice import Optimum, search
 from anonymise.loss import METRICS
-from anonymise.models import Model
+from anonymise.models import AnyModel, Model
+from anonymise.verifying import check_release
 from privacy.errors import SchemaError, SchemaProblem
 from privacy.randomness import Rng, SecureRng
 from privacy.schema import Schema
@@ -62,9 +65,10 @@ def anonymise(
     frame: pd.DataFrame,
     schema: Schema,
     *,
-    models: Sequence[Model],
+    models: Sequence[AnyModel],
     suppression_limit: float = 0.0,
     quality: Quality = "loss",
+    population: pd.DataFrame | None = None,
     rng: Rng | None = None,
 ) -> Result:
     """Return the release of least loss that satisfies all models, among all full-domain generalisations.
@@ -81,6 +85,8 @@ def anonymise(
         Largest share of rows that may be left out, in [0, 1]; floor(limit * rows), inclusive, and never all of them.
     quality
         "loss": ARX's Loss with arithmetic mean (`anonymise.loss`).
+    population
+        The quasi-identifiers of everybody the patients come from, for models that compare with it; raw values.
     rng
         Source of the released order; the operating system's by default.
 
@@ -119,7 +125,12 @@ def anonymise(
     _check_table(frame, schema)
     _check_releasable(frame, schema, models)
     hierarchies = [build_hierarchy(schema.column(name)) for name in schema.quasi_identifiers]
-    encoded = encode_table([_values(frame, name) for name in schema.quasi_identifiers], hierarchies)
+    encoded = encode_table(
+        [_values(frame, name) for name in schema.quasi_identifiers],
+        hierarchies,
+        sensitive=_sensitive(frame, schema, models),
+        population=None if population is None else _population(population, schema),
+    )
     optimum = search(
         encoded,
         METRICS[quality](hierarchies),
@@ -134,7 +145,15 @@ def anonymise(
             way_out="let the hierarchies end in one group (*), raise suppression_limit, or relax the models",
         )
     table = _recoded(frame, schema, encoded, models, optimum, SecureRng() if rng is None else rng)
-    _check_release(table, hierarchies, optimum.node, models)
+    check_release(
+        table,
+        hierarchies,
+        optimum.node,
+        models,
+        n_rows=encoded.n_rows,
+        attributes=encoded.attributes,
+        population=population,
+    )
     return Result(
         node=MappingProxyType(dict(zip(schema.quasi_identifiers, optimum.node, strict=True))),
         table=table,
@@ -175,7 +194,7 @@ def _check_table(frame: pd.DataFrame, schema: Schema) -> None:
         schema.subset(ruled).validate(frame[[name for name in schema.names if name in ruled]])
 
 
-def _check_releasable(frame: pd.DataFrame, schema: Schema, models: Sequence[Model]) -> None:
+def _check_releasable(frame: pd.DataFrame, schema: Schema, models: Sequence[AnyModel]) -> None:
     if not schema.quasi_identifiers:
         raise SchemaError(
             [
@@ -203,6 +222,36 @@ def _check_releasable(frame: pd.DataFrame, schema: Schema, models: Sequence[Mode
             )
 
 
+def _sensitive(
+    frame: pd.DataFrame, schema: Schema, models: Sequence[AnyModel]
+) -> dict[AttributeName, list[tuple[pd.Series, Hierarchy]]]:
+    """Return the columns and hierarchies of the attributes that models name."""
+    out: dict[AttributeName, list[tuple[pd.Series, Hierarchy]]] = {}
+    for model in models:
+        if not isinstance(model, Model) or model.attribute is None:
+            continue
+        names = (model.attribute,) if isinstance(model.attribute, str) else model.attribute
+        for name in names:
+            if name not in schema.names:
+                raise ValueError(f"a model names the attribute {name!r}, which is not a column of the schema")
+            if schema.column(name).role in ("identifier", "quasi-identifier"):
+                raise ValueError(
+                    f"a model names the attribute {name!r}, which is {schema.column(name).role} in the schema; "
+                    "a sensitive attribute is what an outsider does not know"
+                )
+        out[model.attribute] = [(_values(frame, name), build_hierarchy(schema.column(name))) for name in names]
+    return out
+
+
+def _population(population: pd.DataFrame, schema: Schema) -> list[pd.Series]:
+    lacking = [name for name in schema.quasi_identifiers if name not in population.columns]
+    if lacking:
+        raise SchemaError(
+            [SchemaProblem(name, "is not in the population table", "give all quasi-identifiers") for name in lacking]
+        )
+    return [_values(population, name) for name in schema.quasi_identifiers]
+
+
 def _values(frame: pd.DataFrame, name: str) -> pd.Series:
     values = frame[name]
     if not isinstance(values, pd.Series):  # Ruled out by the schema's check of repeated names.
@@ -214,7 +263,7 @@ def _values(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _recoded(
-    frame: pd.DataFrame, schema: Schema, encoded: Encoded, models: Sequence[Model], optimum: Optimum, rng: Rng
+    frame: pd.DataFrame, schema: Schema, encoded: Encoded, models: Sequence[AnyModel], optimum: Optimum, rng: Rng
 ) -> pd.DataFrame:
     kept = np.flatnonzero(~failing_tuples(encoded, models, optimum.node)[encoded.row_tuple])
     order = kept[rng.permutation(kept.size)]
@@ -242,15 +291,3 @@ def _passed(values: pd.Series, order: npt.NDArray[np.int64]) -> Any:
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     return values.array.take(order)
-
-
-def _check_release(table: pd.DataFrame, hierarchies: Sequence[Hierarchy], node: Node, models: Sequence[Model]) -> None:
-    """Count the classes of the finished text table anew, without the codes that it was built from."""
-    names = [hierarchy.name for hierarchy in hierarchies]
-    sizes = table.groupby(names, dropna=False, sort=False, observed=True).size().to_numpy().astype(np.int64)
-    for hierarchy, level in zip(hierarchies, node, strict=True):
-        if not set(table[hierarchy.name].unique()) <= set(hierarchy.labels[level]):
-            raise GuaranteeBroken(model="the hierarchy of " + repr(hierarchy.name))
-    for model in models:
-        if sizes.sum() != len(table) or model.class_fails(sizes).any():
-            raise GuaranteeBroken(model=repr(model))

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from anonymise import KAnonymity, Schema, anonymise, assess_risk, build_hierarchy, encode_table
-from anonymise.lattice import failing_tuples
+from anonymise.checking import failing_tuples
 from anonymise.loss import Loss
 
 DATA = Path(__file__).parent / "data"

@@ -1,0 +1,172 @@
+"""One node of the lattice, checked: which tuples fail, and what that proves of every more specific node.
+
+For a node n and all p <= n (no level of p above n's), classes at p are parts of classes at n. So
+
+    S_n   tuples of classes that fail a downward closed model at n: they fail at p as well
+    c_C   for a class C that fails another model: patients of C who are suppressed at p, whatever its parts are
+          (`Model.least_lost`)
+
+A row costs at least loss_p(row), and 1 where it is suppressed, and loss_p(row) <= loss_n(C) for a row of C. Hence
+
+    N score(p) >= sum over rows outside S_n of loss_p(row) + |S_n| + sum over C of c_C (1 - loss_n(C)),
+
+and p suppresses at least |S_n| + sum of c_C patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymise.classes import BoolArray, Classes, IntArray
+from anonymise.encoded import Codes, Encoded, Keys, Node, dense_key
+from anonymise.models import AnyModel, Model, TableModel
+
+# Distributions are counted for so many (class, value) cells at a time.
+_CELLS: Final = 4_000_000
+_NONE: Final = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check of a node found.
+
+    failing         tuples that are suppressed at the node, shape (n_tuples,); None if the node was given up early
+                    because the limit is exceeded below it
+    failing_below   tuples known to be suppressed at every more specific node
+    n_failing       patients suppressed at the node
+    n_below         patients suppressed at every more specific node, at least: those of `failing_below`, and the
+                    certified losses of other failing classes
+    n_certain       patients of `failing_below`
+    partly          a tuple of each class that fails another model and certainly loses patients below, shape (n_partly,)
+    partly_lost     how many it loses, at least, shape (n_partly,)
+    """
+
+    failing: BoolArray | None
+    failing_below: BoolArray
+    n_failing: int
+    n_below: int
+    n_certain: int
+    partly: IntArray
+    partly_lost: IntArray
+
+
+class Checker:
+    """Counts classes at nodes; holds what all checks share."""
+
+    def __init__(self, encoded: Encoded, models: Sequence[AnyModel]) -> None:
+        self.encoded = encoded
+        self._weights = encoded.counts.astype(np.float64)
+        self._people = None if encoded.people is None else encoded.people.astype(np.float64)
+        self._groups = encoded.gathered()
+        self._sizes = [[h.n_groups(level) for level in range(h.n_levels)] for h in encoded.hierarchies]
+        by_class = [model for model in models if isinstance(model, Model)]
+        # Sizes alone are cheap; and what fails a closed model needs no other look.
+        by_class.sort(key=lambda model: (not model.downward_closed, model.attribute is not None))
+        self._closed = [model for model in by_class if model.downward_closed]
+        self._open = [model for model in by_class if not model.downward_closed]
+        self._table = [model for model in models if isinstance(model, TableModel)]
+
+    def check(self, node: Node, *, max_suppressed: int) -> Checked:
+        """Return which tuples fail at a node and below it."""
+        key, size = self._keys(node)
+        # Whole numbers below 2^53 are exact in float64.
+        sizes = np.bincount(key, weights=self._weights, minlength=size).astype(np.int64)
+        standing = sizes > 0
+        self._judge(self._closed, standing, key, sizes)
+        closed = ~standing
+        failing_below = closed[key]
+        n_certain = int(sizes[closed].sum())
+        if n_certain > max_suppressed:
+            return Checked(None, failing_below, n_certain, n_certain, n_certain, _NONE, _NONE)
+        if not self._open and not self._table:
+            return Checked(failing_below, failing_below, n_certain, n_certain, n_certain, _NONE, _NONE)
+        lost = self._judge(self._open, standing, key, sizes)
+        n_below = n_certain + int(lost.sum())
+        if n_below > max_suppressed:
+            return Checked(None, failing_below, n_below, n_below, n_certain, _NONE, _NONE)
+        partly = np.flatnonzero(lost)
+        tuples = _NONE
+        if partly.size:
+            some_tuple = np.zeros(size, dtype=np.int64)
+            some_tuple[key] = np.arange(key.size)
+            tuples = some_tuple[partly]
+        if self._table and self._suppress_smallest(standing, sizes) and max_suppressed == 0:
+            n_below = max(n_below, 1)
+        n_failing = int(sizes[~standing].sum())
+        return Checked(~standing[key], failing_below, n_failing, n_below, n_certain, tuples, lost[partly])
+
+    def failing(self, node: Node) -> BoolArray:
+        """Return which tuples are suppressed at a node, shape (n_tuples,)."""
+        failing = self.check(node, max_suppressed=self.encoded.n_rows).failing
+        if failing is None:
+            raise TypeError("no more patients can fail than there are")
+        return failing
+
+    def _keys(self, node: Node) -> tuple[Keys, int]:
+        columns: list[Codes] = [groups[level] for groups, level in zip(self._groups, node, strict=True)]
+        return dense_key(columns, [sizes[level] for sizes, level in zip(self._sizes, node, strict=True)])
+
+    def _judge(self, models: Sequence[Model], standing: BoolArray, key: Keys, sizes: IntArray) -> IntArray:
+        """Clear the mark of classes that fail; return the certified losses of each class, shape of `sizes`."""
+        lost = np.zeros(sizes.size, dtype=np.int64)
+        people: IntArray | None = None
+        for model in models:
+            asked = np.flatnonzero(standing)
+            if not asked.size:
+                break
+            if model.needs_population and people is None and self._people is not None:
+                people = np.bincount(key, weights=self._people, minlength=sizes.size).astype(np.int64)
+            if model.attribute is None:
+                blocks = [asked]
+            else:
+                n_values = self.encoded.attributes[model.attribute].n_values
+                blocks = np.array_split(asked, -(-asked.size * n_values // _CELLS))
+            for block in blocks:
+                classes = self._classes(model, block, key, sizes, people)
+                fails = model.class_fails(classes)
+                if fails.any():
+                    standing[block[fails]] = False
+                    if not model.downward_closed:
+                        lost[block[fails]] = model.least_lost(classes.subset(fails))
+        return lost
+
+    def _classes(
+        self, model: Model, block: npt.NDArray[np.intp], key: Keys, sizes: IntArray, people: IntArray | None
+    ) -> Classes:
+        places = None
+        if model.attribute is not None:
+            position = np.full(sizes.size, -1, dtype=np.int64)
+            position[block] = np.arange(block.size)
+            places = position[key]
+        return Classes(
+            sizes=sizes[block],
+            n_rows=self.encoded.n_rows,
+            attributes=self.encoded.attributes,
+            places=places,
+            people=None if people is None else people[block],
+        )
+
+    def _suppress_smallest(self, standing: BoolArray, sizes: IntArray) -> bool:
+        """Suppress the smallest classes until each statement on the table holds; return if a monotone one failed."""
+        failed = False
+        # Suppressing for one statement can break another, so they take turns until none asks for more.
+        while True:
+            kept = sizes[standing]
+            least = 0
+            for model in self._table:
+                wanted = model.least_size(kept) if kept.size and not model.satisfied(kept) else 0
+                failed = failed or (wanted > 0 and model.monotone)
+                least = max(least, wanted)
+            if not (kept < least).any():
+                return failed
+            standing &= sizes >= least
+
+
+def failing_tuples(encoded: Encoded, models: Sequence[AnyModel], node: Node) -> BoolArray:
+    """Return which distinct tuples lie in a class that fails some model at a node, shape (n_tuples,)."""
+    return Checker(encoded, models).failing(node)

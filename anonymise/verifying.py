@@ -1,0 +1,89 @@
+"""The finished table, counted anew from its text: a release that fails its own check is withheld.
+
+Nothing here uses the codes that the table was built from: classes are groups of equal text, sensitive values are read
+again from the released columns, and the population is generalised to text as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from anonymise.classes import Attribute, AttributeName, Classes, IntArray
+from anonymise.encoded import Node, encode_attribute
+from anonymise.errors import GuaranteeBroken
+from anonymise.hierarchies import Hierarchy
+from anonymise.models import AnyModel, Model
+
+
+def released_classes(
+    table: pd.DataFrame, names: Sequence[str], *, n_rows: int, attributes: Mapping[AttributeName, Attribute]
+) -> tuple[Classes, IntArray]:
+    """Return the classes of equal text of a released table, and the class of each row.
+
+    attributes   of the raw table: their public values and how often each occurs there
+    """
+    groups = table.groupby(list(names), dropna=False, sort=False, observed=True)
+    class_of_row = groups.ngroup().to_numpy().astype(np.int64)
+    if table.shape[0] and class_of_row.min() < 0:
+        raise GuaranteeBroken(model="that every row has a class")
+    sizes = np.bincount(class_of_row).astype(np.int64)
+    again = {}
+    for name, attribute in attributes.items():
+        parts = [(table[hierarchy.name], hierarchy) for hierarchy in attribute.hierarchies]
+        again[name] = encode_attribute(name, parts, class_of_row, attribute.overall)
+    places = np.arange(sizes.size, dtype=np.int64)
+    return Classes(sizes=sizes, n_rows=n_rows, attributes=again, places=places), class_of_row
+
+
+def check_release(
+    table: pd.DataFrame,
+    hierarchies: Sequence[Hierarchy],
+    node: Node,
+    models: Sequence[AnyModel],
+    *,
+    n_rows: int,
+    attributes: Mapping[AttributeName, Attribute],
+    population: pd.DataFrame | None = None,
+) -> None:
+    """Raise GuaranteeBroken if a full-domain release is not generalised as the node says or fails a model.
+
+    n_rows       rows of the raw table
+    population   the population table, raw
+    """
+    names = [hierarchy.name for hierarchy in hierarchies]
+    for hierarchy, level in zip(hierarchies, node, strict=True):
+        if not set(table[hierarchy.name].unique()) <= set(hierarchy.labels[level]):
+            raise GuaranteeBroken(model="the hierarchy of " + repr(hierarchy.name))
+    classes, class_of_row = released_classes(table, names, n_rows=n_rows, attributes=attributes)
+    if population is not None:
+        classes.people = _people(table, class_of_row, hierarchies, node, population)
+    check_classes(classes, models)
+
+
+def check_classes(classes: Classes, models: Sequence[AnyModel]) -> None:
+    """Raise GuaranteeBroken if some class, or the release as a whole, fails a model."""
+    for model in models:
+        holds = not model.class_fails(classes).any() if isinstance(model, Model) else model.satisfied(classes.sizes)
+        if not holds:
+            raise GuaranteeBroken(model=repr(model))
+
+
+def _people(
+    table: pd.DataFrame, class_of_row: IntArray, hierarchies: Sequence[Hierarchy], node: Node, population: pd.DataFrame
+) -> IntArray:
+    """Return how many people of the population have the text of each class."""
+    names = [hierarchy.name for hierarchy in hierarchies]
+    text = {
+        hierarchy.name: np.array(hierarchy.labels[level], dtype=object)[
+            hierarchy.codes[level][hierarchy.encode(population[hierarchy.name].to_numpy())]
+        ]
+        for hierarchy, level in zip(hierarchies, node, strict=True)
+    }
+    counts = pd.DataFrame(text).groupby(names, sort=False).size()
+    first = np.unique(class_of_row, return_index=True)[1]
+    keys = table[names].iloc[first].itertuples(index=False, name=None)
+    known = dict(zip((key if isinstance(key, tuple) else (key,) for key in counts.index), counts, strict=True))
+    return np.array([known.get(key, 0) for key in keys], dtype=np.int64)
