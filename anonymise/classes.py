@@ -60,8 +60,8 @@ class Attribute:
 
 def attribute_of(
     name: AttributeName,
-    codes: IntArray,
-    tuple_of_row: IntArray,
+    codes: npt.NDArray[Any],
+    tuple_of_row: npt.NDArray[Any],
     *,
     labels: Sequence[str],
     hierarchies: Sequence[Hierarchy] = (),
@@ -69,7 +69,7 @@ def attribute_of(
 ) -> Attribute:
     """Return an attribute from one code and one tuple per patient; `overall` is counted unless it is given."""
     n_values = len(labels)
-    pairs, counts = np.unique(tuple_of_row * n_values + codes, return_counts=True)
+    pairs, counts = np.unique(tuple_of_row.astype(np.int64) * n_values + codes, return_counts=True)
     if overall is None:
         overall = np.bincount(codes, minlength=n_values).astype(np.float64)
     return Attribute(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ class Encoded:
     hierarchies   one per quasi-identifier
     leaves        shape (n_columns, n_tuples)
     counts        patients of each tuple, shape (n_tuples,), each >= 1 (0: only the population has it)
-    row_tuple     tuple of each row, shape (n_rows,)
+    row_tuple     tuple of each row, shape (n_rows,), any integer type
     attributes    the sensitive attributes that models name
     people        people of the population table with each tuple, shape (n_tuples,); None if there is no such table
     """
@@ -39,7 +39,7 @@ class Encoded:
     hierarchies: tuple[Hierarchy, ...]
     leaves: Codes
     counts: IntArray
-    row_tuple: IntArray
+    row_tuple: Keys
     attributes: Mapping[AttributeName, Attribute] = field(default_factory=dict)
     people: IntArray | None = None
 
@@ -71,11 +71,11 @@ class Encoded:
 
 
 def encode_table(
-    columns: Sequence[npt.NDArray[Any] | pd.Series],
+    columns: Sequence[RawColumn],
     hierarchies: Sequence[Hierarchy],
     *,
-    sensitive: Mapping[AttributeName, Sequence[tuple[npt.NDArray[Any] | pd.Series, Hierarchy]]] | None = None,
-    population: Sequence[npt.NDArray[Any] | pd.Series] | None = None,
+    sensitive: Mapping[AttributeName, Sequence[tuple[RawColumn, Hierarchy]]] | None = None,
+    population: Sequence[RawColumn] | None = None,
 ) -> Encoded:
     """Return the encoded table of some columns, each of shape (n_rows,), with one hierarchy each.
 
@@ -85,16 +85,17 @@ def encode_table(
     Raises SchemaError or HierarchyError for a value outside a column's public domain, without naming the value, and
     NotAnonymisable if some patient is missing from the population.
     """
-    per_row = _leaf_table(columns, hierarchies)
-    n_rows = per_row.shape[1]
+    per_row = _leaf_columns(columns, hierarchies)
+    n_rows = per_row[0].size
     if population is not None:
-        per_row = np.concatenate([per_row, _leaf_table(population, hierarchies)], axis=1)
-    key, size = dense_key(list(per_row), [hierarchy.n_leaves for hierarchy in hierarchies])
-    tuple_of_row, n_tuples = _squeeze(key, size)
+        everybody = _leaf_columns(population, hierarchies)
+        per_row = [np.concatenate(pair) for pair in zip(per_row, everybody, strict=True)]
+    key, size = dense_key(per_row, [hierarchy.n_leaves for hierarchy in hierarchies])
+    tuple_of_row, n_tuples = squeeze(key, size)
     some_row = np.empty(n_tuples, dtype=np.int64)
     some_row[tuple_of_row] = np.arange(tuple_of_row.size)
-    leaves = np.ascontiguousarray(per_row[:, some_row])
-    of_patients = tuple_of_row[:n_rows].astype(np.int64)
+    leaves = np.stack([codes[some_row] for codes in per_row]).astype(np.int32)
+    of_patients = tuple_of_row[:n_rows]
     counts = np.bincount(of_patients, minlength=n_tuples).astype(np.int64)
     people = None
     if population is not None:
@@ -116,8 +117,8 @@ def encode_table(
 
 def encode_attribute(
     name: AttributeName,
-    parts: Sequence[tuple[npt.NDArray[Any] | pd.Series, Hierarchy]],
-    tuple_of_row: IntArray,
+    parts: Sequence[tuple[RawColumn, Hierarchy]],
+    tuple_of_row: Keys,
     overall: FloatArray | None = None,
 ) -> Attribute:
     """Return a sensitive attribute of some patients; `overall` is counted over them unless it is given."""
@@ -131,25 +132,51 @@ def encode_attribute(
     return attribute_of(name, combined, tuple_of_row, labels=labels, hierarchies=hierarchies, overall=overall)
 
 
-def _leaf_table(columns: Sequence[npt.NDArray[Any] | pd.Series], hierarchies: Sequence[Hierarchy]) -> Codes:
-    return np.stack(
-        [_leaf_codes(values, hierarchy) for values, hierarchy in zip(columns, hierarchies, strict=True)]
-    ).astype(np.int32)
+def _leaf_columns(columns: Sequence[RawColumn], hierarchies: Sequence[Hierarchy]) -> list[Keys]:
+    return [_leaf_codes(values, hierarchy) for values, hierarchy in zip(columns, hierarchies, strict=True)]
 
 
-def distinct(values: npt.NDArray[Any] | pd.Series) -> tuple[IntArray, npt.NDArray[Any]]:
-    """Return the position of each value among the distinct ones, and the distinct ones; missing is one of them."""
-    codes, found = pd.factorize(values, use_na_sentinel=False)
-    return codes.astype(np.int64), np.asarray(found)
+class Factor(NamedTuple):
+    """A column as the position of each row's value among the distinct ones, and the distinct ones."""
+
+    codes: Keys
+    values: npt.NDArray[Any]
 
 
-def _leaf_codes(values: npt.NDArray[Any] | pd.Series, hierarchy: Hierarchy) -> IntArray:
+RawColumn = npt.NDArray[Any] | pd.Series | Factor
+
+
+def distinct(values: RawColumn) -> Factor:
+    """Return a column as its distinct values and their positions; missing is one of the values."""
+    if isinstance(values, Factor):
+        return values
+    if not isinstance(values, pd.Series) or not isinstance(values.dtype, pd.CategoricalDtype):
+        positions, uniques = pd.factorize(values, use_na_sentinel=False)
+        return Factor(positions, np.asarray(uniques))
+    # A categorical knows its distinct values; those that no row has are left out. Missing, -1, comes last.
+    codes = values.cat.codes.to_numpy()
+    n_known = len(values.cat.categories)
+    codes = np.where(codes < 0, n_known, codes) if codes.itemsize > 2 else codes.view(f"u{codes.itemsize}")
+    times = np.bincount(codes, minlength=n_known)
+    missing = times.size > n_known
+    used = np.flatnonzero(times[:n_known])
+    found: npt.NDArray[Any] = np.asarray(values.cat.categories[used])
+    if missing:
+        found = np.append(found.astype(object), np.array([None], dtype=object))
+    elif used.size == n_known:
+        return Factor(codes, found)
+    position = np.full(times.size, used.size, dtype=np.min_scalar_type(n_known + 1))
+    position[used] = np.arange(used.size)
+    return Factor(position[codes], found)
+
+
+def _leaf_codes(values: RawColumn, hierarchy: Hierarchy) -> Keys:
     # Reading text is slow and columns repeat themselves: each distinct value is read once.
     codes, found = distinct(values)
-    return hierarchy.encode(found)[codes]
+    return hierarchy.encode(found).astype(np.min_scalar_type(hierarchy.n_leaves))[codes]
 
 
-def dense_key(columns: Sequence[Codes], sizes: Sequence[int]) -> tuple[Keys, int]:
+def dense_key(columns: Sequence[Keys], sizes: Sequence[int]) -> tuple[Keys, int]:
     """Return one integer per entry, equal exactly where all columns are equal, and a bound above every key.
 
     Mixed radix; whenever the product of the sizes outgrows a few times the number of entries, the keys in use are
@@ -165,17 +192,17 @@ def dense_key(columns: Sequence[Codes], sizes: Sequence[int]) -> tuple[Keys, int
         if radix == 1:
             continue
         if size * radix > limit:
-            key, size = _squeeze(key, size)
+            key, size = squeeze(key, size)
         if size == 1:
             key = codes.astype(key.dtype)
         else:
             key = key * key.dtype.type(radix)
             key += codes
         size *= radix
-    return _squeeze(key, size) if size > limit else (key, size)
+    return squeeze(key, size) if size > limit else (key, size)
 
 
-def _squeeze(key: Keys, size: int) -> tuple[Keys, int]:
+def squeeze(key: Keys, size: int) -> tuple[Keys, int]:
     """Renumber the keys in use from 0, keeping their order."""
     if size > 16 * key.size + 4096:
         found, renumbered = np.unique(key, return_inverse=True)

@@ -25,7 +25,7 @@ import pandas as pd
 
 from anonymise.checking import failing_tuples
 from anonymise.classes import AttributeName
-from anonymise.encoded import Encoded, distinct, encode_table
+from anonymise.encoded import Encoded, Factor, distinct, encode_table
 from anonymise.errors import NotAnonymisable
 from anonymise.hierarchies import Hierarchy, build_hierarchy
 from anonymise.lattice import Optimum, search
@@ -122,11 +122,12 @@ def anonymise(
     if not models:
         raise ValueError("models must name at least one privacy model, such as KAnonymity(5)")
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-    _check_table(frame, schema)
+    columns = _distinct(frame, schema)
+    _check_table(frame, schema, columns)
     _check_releasable(frame, schema, models)
     hierarchies = [build_hierarchy(schema.column(name)) for name in schema.quasi_identifiers]
     encoded = encode_table(
-        [_values(frame, name) for name in schema.quasi_identifiers],
+        [columns[name] for name in schema.quasi_identifiers],
         hierarchies,
         sensitive=_sensitive(frame, schema, models),
         population=None if population is None else _population(population, schema),
@@ -173,22 +174,30 @@ class _DistinctValues:
     combination looks at rows, and reading each value once is what makes checking large tables cheap.
     """
 
-    def __init__(self, frame: pd.DataFrame) -> None:
+    def __init__(self, frame: pd.DataFrame, known: Mapping[str, Factor]) -> None:
         self._frame = frame
+        self._known = known
         self.columns = frame.columns
 
     def __len__(self) -> int:
         return len(self._frame)
 
     def __getitem__(self, name: str, /) -> pd.Series:
-        return pd.Series(distinct(self._frame[name])[1])
+        values = self._known[name] if name in self._known else distinct(self._frame[name])
+        return pd.Series(values.values)
 
 
-def _check_table(frame: pd.DataFrame, schema: Schema) -> None:
+def _distinct(frame: pd.DataFrame, schema: Schema) -> dict[str, Factor]:
+    """Return the quasi-identifiers that the table has once: what is checked is what is searched."""
+    names = [name for name in schema.quasi_identifiers if list(frame.columns).count(name) == 1]
+    return {name: distinct(_values(frame, name)) for name in names}
+
+
+def _check_table(frame: pd.DataFrame, schema: Schema, known: Mapping[str, Factor]) -> None:
     # A day is read by its hierarchy; the schema itself knows bounds of numbers only.
     dates = tuple(c.name for c in schema.columns if c.kind == "date" and c.role == "quasi-identifier")
     columns = tuple(replace(c, bounds=None, categories=()) if c.name in dates else c for c in schema.columns)
-    replace(schema, columns=columns, rules=()).validate(_DistinctValues(frame))
+    replace(schema, columns=columns, rules=()).validate(_DistinctValues(frame, known))
     if schema.rules:
         ruled = {name for rule in schema.rules for name in rule.columns}
         schema.subset(ruled).validate(frame[[name for name in schema.names if name in ruled]])
@@ -269,7 +278,11 @@ def _recoded(
     order = kept[rng.permutation(kept.size)]
     tuples = encoded.row_tuple[order]
     recoded = {
-        hierarchy.name: _labels(hierarchy, level)[hierarchy.codes[level][leaves[tuples]]]
+        # The labels of a level are public, so a categorical tells no more than its text, in an eighth of the memory.
+        hierarchy.name: pd.Categorical.from_codes(
+            hierarchy.codes[level].astype(np.min_scalar_type(-hierarchy.n_groups(level)))[leaves][tuples],
+            dtype=pd.CategoricalDtype(list(hierarchy.labels[level])),
+        )
         for hierarchy, leaves, level in zip(encoded.hierarchies, encoded.leaves, optimum.node, strict=True)
     }
     released: dict[str, Any] = {}
@@ -279,10 +292,6 @@ def _recoded(
         elif column.role != "identifier":
             released[column.name] = _passed(_values(frame, column.name), order)
     return pd.DataFrame(released, index=pd.RangeIndex(order.size))
-
-
-def _labels(hierarchy: Hierarchy, level: int) -> npt.NDArray[Any]:
-    return np.array(hierarchy.labels[level], dtype=object)
 
 
 def _passed(values: pd.Series, order: npt.NDArray[np.int64]) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from anonymise.classes import Attribute, AttributeName, Classes, IntArray
-from anonymise.encoded import Node, encode_attribute
+from anonymise.encoded import Keys, Node, dense_key, distinct, encode_attribute, squeeze
 from anonymise.errors import GuaranteeBroken
 from anonymise.hierarchies import Hierarchy
 from anonymise.models import AnyModel, Model
@@ -20,16 +20,15 @@ from anonymise.models import AnyModel, Model
 
 def released_classes(
     table: pd.DataFrame, names: Sequence[str], *, n_rows: int, attributes: Mapping[AttributeName, Attribute]
-) -> tuple[Classes, IntArray]:
+) -> tuple[Classes, Keys]:
     """Return the classes of equal text of a released table, and the class of each row.
 
     attributes   of the raw table: their public values and how often each occurs there
     """
-    groups = table.groupby(list(names), dropna=False, sort=False, observed=True)
-    class_of_row = groups.ngroup().to_numpy().astype(np.int64)
-    if table.shape[0] and class_of_row.min() < 0:
-        raise GuaranteeBroken(model="that every row has a class")
-    sizes = np.bincount(class_of_row).astype(np.int64)
+    texts = [distinct(table[name]) for name in names]
+    key, size = dense_key([codes for codes, _ in texts], [max(found.size, 1) for _, found in texts])
+    class_of_row, n_classes = squeeze(key, size)
+    sizes = np.bincount(class_of_row, minlength=n_classes).astype(np.int64)
     again = {}
     for name, attribute in attributes.items():
         parts = [(table[hierarchy.name], hierarchy) for hierarchy in attribute.hierarchies]
@@ -72,7 +71,7 @@ def check_classes(classes: Classes, models: Sequence[AnyModel]) -> None:
 
 
 def _people(
-    table: pd.DataFrame, class_of_row: IntArray, hierarchies: Sequence[Hierarchy], node: Node, population: pd.DataFrame
+    table: pd.DataFrame, class_of_row: Keys, hierarchies: Sequence[Hierarchy], node: Node, population: pd.DataFrame
 ) -> IntArray:
     """Return how many people of the population have the text of each class."""
     names = [hierarchy.name for hierarchy in hierarchies]

@@ -68,7 +68,7 @@ class WordSource(ABC):
         """Return a uniform permutation of 0..n-1: the order of n distinct 64-bit words (drawn anew on a tie)."""
         while True:
             words = self.uint64(n)
-            order = np.argsort(words, kind="stable")
+            order = np.argsort(words)
             if n < 2 or bool((np.diff(words[order]) > 0).all()):
                 return order.astype(np.int64)
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anonymise import build_hierarchy, encode_table
-from anonymise.encoded import dense_key
+from anonymise.encoded import dense_key, distinct
 from privacy.errors import SchemaError
 from privacy.schema import Column
 
@@ -77,3 +77,22 @@ def test_a_value_outside_the_schema_is_refused_without_being_named():
 def test_the_repr_shows_columns_and_no_counts():
     encoded = encode_table([pd.Series(["x"] * 7)], [build_hierarchy(Column("a", categories=("x", "y")))])
     assert repr(encoded) == "Encoded(columns=('a',))"
+
+
+@pytest.mark.parametrize("n_categories", [3, 200, 40_000])
+@pytest.mark.parametrize("with_missing", [False, True])
+def test_distinct_values_of_a_categorical_are_those_of_its_text(n_categories, with_missing):
+    rng = np.random.default_rng(5)
+    texts = np.array([f"c{i}" for i in range(n_categories)], dtype=object)
+    values = texts[rng.integers(0, n_categories, 500)]
+    if with_missing:
+        values[7] = None
+    column = pd.Series(pd.Categorical(values, categories=texts[::-1]))
+    codes, found = distinct(column)
+    assert sorted(map(str, found)) == sorted({str(value) for value in values})
+    assert [found[code] for code in codes] == values.tolist()
+
+
+def test_distinct_values_are_found_once():
+    factor = distinct(pd.Series(["a", "b", "a"]))
+    assert distinct(factor) is factor
