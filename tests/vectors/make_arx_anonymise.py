@@ -93,7 +93,7 @@ COMMENT = [
     "node: level of each quasi-identifier, in the order of attribute_sets; null if no node satisfies the models.",
     "score: ARX's, all digits; it cuts each column's loss to ten decimals.",
     "suppressed: rows that the release marks as outliers; with limit > 0 ARX also marks rows that are '*' everywhere.",
-    "n_feasible, n_ties: found by checking every node; how many satisfy the models, how many have exactly the best score.",
+    "n_feasible, n_ties: all nodes were checked; how many satisfy the models, how many have exactly the best score.",
     "best_score: only where checking every node found a better one than ARX's search did.",
     "released_rows: that many first rows are the released table; all rows of the table are the population.",
     "metric: function aggregates the columns; gs_factor is 0.5 where absent; weights are divided by the largest one,",
