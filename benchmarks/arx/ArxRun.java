@@ -56,8 +56,8 @@ import org.deidentifier.arx.risk.RiskModelSampleSummary;
  * A line is a list of key=value pairs between blanks:
  *   id=NAME table=FILE.csv hierarchies=DIRECTORY qi=a,b,c models=k:5|distinct:x:3 metric=loss:arithmetic limit=0.02
  * and optionally rows=N (the first N rows of the table), first=I (rows I..I+N), subset=N (the first N rows of these are
- * released, all of them are the population), gs=FACTOR, weights=a:2,b:1, response=COLUMN, repeats=N (timed runs after as
- * many warm-up runs), exhaustive=1 (every node is checked: how many tie), risk=1 (risk figures of input and output).
+ * released, all of them are the population), gs=FACTOR, weights=a:2,b:1, response=COLUMN, node=0,1,2 (this node alone),
+ * repeats=N (timed runs after as many warm-up runs), exhaustive=1 (every node is checked: how many tie), risk=1 (risk figures of input and output).
  */
 public class ArxRun {
     private static final PrintStream OUT = new PrintStream(System.out, true, StandardCharsets.UTF_8);
@@ -115,6 +115,13 @@ public class ArxRun {
             if (parts.length > 1 && Arrays.asList(rows.get(0)).contains(parts[1])) {
                 data.getDefinition().setAttributeType(parts[1], AttributeType.SENSITIVE_ATTRIBUTE);
                 if (parts[1].equals("age")) data.getDefinition().setDataType(parts[1], DataType.INTEGER);
+            }
+        }
+        if (options.containsKey("node")) {
+            String[] columns = options.get("qi").split(","), levels = options.get("node").split(",");
+            for (int i = 0; i < columns.length; i++) {
+                data.getDefinition().setMinimumGeneralization(columns[i], Integer.parseInt(levels[i]));
+                data.getDefinition().setMaximumGeneralization(columns[i], Integer.parseInt(levels[i]));
             }
         }
         if (options.containsKey("response")) data.getDefinition().setResponseVariable(options.get("response"), true);
