@@ -21,6 +21,7 @@ from anonymise.encoded import Encoded, encode_table
 from anonymise.errors import AnonymiseError, GuaranteeBroken, HierarchyError, LatticeTooLarge, NotAnonymisable
 from anonymise.hierarchies import Hierarchy, build_hierarchy
 from anonymise.models import KAnonymity, Model
+from anonymise.population import Estimate, population_uniqueness
 from anonymise.pseudonyms import PseudonymKey, pseudonym_buckets, pseudonymise
 from anonymise.release import Result, anonymise
 from anonymise.risk import RiskReport, assess_risk
@@ -29,6 +30,7 @@ from privacy.schema import Schema
 __all__ = [
     "AnonymiseError",
     "Encoded",
+    "Estimate",
     "GuaranteeBroken",
     "Hierarchy",
     "HierarchyError",
@@ -44,6 +46,7 @@ __all__ = [
     "assess_risk",
     "build_hierarchy",
     "encode_table",
+    "population_uniqueness",
     "pseudonym_buckets",
     "pseudonymise",
 ]
