@@ -7,7 +7,7 @@ from anonymise.models.l_diversity import LDiversity
 from anonymise.models.likeness import AlphaKAnonymity, BetaLikeness, DeltaDisclosure
 from anonymise.models.presence import DeltaPresence
 from anonymise.models.t_closeness import TCloseness
-from anonymise.models.uniqueness import AverageRisk, SampleUniqueness
+from anonymise.models.uniqueness import AverageRisk, PopulationUniqueness, SampleUniqueness
 
 __all__ = [
     "AlphaKAnonymity",
@@ -20,6 +20,7 @@ __all__ = [
     "KMap",
     "LDiversity",
     "Model",
+    "PopulationUniqueness",
     "SampleUniqueness",
     "TCloseness",
     "TableModel",

@@ -5,7 +5,8 @@ k_v  share of the rows of the class with the value v
 D    Earth Mover's distance between k and p under a ground distance of values in [0, 1]; a class passes if D <= t
 
 equal         all values are 1 apart: D = 1/2 sum_v |k_v - p_v|, the total variation
-ordered       |i - j| / (m - 1) for the i-th and j-th of m values: D = 1/(m - 1) sum_{i<m} |sum_{j<=i} (k_j - p_j)|
+ordered       |i - j| / (m - 1) for the i-th and j-th of the m values that occur in the table:
+              D = 1/(m - 1) sum_{i<m} |sum_{j<=i} (k_j - p_j)|
 hierarchical  the lowest level at which two values are one, divided by the height H of the hierarchy
 
 All three are averages of total variations over partitions of the values. Ordered: over the m - 1 cuts of the order into
@@ -48,10 +49,10 @@ class TCloseness:
                (take a column with many missing values as "equal"); "hierarchical": the column's hierarchy in the
                schema, values that never become one being 1 apart
 
-    The domain is the public one: with "ordered", public values that nobody has count in m. The model limits what a
-    class teaches beyond the whole table, on average over the values: a rare value may still be many times more
-    frequent in a class (beta-likeness limits that). What the whole table tells is not limited. It does not hide who is
-    in the table and does not compose over releases.
+    With "ordered", only values that occur in the table count, as in ARX: listing more values would make all distances
+    smaller. The model limits what a class teaches beyond the whole table, on average over the values: a rare value may
+    still be many times more frequent in a class (beta-likeness limits that). What the whole table tells is not limited.
+    It does not hide who is in the table and does not compose over releases.
 
     Examples
     --------
@@ -110,7 +111,8 @@ class TCloseness:
         if self.distance == "equal":
             return overall, counts, 1
         if self.distance == "ordered":
-            return _cuts(overall[None])[0], _cuts(counts), attribute.n_values - 1
+            present = overall > 0
+            return _cuts(overall[None, present])[0], _cuts(counts[:, present]), int(present.sum()) - 1
         levels = _levels(attribute)
         return _gathered(overall[None], levels)[0], _gathered(counts, levels), len(levels)
 

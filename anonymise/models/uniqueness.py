@@ -2,20 +2,21 @@
 
 s_i  rows of the i-th released class; n = sum s_i; m classes
 
-They do not judge a class. Where a release fails, its smallest classes are suppressed, as in ARX, until it passes: all
-classes below a size together, so that no other order than that of the sizes decides.
+They do not judge a class. Where a release fails, its smallest classes are suppressed, as in ARX, until it passes. Where
+not all of one size must go, ARX begins with those of least loss; here the order of the public codes decides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import ClassVar
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, get_args
 
 import numpy as np
 
-from anonymise._checks import check_number
+from anonymise._checks import check_number, is_whole
 from anonymise.classes import IntArray
+from anonymise.models._exact import ratio
+from anonymise.population import Estimator, population_uniqueness
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class AverageRisk:
 
     Examples
     --------
-    >>> AverageRisk(0.2).least_size(np.array([1, 1, 5, 9]))
-    5
+    >>> AverageRisk(0.2).least_dropped(np.array([1, 1, 5, 9]))
+    1
     """
 
     threshold: float
@@ -45,29 +46,28 @@ class AverageRisk:
     @property
     def least_rows(self) -> int:
         """A table with fewer rows has a risk above the threshold in a single class."""
-        return -(-1 // Fraction(repr(float(self.threshold))))
+        top, bottom = ratio(self.threshold)
+        return -(-bottom // top)
 
     def satisfied(self, sizes: IntArray) -> bool:
         """Return whether classes of these sizes may be released."""
-        return int(sizes.size) <= Fraction(repr(float(self.threshold))) * int(sizes.sum())
+        top, bottom = ratio(self.threshold)
+        return int(sizes.size) * bottom <= top * int(sizes.sum())
 
-    def least_size(self, sizes: IntArray) -> int:
-        """Return the least size such that the classes of at least that size may be released; above all if none."""
-        found, classes = np.unique(sizes, return_counts=True)
-        # Classes and rows of at least each size: the average size rises with the size that is left.
-        n_classes = np.cumsum(classes[::-1])[::-1]
-        n_rows = np.cumsum((classes * found)[::-1])[::-1]
-        threshold = Fraction(repr(float(self.threshold)))
-        low, high = 0, int(found.size)
+    def least_dropped(self, sizes: IntArray) -> int:
+        """Return how many of the smallest classes must go; sizes ascending."""
+        top, bottom = ratio(self.threshold)
+        n = int(sizes.sum())
+        gone = np.concatenate([[0], np.cumsum(sizes)])
+        # The average class grows with each smallest one that goes: the first number that is enough is bisected.
+        low, high = 0, int(sizes.size)
         while low < high:
             middle = (low + high) // 2
-            if int(n_classes[middle]) <= threshold * int(n_rows[middle]):
+            if (sizes.size - middle) * bottom <= top * (n - int(gone[middle])):
                 high = middle
             else:
                 low = middle + 1
-        if low == found.size:
-            return int(sizes.max(initial=0)) + 1
-        return 1 if low == 0 else int(found[low])
+        return low
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,64 @@ class SampleUniqueness:
 
     def satisfied(self, sizes: IntArray) -> bool:
         """Return whether classes of these sizes may be released."""
-        return int((sizes == 1).sum()) <= Fraction(repr(float(self.threshold))) * int(sizes.sum())
+        top, bottom = ratio(self.threshold)
+        return int((sizes == 1).sum()) * bottom <= top * int(sizes.sum())
 
-    def least_size(self, sizes: IntArray) -> int:
-        """Return 1 if the rows that are alone may be released, else 2."""
-        return 1 if self.satisfied(sizes) else 2
+    def least_dropped(self, sizes: IntArray) -> int:
+        """Return how many rows that are alone must go; sizes ascending."""
+        # u - d <= threshold (n - d)
+        top, bottom = ratio(self.threshold)
+        alone = int((sizes == 1).sum())
+        return max(0, -((top * int(sizes.sum()) - alone * bottom) // (bottom - top)))
+
+
+@dataclass(frozen=True, slots=True)
+class PopulationUniqueness:
+    """At most a share of the population is estimated to be alone in its class.
+
+    threshold        in [0, 1), inclusive
+    population_size  people of whom the table is a simple random sample
+    estimator        see `anonymise.population`; "dankar" is what ARX reports
+
+    An estimate that is 0 counts only where nobody is alone in the table, as in ARX; one that did not converge satisfies
+    nothing. It is an estimate from a model of the population, right for random samples alone: patients of one ward or
+    one year are none. Who is alone in the table and known to be in it is singled out whatever the population.
+    Source: Dankar, El Emam, Neisa, Roffey 2012, BMC Med Inform Decis Mak 12:66.
+    """
+
+    threshold: float
+    _: KW_ONLY
+    population_size: int
+    estimator: Estimator = "dankar"
+
+    # The models of the population are fitted anew to every release, and a fit can jump.
+    monotone: ClassVar[bool] = False
+    least_rows: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_number("threshold", self.threshold, above=-1e-300, below=1.0, hint="1 lets everybody be alone")
+        if not is_whole(self.population_size, least=1):
+            raise ValueError(f"population_size must be an integer >= 1, got {self.population_size!r}")
+        if self.estimator not in get_args(Estimator):
+            raise ValueError(f"estimator must be one of {', '.join(get_args(Estimator))}, got {self.estimator!r}")
+
+    def satisfied(self, sizes: IntArray) -> bool:
+        """Return whether classes of these sizes may be released."""
+        if not (sizes == 1).any():
+            return True
+        share = population_uniqueness(sizes, population_size=self.population_size, estimator=self.estimator).value
+        return share is not None and 0.0 < share <= self.threshold
+
+    def least_dropped(self, sizes: IntArray) -> int:
+        """Return how many rows that are alone must go; sizes ascending.
+
+        The number is bisected as in ARX: with one less the release fails, though a far smaller number might pass where
+        an estimate jumps.
+        """
+        if self.satisfied(sizes):
+            return 0
+        low, high = 0, int((sizes == 1).sum())
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.satisfied(sizes[middle:]) else (middle, high)
+        return high

@@ -1,4 +1,4 @@
-"""The privacy models by their definitions: fractions and loops, one class at a time. The fast ones must agree with them.
+"""The privacy models by their definitions: fractions and loops, one class at a time. The fast ones must agree.
 
 A class is a tuple of counts, one for each value of the sensitive attribute; so is the whole table.
 """
@@ -56,6 +56,7 @@ def distance(kind, counts, overall, hierarchy=None):
     if kind == "equal":
         return total_variation(p, q)
     if kind == "ordered":
+        p, q = zip(*((a, b) for a, b in zip(p, q, strict=True) if b), strict=True)
         if len(p) == 1:
             return Fraction(0)
         running = itertools.accumulate(a - b for a, b in zip(p, q, strict=True))
