@@ -20,30 +20,58 @@ crowd each patient must stand in; the search finds the combination of levels tha
 from anonymise.encoded import Encoded, encode_table
 from anonymise.errors import AnonymiseError, GuaranteeBroken, HierarchyError, LatticeTooLarge, NotAnonymisable
 from anonymise.hierarchies import Hierarchy, build_hierarchy
-from anonymise.models import KAnonymity, Model
+from anonymise.models import (
+    AlphaKAnonymity,
+    AverageRisk,
+    BetaLikeness,
+    DeltaDisclosure,
+    DeltaPresence,
+    KAnonymity,
+    KMap,
+    LDiversity,
+    Model,
+    PopulationUniqueness,
+    SampleUniqueness,
+    TableModel,
+    TCloseness,
+)
+from anonymise.population import Estimate, population_uniqueness
 from anonymise.pseudonyms import PseudonymKey, pseudonym_buckets, pseudonymise
 from anonymise.release import Result, anonymise
 from anonymise.risk import RiskReport, assess_risk
 from privacy.schema import Schema
 
 __all__ = [
+    "AlphaKAnonymity",
     "AnonymiseError",
+    "AverageRisk",
+    "BetaLikeness",
+    "DeltaDisclosure",
+    "DeltaPresence",
     "Encoded",
+    "Estimate",
     "GuaranteeBroken",
     "Hierarchy",
     "HierarchyError",
     "KAnonymity",
+    "KMap",
+    "LDiversity",
     "LatticeTooLarge",
     "Model",
     "NotAnonymisable",
+    "PopulationUniqueness",
     "PseudonymKey",
     "Result",
     "RiskReport",
+    "SampleUniqueness",
     "Schema",
+    "TCloseness",
+    "TableModel",
     "anonymise",
     "assess_risk",
     "build_hierarchy",
     "encode_table",
+    "population_uniqueness",
     "pseudonym_buckets",
     "pseudonymise",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -10,3 +12,28 @@ def is_whole(value: object, *, least: int, most: int | None = None) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         return False
     return int(value) >= least and (most is None or int(value) <= most)
+
+
+def check_number(
+    name: str, value: object, *, above: float, below: float = math.inf, most: float = math.inf, hint: str
+) -> None:
+    """Raise ValueError unless a value is a finite number with above < value < below and value <= most."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.integer | np.floating)
+        or not math.isfinite(value)
+        or not (above < value < below and value <= most)
+    ):
+        limits = [f"> {above:g}"] + [f"< {below:g}"] * (below < math.inf) + [f"<= {most:g}"] * (most < math.inf)
+        raise ValueError(f"{name} must be a number {' and '.join(limits)} ({hint}), got {value!r}")
+
+
+def check_attribute(attribute: object) -> None:
+    """Raise ValueError unless this names one column, or a tuple of at least two different ones."""
+    names = attribute if isinstance(attribute, tuple) else (attribute,)
+    if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"attribute must name a column, or a tuple of different columns, got {attribute!r}")
+    if isinstance(attribute, tuple) and len(attribute) < 2:
+        raise ValueError(
+            f"attribute: a tuple takes several columns together; write one column as text, got {attribute!r}"
+        )

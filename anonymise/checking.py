@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from anonymise.classes import BoolArray, Classes, IntArray
 from anonymise.encoded import Codes, Encoded, Keys, Node, dense_key
-from anonymise.models import AnyModel, Model, TableModel
+from anonymise.models import AnyModel, DeltaPresence, Model, TableModel
 
 # Distributions are counted for so many (class, value) cells at a time.
 _CELLS: Final = 4_000_000
@@ -70,6 +70,10 @@ class Checker:
         self._closed = [model for model in by_class if model.downward_closed]
         self._open = [model for model in by_class if not model.downward_closed]
         self._table = [model for model in models if isinstance(model, TableModel)]
+        # No class with fewer patients satisfies all models.
+        self._least = max((model.least_rows for model in by_class), default=1)
+        # The people of a class without patients are certainly not in the table, and cannot be suppressed.
+        self._all_people = any(isinstance(model, DeltaPresence) and model.low > 0 for model in models)
 
     def check(self, node: Node, *, max_suppressed: int) -> Checked:
         """Return which tuples fail at a node and below it."""
@@ -77,6 +81,8 @@ class Checker:
         # Whole numbers below 2^53 are exact in float64.
         sizes = np.bincount(key, weights=self._weights, minlength=size).astype(np.int64)
         standing = sizes > 0
+        if self._all_people and not standing[key].all():
+            return Checked(None, ~standing[key], 0, self.encoded.n_rows + 1, 0, _NONE, _NONE)
         self._judge(self._closed, standing, key, sizes)
         closed = ~standing
         failing_below = closed[key]
@@ -133,7 +139,8 @@ class Checker:
                     standing[block[fails]] = False
                     if not model.downward_closed:
                         lost[block[fails]] = model.least_lost(classes.subset(fails))
-        return lost
+        # What certainly loses so many that no class is left of it loses all.
+        return np.where((lost > 0) & (sizes - lost < self._least), sizes, lost)
 
     def _classes(
         self, model: Model, block: npt.NDArray[np.intp], key: Keys, sizes: IntArray, people: IntArray | None
@@ -154,17 +161,19 @@ class Checker:
     def _suppress_smallest(self, standing: BoolArray, sizes: IntArray) -> bool:
         """Suppress the smallest classes until each statement on the table holds; return if a monotone one failed."""
         failed = False
+        places = np.flatnonzero(standing)
+        # Among classes of one size the order of their keys decides: that of public codes, not of rows.
+        places = places[np.argsort(sizes[places], kind="stable")]
         # Suppressing for one statement can break another, so they take turns until none asks for more.
         while True:
-            kept = sizes[standing]
-            least = 0
-            for model in self._table:
-                wanted = model.least_size(kept) if kept.size and not model.satisfied(kept) else 0
-                failed = failed or (wanted > 0 and model.monotone)
-                least = max(least, wanted)
-            if not (kept < least).any():
+            kept = sizes[places]
+            broken = [model for model in self._table if kept.size and not model.satisfied(kept)]
+            if not broken:
                 return failed
-            standing &= sizes >= least
+            failed = failed or any(model.monotone for model in broken)
+            dropped = max(model.least_dropped(kept) for model in broken)
+            standing[places[:dropped]] = False
+            places = places[dropped:]
 
 
 def failing_tuples(encoded: Encoded, models: Sequence[AnyModel], node: Node) -> BoolArray:

@@ -31,6 +31,7 @@ from anonymise.hierarchies import Hierarchy, build_hierarchy
 from anonymise.lattice import Optimum, search
 from anonymise.loss import METRICS
 from anonymise.models import AnyModel, Model
+from anonymise.models.checks import check_kinds, check_models
 from anonymise.verifying import check_release
 from privacy.errors import SchemaError, SchemaProblem
 from privacy.randomness import Rng, SecureRng
@@ -119,8 +120,7 @@ def anonymise(
         raise ValueError(f"suppression_limit must be in [0, 1], got {suppression_limit!r}")
     if quality not in METRICS:
         raise ValueError(f"quality must be one of {', '.join(sorted(METRICS))}, got {quality!r}")
-    if not models:
-        raise ValueError("models must name at least one privacy model, such as KAnonymity(5)")
+    check_kinds(models)
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     columns = _distinct(frame, schema)
     _check_table(frame, schema, columns)
@@ -132,6 +132,7 @@ def anonymise(
         sensitive=_sensitive(frame, schema, models),
         population=None if population is None else _population(population, schema),
     )
+    check_models(models, encoded)
     optimum = search(
         encoded,
         METRICS[quality](hierarchies),

@@ -74,10 +74,11 @@ class TableModel(Protocol):
         """A table with fewer patients than this can never satisfy the model."""
         ...
 
-    def least_size(self, sizes: IntArray) -> int:
-        """Return the least s such that the classes of at least s patients satisfy the model when they alone are kept.
+    def least_dropped(self, sizes: IntArray) -> int:
+        """Return how many of the smallest classes must go, at least, for the others to satisfy the model.
 
-        `sizes` are those of the classes that satisfy all other models. A release without classes satisfies it.
+        `sizes` are those of the classes that satisfy all other models, ascending. A release without classes satisfies
+        it.
         """
         ...
 
