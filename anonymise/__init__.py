@@ -17,13 +17,24 @@ crowd each patient must stand in; the search finds the combination of levels tha
 0.5
 """
 
+from anonymise.ages import cap_ages, hide_births_of_oldest
+from anonymise.date_shift import patient_shifts, possible_shifts, shift_dates, shifted_bounds
 from anonymise.encoded import Encoded, encode_table
-from anonymise.errors import AnonymiseError, GuaranteeBroken, HierarchyError, LatticeTooLarge, NotAnonymisable
+from anonymise.errors import (
+    AnonymiseError,
+    GuaranteeBroken,
+    HierarchyError,
+    LatticeTooLarge,
+    NotAnonymisable,
+    TokenRejected,
+)
 from anonymise.hierarchies import Hierarchy, build_hierarchy
+from anonymise.keys import KeyDomain, KeyRing, PseudonymKey
 from anonymise.models import KAnonymity, Model
-from anonymise.pseudonyms import PseudonymKey, pseudonym_buckets, pseudonymise
+from anonymise.pseudonyms import pseudonym_buckets, pseudonymise, rotate_pseudonyms, rotation_table
 from anonymise.release import Result, anonymise
 from anonymise.risk import RiskReport, assess_risk
+from anonymise.tokens import decrypt_ids, encrypt_ids, reencrypt_ids
 from privacy.schema import Schema
 
 __all__ = [
@@ -33,6 +44,8 @@ __all__ = [
     "Hierarchy",
     "HierarchyError",
     "KAnonymity",
+    "KeyDomain",
+    "KeyRing",
     "LatticeTooLarge",
     "Model",
     "NotAnonymisable",
@@ -40,10 +53,22 @@ __all__ = [
     "Result",
     "RiskReport",
     "Schema",
+    "TokenRejected",
     "anonymise",
     "assess_risk",
     "build_hierarchy",
+    "cap_ages",
+    "decrypt_ids",
     "encode_table",
+    "encrypt_ids",
+    "hide_births_of_oldest",
+    "patient_shifts",
+    "possible_shifts",
     "pseudonym_buckets",
     "pseudonymise",
+    "reencrypt_ids",
+    "rotate_pseudonyms",
+    "rotation_table",
+    "shift_dates",
+    "shifted_bounds",
 ]
