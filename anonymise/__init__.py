@@ -29,7 +29,9 @@ from anonymise.errors import (
     TokenRejected,
 )
 from anonymise.hierarchies import Hierarchy, build_hierarchy
+from anonymise.histories import patient_class_sizes
 from anonymise.keys import KeyDomain, KeyRing, PseudonymKey
+from anonymise.longitudinal import first_visits
 from anonymise.models import KAnonymity, Model
 from anonymise.pseudonyms import pseudonym_buckets, pseudonymise, rotate_pseudonyms, rotation_table
 from anonymise.release import Result, anonymise
@@ -61,7 +63,9 @@ __all__ = [
     "decrypt_ids",
     "encode_table",
     "encrypt_ids",
+    "first_visits",
     "hide_births_of_oldest",
+    "patient_class_sizes",
     "patient_shifts",
     "possible_shifts",
     "pseudonym_buckets",

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from anonymise.encoded import IntArray, distinct
+from anonymise.classes import IntArray
+from anonymise.encoded import distinct
 
 Ids = Sequence[Any] | npt.NDArray[Any] | pd.Series
 

@@ -27,7 +27,8 @@ import pandas as pd
 
 from anonymise._checks import is_whole
 from anonymise._ids import Ids, column_name, distinct_ids
-from anonymise.encoded import IntArray, distinct
+from anonymise.classes import IntArray
+from anonymise.encoded import distinct
 from anonymise.errors import NotAnonymisable
 from anonymise.keys import Domain, Keys, as_domain, current_key, hidden
 from anonymise.pseudonyms import macs

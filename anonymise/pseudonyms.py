@@ -20,7 +20,7 @@ import pandas as pd
 
 from anonymise._checks import is_whole
 from anonymise._ids import Ids, column_name, distinct_ids, id_text
-from anonymise.encoded import IntArray
+from anonymise.classes import IntArray
 from anonymise.keys import Domain, KeyDomain, KeyRing, Keys, PseudonymKey, as_domain, current_key, hidden
 from privacy.randomness import Rng, SecureRng
 
