@@ -52,14 +52,12 @@ def encrypt_ids(ids: Ids, key: Keys, *, domain: Domain) -> npt.NDArray[np.str_]:
     codes, texts = distinct_ids(ids, column_name(ids, where.field))
     secret, version = current_key(key)
     encrypt = _cipher(secret, where, version).encrypt
-    by_length: dict[int, list[int]] = {}
     sealed = [encrypt(_padded(text), None) for text in texts]
-    for at, token in enumerate(sealed):
-        by_length.setdefault(len(token), []).append(at)
-    if len(by_length) <= 1:
+    lengths = set(map(len, sealed))
+    if len(lengths) <= 1:
         return hex_texts(sealed, version)[codes]
     prefix = "" if version is None else f"v{version}."
-    width = 2 * max(by_length) + len(prefix)
+    width = 2 * max(lengths) + len(prefix)
     return np.array([prefix + token.hex() for token in sealed], dtype=f"U{width}")[codes]
 
 
@@ -143,7 +141,7 @@ def _parsed(token: object, column: str) -> tuple[int | None, bytes]:
 
 def _padded(text: str) -> bytes:
     data = text.encode() + b"\x80"
-    return data + bytes(-len(data) % _BLOCK)
+    return data.ljust(-(-len(data) // _BLOCK) * _BLOCK, b"\0")
 
 
 def _unpadded(data: bytes) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from anonymise import (
@@ -34,6 +36,13 @@ P_THRESHOLD = 1e-4
 def test_hmac_vectors(case):
     mac = macs([case["text"]], bytes.fromhex(case["key"]))[0]
     assert (mac.hex() == case["mac"]) == (case["result"] == "valid")
+
+
+@settings(deadline=None)
+@given(st.binary(min_size=0, max_size=200), st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=200)))
+def test_macs_are_those_of_the_standard_library(key, texts):
+    assert macs(texts, key) == [hmac.digest(key, text.encode(), "sha256") for text in texts]
+    assert macs(texts, key, length=16) == [mac[:16] for mac in macs(texts, key)]
 
 
 @pytest.mark.parametrize("case", VECTORS["hkdf"]["tests"], ids=lambda case: case["comment"])
