@@ -17,9 +17,21 @@ crowd each patient must stand in; the search finds the combination of levels tha
 0.5
 """
 
+from anonymise.ages import cap_ages, hide_births_of_oldest
+from anonymise.date_shift import patient_shifts, possible_shifts, shift_dates, shifted_bounds
 from anonymise.encoded import Encoded, encode_table
-from anonymise.errors import AnonymiseError, GuaranteeBroken, HierarchyError, LatticeTooLarge, NotAnonymisable
+from anonymise.errors import (
+    AnonymiseError,
+    GuaranteeBroken,
+    HierarchyError,
+    LatticeTooLarge,
+    NotAnonymisable,
+    TokenRejected,
+)
 from anonymise.hierarchies import Hierarchy, build_hierarchy
+from anonymise.histories import patient_class_sizes
+from anonymise.keys import KeyDomain, KeyRing, PseudonymKey
+from anonymise.longitudinal import first_visits
 from anonymise.models import (
     AlphaKAnonymity,
     AverageRisk,
@@ -36,9 +48,10 @@ from anonymise.models import (
     TCloseness,
 )
 from anonymise.population import Estimate, population_uniqueness
-from anonymise.pseudonyms import PseudonymKey, pseudonym_buckets, pseudonymise
+from anonymise.pseudonyms import pseudonym_buckets, pseudonymise, rotate_pseudonyms, rotation_table
 from anonymise.release import Result, anonymise
 from anonymise.risk import RiskReport, assess_risk
+from anonymise.tokens import decrypt_ids, encrypt_ids, reencrypt_ids
 from privacy.schema import Schema
 
 __all__ = [
@@ -55,6 +68,8 @@ __all__ = [
     "HierarchyError",
     "KAnonymity",
     "KMap",
+    "KeyDomain",
+    "KeyRing",
     "LDiversity",
     "LatticeTooLarge",
     "Model",
@@ -67,11 +82,25 @@ __all__ = [
     "Schema",
     "TCloseness",
     "TableModel",
+    "TokenRejected",
     "anonymise",
     "assess_risk",
     "build_hierarchy",
+    "cap_ages",
+    "decrypt_ids",
     "encode_table",
+    "encrypt_ids",
+    "first_visits",
+    "hide_births_of_oldest",
+    "patient_class_sizes",
+    "patient_shifts",
     "population_uniqueness",
+    "possible_shifts",
     "pseudonym_buckets",
     "pseudonymise",
+    "reencrypt_ids",
+    "rotate_pseudonyms",
+    "rotation_table",
+    "shift_dates",
+    "shifted_bounds",
 ]

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonymise.classes import BoolArray, Classes, IntArray
-from anonymise.encoded import Codes, Encoded, Keys, Node, dense_key
+from anonymise.encoded import Encoded, Keys, Node
 from anonymise.models import AnyModel, DeltaPresence, Model, TableModel
 
 # Distributions are counted for so many (class, value) cells at a time.
@@ -62,8 +62,7 @@ class Checker:
         self.encoded = encoded
         self._weights = encoded.counts.astype(np.float64)
         self._people = None if encoded.people is None else encoded.people.astype(np.float64)
-        self._groups = encoded.gathered()
-        self._sizes = [[h.n_groups(level) for level in range(h.n_levels)] for h in encoded.hierarchies]
+        self._classes_at = encoded.classes_at_nodes()
         by_class = [model for model in models if isinstance(model, Model)]
         # Sizes alone are cheap; and what fails a closed model needs no other look.
         by_class.sort(key=lambda model: (not model.downward_closed, model.attribute is not None))
@@ -77,7 +76,7 @@ class Checker:
 
     def check(self, node: Node, *, max_suppressed: int) -> Checked:
         """Return which tuples fail at a node and below it."""
-        key, size = self._keys(node)
+        key, size = self._classes_at(node)
         # Whole numbers below 2^53 are exact in float64.
         sizes = np.bincount(key, weights=self._weights, minlength=size).astype(np.int64)
         standing = sizes > 0
@@ -112,10 +111,6 @@ class Checker:
         if failing is None:
             raise TypeError("no more patients can fail than there are")
         return failing
-
-    def _keys(self, node: Node) -> tuple[Keys, int]:
-        columns: list[Codes] = [groups[level] for groups, level in zip(self._groups, node, strict=True)]
-        return dense_key(columns, [sizes[level] for sizes, level in zip(self._sizes, node, strict=True)])
 
     def _judge(self, models: Sequence[Model], standing: BoolArray, key: Keys, sizes: IntArray) -> IntArray:
         """Clear the mark of classes that fail; return the certified losses of each class, shape of `sizes`."""

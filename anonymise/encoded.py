@@ -7,7 +7,7 @@ generalisation maps equal tuples to equal classes. Sensitive attributes are kept
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -53,6 +53,16 @@ class Encoded:
         return int(self.row_tuple.size)
 
     @property
+    def n_records(self) -> int:
+        """Number of rows of the table: what the loss is a mean over."""
+        return int(self.row_tuple.size)
+
+    @property
+    def row_entry(self) -> IntArray:
+        """Entry of `counts` that each row belongs to, shape (n_rows,): its tuple."""
+        return self.row_tuple
+
+    @property
     def n_tuples(self) -> int:
         """Number of distinct tuples of leaves."""
         return int(self.counts.size)
@@ -68,6 +78,27 @@ class Encoded:
             tuple(level_codes.astype(np.int32)[leaves] for level_codes in hierarchy.codes)
             for hierarchy, leaves in zip(self.hierarchies, self.leaves, strict=True)
         )
+
+    def classes_at_nodes(self) -> Callable[[Node], tuple[Keys, int]]:
+        """Return the function from a node to one integer per tuple, equal exactly where tuples are in one class there,
+        and a bound above every integer.
+        """
+        gathered = self.gathered()
+        sizes = [[h.n_groups(level) for level in range(h.n_levels)] for h in self.hierarchies]
+
+        def classes_at(node: Node) -> tuple[Keys, int]:
+            columns = [groups[level] for groups, level in zip(gathered, node, strict=True)]
+            return dense_key(columns, [of_level[level] for of_level, level in zip(sizes, node, strict=True)])
+
+        return classes_at
+
+    def rows_of(self, entries: npt.NDArray[Any], patients: npt.NDArray[Any]) -> tuple[IntArray, FloatArray]:
+        """Return the tuples of the rows of some patients of some entries, and how many rows each stands for.
+
+        entries    entries of `counts`, shape (n_some,)
+        patients   patients of each entry, shape (n_some,)
+        """
+        return entries.astype(np.int64), patients.astype(np.float64)
 
 
 def encode_table(

@@ -42,6 +42,16 @@ class LatticeTooLarge(AnonymiseError):
         )
 
 
+class TokenRejected(AnonymiseError):
+    """A reversible pseudonym cannot be read: made with another key or domain, changed, or not one at all."""
+
+    def __init__(self, *, column: str, rule: str, way_out: str) -> None:
+        self.column = column
+        self.rule = rule
+        self.way_out = way_out
+        super().__init__(f"column {column!r}: {rule}; {way_out}")
+
+
 class GuaranteeBroken(AnonymiseError):
     """The finished table failed its own check, so it was not returned. Always a defect of this package."""
 

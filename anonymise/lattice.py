@@ -47,7 +47,7 @@ class Optimum:
 
     node          level of each column
     score         loss of the node, in [0, 1]
-    n_suppressed  rows of failing classes
+    n_suppressed  patients of failing classes
     n_checked     nodes whose classes were counted
     """
 
@@ -60,7 +60,7 @@ class Optimum:
 def search(
     encoded: Encoded, metric: Metric, models: Sequence[AnyModel], *, max_suppressed: int, max_nodes: int = MAX_NODES
 ) -> Optimum | None:
-    """Return the node of least score among those that suppress at most `max_suppressed` rows; None if there is none.
+    """Return the node of least score among those that suppress at most `max_suppressed` patients, or None.
 
     Among nodes with equal scores (to 1e-12) the lexicographically lowest level vector wins, so the answer does not
     depend on the order of rows. Raises LatticeTooLarge above `max_nodes` nodes.
@@ -71,7 +71,7 @@ def search(
     checker = Checker(encoded, models)
     sums_of = _LevelSums(encoded, metric)
     bound = outer_sum(sums_of.all_rows)
-    bound /= encoded.n_rows
+    bound /= encoded.n_records
     flat = bound.reshape(-1)
     height = outer_sum([np.arange(levels, dtype=np.int16) for levels in encoded.shape]).reshape(-1)
     # Ascending height, and ascending index (= lexicographic order) within a height.
@@ -94,15 +94,15 @@ def search(
         if checked.n_below > max_suppressed or checked.failing is None:
             down_set[...] = math.inf
             continue
-        sums = sums_of.kept(checked.failing_below, node)
-        certain = checked.n_certain + sums_of.beyond(checked, node)
-        np.maximum(down_set, (outer_sum(sums) + certain) / encoded.n_rows, out=down_set)
+        sums, n_lost = sums_of.kept(checked.failing_below, node)
+        certain = n_lost + sums_of.beyond(checked, node)
+        np.maximum(down_set, (outer_sum(sums) + certain) / encoded.n_records, out=down_set)
         flat[index] = math.inf
         if checked.n_failing > max_suppressed:
             continue
         if checked.failing is not checked.failing_below:
-            sums = sums_of.kept(checked.failing, node)
-        score = (float(sum(column[-1] for column in sums)) + checked.n_failing) / encoded.n_rows
+            sums, n_lost = sums_of.kept(checked.failing, node)
+        score = (float(sum(column[-1] for column in sums)) + n_lost) / encoded.n_records
         if score < best_score + (TIE if index < best_index else -TIE):
             best_node, best_index, best_score, best_suppressed = node, index, score, checked.n_failing
     return None if best_node is None else Optimum(best_node, best_score, best_suppressed, n_checked)
@@ -114,27 +114,30 @@ class _LevelSums:
     def __init__(self, encoded: Encoded, metric: Metric) -> None:
         self._encoded = encoded
         self._metric = metric
-        self._weights = encoded.counts.astype(np.float64)
-        self.all_rows = metric.level_sums(encoded.leaves, self._weights)
+        tuples, rows = encoded.rows_of(np.arange(encoded.counts.size), encoded.counts)
+        self.all_rows = metric.level_sums(encoded.leaves[:, tuples], rows)
 
-    def kept(self, failing: BoolArray, node: Node) -> list[FloatArray]:
-        """Return, per column, the summed loss of the rows that do not fail, at levels 0..node[column]."""
+    def kept(self, failing: BoolArray, node: Node) -> tuple[list[FloatArray], float]:
+        """Return, per column, the summed loss of rows that do not fail, at levels 0..node[column]; rows that do."""
         lost = np.flatnonzero(failing)
         if not lost.size:
-            return [sums[: level + 1] for sums, level in zip(self.all_rows, node, strict=True)]
-        gone = self._metric.level_sums(self._encoded.leaves[:, lost], self._weights[lost])
-        return [
+            return [sums[: level + 1] for sums, level in zip(self.all_rows, node, strict=True)], 0.0
+        tuples, rows = self._encoded.rows_of(lost, self._encoded.counts[lost])
+        gone = self._metric.level_sums(self._encoded.leaves[:, tuples], rows)
+        kept = [
             all_rows[: level + 1] - some[: level + 1]
             for all_rows, some, level in zip(self.all_rows, gone, node, strict=True)
         ]
+        return kept, float(rows.sum())
 
     def beyond(self, checked: Checked, node: Node) -> float:
         """Return what the certain losses of partly lost classes cost beyond the loss of their rows, at least."""
         if not checked.partly.size:
             return 0.0
-        # All rows of a class are generalised alike, so one of them tells the loss of all.
-        loss = self._metric.row_losses(self._encoded.leaves[:, checked.partly], node)
-        return float(np.dot(checked.partly_lost, np.maximum(0.0, 1.0 - loss)))
+        # All patients of a class are generalised alike, so one of them tells the loss of all.
+        tuples, rows = self._encoded.rows_of(checked.partly, checked.partly_lost)
+        loss = self._metric.row_losses(self._encoded.leaves[:, tuples], node)
+        return float(np.dot(rows, np.maximum(0.0, 1.0 - loss)))
 
 
 def outer_sum(vectors: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

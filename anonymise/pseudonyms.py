@@ -1,87 +1,39 @@
 """Keyed pseudonyms: the same patient gets the same name within a domain, unlinkable across domains without the key.
 
-domain     (project, field): each has a sub-key of its own, so that two projects cannot join their tables
-sub-key    HKDF-SHA-256(key, info = purpose, project, field)                       RFC 5869
-pseudonym  first 128 bits of HMAC-SHA-256(sub-key, id), in hexadecimal             RFC 2104
+pseudonym  first 128 bits of HMAC-SHA-256(sub-key of the domain, id), in hexadecimal                          RFC 2104
 
-A plain or salted hash of a patient's number is reversed by hashing all numbers; here that takes the key. Whoever holds
-the key can re-identify, so pseudonymised data stay personal data (EDPB Guidelines 01/2025): keep the key apart. 128
-bits make a collision among 10^9 patients less likely than 2^-68.
+A plain or salted hash of a patient's number is reversed by hashing all numbers; here that takes the key. 128 bits make
+a collision among 10^9 patients less likely than 2^-68. These pseudonyms are one-way, also for the key's holder, who can
+only try ids; `anonymise.tokens` has pseudonyms that the key reverses. Keys, domains and versions: `anonymise.keys`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
-import os
-import unicodedata
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from anonymise._checks import is_whole
-from anonymise.encoded import distinct
+from anonymise._ids import Ids, column_name, distinct_ids, id_text
+from anonymise.classes import IntArray
+from anonymise.keys import Domain, KeyDomain, KeyRing, Keys, PseudonymKey, as_domain, current_key, hidden
+from privacy.randomness import Rng, SecureRng
 
-KEY_BYTES: Final = 32
+__all__ = ["id_text", "pseudonym_buckets", "pseudonymise", "rotate_pseudonyms", "rotation_table"]
+
 _PSEUDONYM_BYTES: Final = 16
-
-Ids = Sequence[Any] | npt.NDArray[Any] | pd.Series
-
-
-class PseudonymKey:
-    """A 32-byte secret that does not show itself: not in repr, and it refuses to be pickled.
-
-    Examples
-    --------
-    >>> PseudonymKey.generate()
-    PseudonymKey(hidden)
-    """
-
-    __slots__ = ("_secret",)
-
-    def __init__(self, secret: bytes) -> None:
-        given: object = secret
-        if not isinstance(given, bytes) or len(given) != KEY_BYTES:
-            # What was given is not repeated: it may be a key.
-            raise ValueError(f"a pseudonym key is {KEY_BYTES} bytes from a cryptographic source")
-        self._secret = secret
-
-    @classmethod
-    def generate(cls) -> PseudonymKey:
-        """Return a new random key."""
-        return cls(os.urandom(KEY_BYTES))
-
-    def __repr__(self) -> str:
-        """Hide the secret."""
-        return "PseudonymKey(hidden)"
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        """Refuse to be pickled or copied into another process by accident."""
-        raise TypeError("a pseudonym key is not serialised; store its bytes in the site's key store")
-
-    def subkey(self, purpose: str, domain: tuple[str, str]) -> bytes:
-        """Return the 32-byte HKDF sub-key of a purpose and a domain (project, field)."""
-        project, field = domain
-        if not project or not field:
-            raise ValueError("domain must be (project, field), neither empty")
-        # Lengths before texts: ("ab", "c") and ("a", "bc") are different domains.
-        parts = [text.encode() for text in ("synthema/anonymise/v1", purpose, project, field)]
-        return hkdf_sha256(self._secret, info=b"".join(len(part).to_bytes(4, "big") + part for part in parts))
+# SHA-256 hashes blocks of 64 bytes; each byte of the key is combined with a constant.
+_BLOCK_BYTES: Final = 64
+_IPAD: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OPAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
-def hkdf_sha256(key: bytes, *, info: bytes, salt: bytes | None = None, length: int = 32) -> bytes:
-    """Return `length` bytes derived from a key (RFC 5869, HMAC-SHA-256)."""
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-    return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(key)
-
-
-def pseudonymise(ids: Ids, key: PseudonymKey | bytes, *, domain: tuple[str, str]) -> npt.NDArray[np.str_]:
-    """Return the pseudonym of each id: 32 hexadecimal digits, shape (n,).
+def pseudonymise(ids: Ids, key: Keys, *, domain: Domain) -> npt.NDArray[np.str_]:
+    """Return the pseudonym of each id: 32 hexadecimal digits, after "v2." if a ring's version 2 made it; shape (n,).
 
     Ids are compared as text: outer blanks are dropped, Unicode is normalised (NFC), whole numbers are written without
     a point; "007" and "7" stay different. Raises ValueError for a missing or empty id, without naming its place.
@@ -93,13 +45,15 @@ def pseudonymise(ids: Ids, key: PseudonymKey | bytes, *, domain: tuple[str, str]
     >>> bool(names[0] == names[2]), bool(names[0] == names[1]), len(names[0])
     (True, False, 32)
     """
-    codes, macs = _macs(ids, _as_key(key).subkey("pseudonym", domain))
-    return np.array([mac[:_PSEUDONYM_BYTES].hex() for mac in macs], dtype=f"U{2 * _PSEUDONYM_BYTES}")[codes]
+    key = hidden(key)
+    where = as_domain(domain)
+    # Before the key is touched: an id that is refused leaves no sub-key in the frames of the traceback.
+    codes, texts = distinct_ids(ids, column_name(ids, where.field))
+    secret, version = current_key(key)
+    return _names(texts, secret, where, version)[codes]
 
 
-def pseudonym_buckets(
-    ids: Ids, key: PseudonymKey | bytes, *, domain: tuple[str, str], n_buckets: int
-) -> npt.NDArray[np.int64]:
+def pseudonym_buckets(ids: Ids, key: Keys, *, domain: Domain, n_buckets: int) -> IntArray:
     """Return the bucket of each id, uniform on [0, n_buckets), shape (n,).
 
     For counting patients that several sites share: sites with one key place a patient in one bucket. Buckets have a
@@ -116,43 +70,89 @@ def pseudonym_buckets(
         raise ValueError(f"n_buckets must be a whole number from 1 to 2^62, got {n_buckets!r}")
     if n_buckets & (n_buckets - 1):
         raise ValueError(f"n_buckets must be a power of two, got {n_buckets!r}")
-    codes, macs = _macs(ids, _as_key(key).subkey("bucket", domain))
+    key = hidden(key)
+    where = as_domain(domain)
+    codes, texts = distinct_ids(ids, column_name(ids, where.field))
+    secret, version = current_key(key)
+    found = macs(texts, secret.subkey("bucket", where, version=version))
     # The low bits of a uniform word are uniform: no modulo bias for a power of two.
-    return np.array([int.from_bytes(mac[:8], "big") & (n_buckets - 1) for mac in macs], dtype=np.int64)[codes]
+    return np.array([int.from_bytes(mac[:8], "big") & (n_buckets - 1) for mac in found], dtype=np.int64)[codes]
 
 
-def _as_key(key: PseudonymKey | bytes) -> PseudonymKey:
-    return key if isinstance(key, PseudonymKey) else PseudonymKey(key)
+def rotation_table(
+    ids: Ids, ring: KeyRing, *, domain: Domain, old: int, new: int | None = None, rng: Rng | None = None
+) -> pd.DataFrame:
+    """Return the old and the new pseudonym of each distinct id, columns "old" and "new", in random order.
+
+    A pseudonym cannot be reversed, so its successor is made from the id. The table links the two names of a patient
+    and nothing else; it goes to those who hold data under the old ones, and is deleted when they have replaced them.
+    `new` is the ring's current version by default.
+
+    Examples
+    --------
+    >>> ring = KeyRing({1: PseudonymKey(bytes(range(32)))}).rotated()
+    >>> table = rotation_table(["MRN-1", "MRN-2", "MRN-1"], ring, domain=("aml-2026", "patient"), old=1)
+    >>> len(table), table["old"].str[:3].unique().tolist(), table["new"].str[:3].unique().tolist()
+    (2, ['v1.'], ['v2.'])
+    """
+    where = as_domain(domain)
+    new = ring.current if new is None else new
+    texts = np.unique(np.array(distinct_ids(ids, column_name(ids, where.field))[1], dtype=object)).tolist()
+    order = (SecureRng() if rng is None else rng).permutation(len(texts))
+    return pd.DataFrame(
+        {
+            column: _names(texts, ring.key(version), where, version)[order]
+            for column, version in (("old", old), ("new", new))
+        }
+    )
 
 
-def _macs(ids: Ids, subkey: bytes) -> tuple[npt.NDArray[np.int64], list[bytes]]:
-    """Return each id's position among the distinct ones, and their MACs: each distinct id is hashed once."""
-    values = ids if isinstance(ids, pd.Series) else _as_objects(ids)
-    codes, found = distinct(values)
-    keyed = hmac.new(subkey, digestmod=hashlib.sha256)
-    macs = []
-    for value in found.tolist():
-        mac = keyed.copy()
-        mac.update(id_text(value).encode())
-        macs.append(mac.digest())
-    return codes, macs
+def rotate_pseudonyms(pseudonyms: Sequence[str] | pd.Series, table: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """Return each pseudonym's successor of a rotation table; those that are new already stay, shape (n,).
+
+    Tables of a transition, part old and part new, become equal names for equal patients. Raises ValueError, naming
+    none, for a pseudonym that the table does not know.
+    """
+    new = table["new"].to_numpy()
+    known = pd.Series(np.concatenate([new, new]), index=np.concatenate([table["old"].to_numpy(), new]))
+    column = column_name(pseudonyms, "pseudonym")
+    out = pd.Series(pseudonyms, dtype=object).map(known[~known.index.duplicated()])
+    if out.isna().any():
+        raise ValueError(f"column {column!r}: holds a pseudonym that the rotation table does not know; make it anew")
+    return out.to_numpy().astype(np.str_)
 
 
-def _as_objects(ids: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if isinstance(ids, str | bytes):
-        raise ValueError("ids must be a sequence of ids, not one text")
-    out = np.empty(len(ids), dtype=object)
-    out[:] = list(ids)
+def _names(texts: Sequence[str], secret: PseudonymKey, domain: KeyDomain, version: int | None) -> npt.NDArray[np.str_]:
+    return hex_texts(macs(texts, secret.subkey("pseudonym", domain, version=version), length=_PSEUDONYM_BYTES), version)
+
+
+def macs(texts: Sequence[str], subkey: bytes, *, length: int = 32) -> list[bytes]:
+    """Return the first bytes of HMAC-SHA-256 of each text (RFC 2104).
+
+    H(key xor opad, H(key xor ipad, text)), both first blocks hashed once for all: 1.6 times as fast as copies of
+    `hmac.new`, whose methods are Python's. The tests hold it against RFC 4231 and against `hmac.digest`.
+    """
+    block = (subkey if len(subkey) <= _BLOCK_BYTES else hashlib.sha256(subkey).digest()).ljust(_BLOCK_BYTES, b"\0")
+    inner_of = hashlib.sha256(block.translate(_IPAD)).copy
+    outer_of = hashlib.sha256(block.translate(_OPAD)).copy
+    out = []
+    for text in texts:
+        inner, outer = inner_of(), outer_of()
+        inner.update(text.encode())
+        outer.update(inner.digest())
+        out.append(outer.digest()[:length])
     return out
 
 
-def id_text(value: Any) -> str:
-    """Return the text that stands for an id: normal form C, no outer blanks, 7.0 as "7". Raises ValueError for none."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
-        raise ValueError("an id is missing or neither text nor a whole number; every row needs one")
-    text = unicodedata.normalize("NFC", str(value)).strip()
-    if not text:
-        raise ValueError("an id is empty; every row needs one")
-    return text
+def hex_texts(found: Sequence[bytes], version: int | None) -> npt.NDArray[np.str_]:
+    """Return byte strings of one length in hexadecimal, after "v2." for version 2; shape (n,)."""
+    prefix = "" if version is None else f"v{version}."
+    if not found:
+        return np.empty(0, dtype=f"U{len(prefix) + 2}")
+    width = 2 * len(found[0]) + len(prefix)
+    # All digits at once, as the 32-bit characters that NumPy's texts are made of: half the time of text by text.
+    digits = np.frombuffer(b"".join(found).hex().encode(), dtype=np.uint8).reshape(len(found), -1)
+    letters = np.empty((len(found), width), dtype=np.uint32)
+    letters[:, : len(prefix)] = [ord(letter) for letter in prefix]
+    letters[:, len(prefix) :] = digits
+    return letters.view(f"U{width}").ravel()

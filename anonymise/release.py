@@ -24,11 +24,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from anonymise.checking import failing_tuples
-from anonymise.classes import AttributeName
+from anonymise.classes import AttributeName, IntArray
 from anonymise.encoded import Encoded, Factor, distinct, encode_table
 from anonymise.errors import NotAnonymisable
 from anonymise.hierarchies import Hierarchy, build_hierarchy
 from anonymise.lattice import Optimum, search
+from anonymise.longitudinal import check_static, encode_histories, patient_codes, released_order
 from anonymise.loss import METRICS
 from anonymise.models import AnyModel, Model
 from anonymise.models.checks import check_kinds, check_models
@@ -47,7 +48,7 @@ class Result:
     node        level of each quasi-identifier, in the schema's order
     table       the release: fresh index, random order, labels as text
     score       loss of the release in [0, 1]; it and `suppressed` depend on exact counts and stay inside
-    suppressed  number of rows left out
+    suppressed  number of patients left out
     optimal     whether no other combination of levels has a lower score (proven)
     gap         score minus the proven lower bound of every score; 0.0 where optimal
     n_checked   combinations of levels whose classes were counted
@@ -70,6 +71,7 @@ def anonymise(
     suppression_limit: float = 0.0,
     quality: Quality = "loss",
     population: pd.DataFrame | None = None,
+    static: Sequence[str] = (),
     rng: Rng | None = None,
 ) -> Result:
     """Return the release of least loss that satisfies all models, among all full-domain generalisations.
@@ -77,17 +79,21 @@ def anonymise(
     Parameters
     ----------
     frame
-        One row a patient; exactly the schema's columns.
+        Exactly the schema's columns; one row a patient, or several if the schema names the patient's id. Then patients
+        are counted and protected by all of their rows together, and the column of ids holds fresh random numbers in
+        the release (`anonymise.longitudinal`).
     schema
         Roles, public domains and hierarchies of the columns.
     models
         What each equivalence class must satisfy; at least one.
     suppression_limit
-        Largest share of rows that may be left out, in [0, 1]; floor(limit * rows), inclusive, and never all of them.
+        Largest share of patients that may be left out, in [0, 1]; floor(limit * patients), inclusive, and never all.
     quality
         "loss": ARX's Loss with arithmetic mean (`anonymise.loss`).
     population
         The quasi-identifiers of everybody the patients come from, for models that compare with it; raw values.
+    static
+        Columns that have one value a patient (sex, year of birth): a table where they do not is refused.
     rng
         Source of the released order; the operating system's by default.
 
@@ -98,7 +104,8 @@ def anonymise(
     HierarchyError
         A hierarchy is not one.
     NotAnonymisable
-        Too few rows, several rows of one patient, or no generalisation that satisfies the models.
+        Too few patients, several values of a patient in a sensitive attribute, or no generalisation that satisfies
+        the models.
     LatticeTooLarge
         More than 5e7 combinations of levels.
 
@@ -124,14 +131,18 @@ def anonymise(
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     columns = _distinct(frame, schema)
     _check_table(frame, schema, columns)
-    _check_releasable(frame, schema, models)
+    patients = _patients(frame, schema, static)
+    _check_releasable(len(frame) if patients is None else int(patients.max()) + 1, schema, models)
     hierarchies = [build_hierarchy(schema.column(name)) for name in schema.quasi_identifiers]
-    encoded = encode_table(
-        [columns[name] for name in schema.quasi_identifiers],
-        hierarchies,
-        sensitive=_sensitive(frame, schema, models),
-        population=None if population is None else _population(population, schema),
-    )
+    known = [columns[name] for name in schema.quasi_identifiers]
+    sensitive = _sensitive(frame, schema, models)
+    if patients is None:
+        people = None if population is None else _population(population, schema)
+        encoded = encode_table(known, hierarchies, sensitive=sensitive, population=people)
+    elif population is not None:
+        raise ValueError("a population table has one row a person, this table several a patient: leave population out")
+    else:
+        encoded = encode_histories(known, hierarchies, patients, sensitive=sensitive)
     check_models(models, encoded)
     optimum = search(
         encoded,
@@ -146,7 +157,7 @@ def anonymise(
             rule="no combination of levels satisfies the models within the suppression limit",
             way_out="let the hierarchies end in one group (*), raise suppression_limit, or relax the models",
         )
-    table = _recoded(frame, schema, encoded, models, optimum, SecureRng() if rng is None else rng)
+    table = _recoded(frame, schema, encoded, models, optimum, SecureRng() if rng is None else rng, patients)
     check_release(
         table,
         hierarchies,
@@ -155,6 +166,7 @@ def anonymise(
         n_rows=encoded.n_rows,
         attributes=encoded.attributes,
         population=population,
+        patient=None if patients is None else schema.patient_id,
     )
     return Result(
         node=MappingProxyType(dict(zip(schema.quasi_identifiers, optimum.node, strict=True))),
@@ -204,7 +216,22 @@ def _check_table(frame: pd.DataFrame, schema: Schema, known: Mapping[str, Factor
         schema.subset(ruled).validate(frame[[name for name in schema.names if name in ruled]])
 
 
-def _check_releasable(frame: pd.DataFrame, schema: Schema, models: Sequence[AnyModel]) -> None:
+def _patients(frame: pd.DataFrame, schema: Schema, static: Sequence[str]) -> IntArray | None:
+    """Return the number of each row's patient, or None if every patient has one row."""
+    if schema.patient_id is None:
+        if static:
+            raise ValueError("static names columns with one value a patient, but the schema names no patient_id")
+        return None
+    if schema.column(schema.patient_id).role != "identifier":
+        raise SchemaError(
+            [SchemaProblem(schema.patient_id, "is the patient's id and would be released", "make it an identifier")]
+        )
+    patients = patient_codes(_values(frame, schema.patient_id))
+    check_static(frame, static, patients)
+    return None if int(patients.max()) + 1 == patients.size else patients
+
+
+def _check_releasable(n_patients: int, schema: Schema, models: Sequence[AnyModel]) -> None:
     if not schema.quasi_identifiers:
         raise SchemaError(
             [
@@ -215,21 +242,11 @@ def _check_releasable(frame: pd.DataFrame, schema: Schema, models: Sequence[AnyM
                 )
             ]
         )
-    if len(frame) < max(model.least_rows for model in models):
+    if n_patients < max(model.least_rows for model in models):
         raise NotAnonymisable(
-            rule="the table has fewer rows than the models' smallest class",
+            rule="the table has fewer patients than the models' smallest class",
             way_out="pool it with other sites, or do not release it",
         )
-    if schema.patient_id is not None:
-        if schema.column(schema.patient_id).role != "identifier":
-            raise SchemaError(
-                [SchemaProblem(schema.patient_id, "is the patient's id and would be released", "make it an identifier")]
-            )
-        if frame[schema.patient_id].duplicated().any():
-            raise NotAnonymisable(
-                rule=f"column {schema.patient_id!r}: a patient has several rows, and models count patients",
-                way_out="bring the table to one row a patient",
-            )
 
 
 def _sensitive(
@@ -273,10 +290,19 @@ def _values(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _recoded(
-    frame: pd.DataFrame, schema: Schema, encoded: Encoded, models: Sequence[AnyModel], optimum: Optimum, rng: Rng
+    frame: pd.DataFrame,
+    schema: Schema,
+    encoded: Encoded,
+    models: Sequence[AnyModel],
+    optimum: Optimum,
+    rng: Rng,
+    patients: IntArray | None,
 ) -> pd.DataFrame:
-    kept = np.flatnonzero(~failing_tuples(encoded, models, optimum.node)[encoded.row_tuple])
-    order = kept[rng.permutation(kept.size)]
+    kept = np.flatnonzero(~failing_tuples(encoded, models, optimum.node)[encoded.row_entry])
+    if patients is None:
+        order = kept[rng.permutation(kept.size)]
+    else:
+        order, recoded_ids = released_order(kept, patients, rng)
     tuples = encoded.row_tuple[order]
     recoded = {
         # The labels of a level are public, so a categorical tells no more than its text, in an eighth of the memory.
@@ -290,6 +316,8 @@ def _recoded(
     for column in schema.columns:
         if column.role == "quasi-identifier":
             released[column.name] = recoded[column.name]
+        elif patients is not None and column.name == schema.patient_id:
+            released[column.name] = recoded_ids
         elif column.role != "identifier":
             released[column.name] = _passed(_values(frame, column.name), order)
     return pd.DataFrame(released, index=pd.RangeIndex(order.size))

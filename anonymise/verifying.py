@@ -37,6 +37,44 @@ def released_classes(
     return Classes(sizes=sizes, n_rows=n_rows, attributes=again, places=places), class_of_row
 
 
+def released_histories(
+    table: pd.DataFrame,
+    names: Sequence[str],
+    patient: str,
+    *,
+    n_patients: int,
+    attributes: Mapping[AttributeName, Attribute],
+) -> Classes:
+    """Return the classes of a released table, found anew from its text: patients by a dictionary of their sorted rows.
+
+    patient      column of the released number of each row's patient
+    n_patients   of the raw table
+    attributes   of the raw table: their public values and how often each occurs there
+    """
+    numbers = table[patient].to_numpy(dtype=np.int64)
+    row_class = table.groupby(list(names), dropna=False, sort=False, observed=True).ngroup().to_numpy(dtype=np.int64)
+    if row_class.size and row_class.min() < 0:
+        raise GuaranteeBroken(model="that every row has a class")
+    order = np.lexsort((row_class, numbers))
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    known: dict[bytes, int] = {}
+    of_patient = np.array(
+        [known.setdefault(rows.tobytes(), len(known)) for rows in np.split(row_class[order], starts[1:]) if rows.size],
+        dtype=np.int64,
+    )
+    again = {
+        name: encode_attribute(
+            name,
+            [(table[hierarchy.name].iloc[order[starts]], hierarchy) for hierarchy in attribute.hierarchies],
+            of_patient,
+            attribute.overall,
+        )
+        for name, attribute in attributes.items()
+    }
+    sizes = np.bincount(of_patient).astype(np.int64)
+    return Classes(sizes=sizes, n_rows=n_patients, attributes=again, places=np.arange(sizes.size, dtype=np.int64))
+
+
 def check_release(
     table: pd.DataFrame,
     hierarchies: Sequence[Hierarchy],
@@ -46,16 +84,21 @@ def check_release(
     n_rows: int,
     attributes: Mapping[AttributeName, Attribute],
     population: pd.DataFrame | None = None,
+    patient: str | None = None,
 ) -> None:
     """Raise GuaranteeBroken if a full-domain release is not generalised as the node says or fails a model.
 
-    n_rows       rows of the raw table
+    n_rows       patients of the raw table
     population   the population table, raw
+    patient      the column of released numbers, where patients have several rows
     """
     names = [hierarchy.name for hierarchy in hierarchies]
     for hierarchy, level in zip(hierarchies, node, strict=True):
         if not set(table[hierarchy.name].unique()) <= set(hierarchy.labels[level]):
             raise GuaranteeBroken(model="the hierarchy of " + repr(hierarchy.name))
+    if patient is not None:
+        check_classes(released_histories(table, names, patient, n_patients=n_rows, attributes=attributes), models)
+        return
     classes, class_of_row = released_classes(table, names, n_rows=n_rows, attributes=attributes)
     if population is not None:
         classes.people = _people(table, class_of_row, hierarchies, node, population)
