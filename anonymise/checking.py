@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from anonymise.classes import BoolArray, Classes, IntArray
 from anonymise.encoded import Codes, Encoded, Keys, Node, dense_key
+from anonymise.missing import Wildcards, wildcard_k
 from anonymise.models import AnyModel, DeltaPresence, Model, TableModel
 
 # Distributions are counted for so many (class, value) cells at a time.
@@ -74,9 +75,13 @@ class Checker:
         self._least = max((model.least_rows for model in by_class), default=1)
         # The people of a class without patients are certainly not in the table, and cannot be suppressed.
         self._all_people = any(isinstance(model, DeltaPresence) and model.low > 0 for model in models)
+        k = wildcard_k(encoded.hierarchies, models)
+        self._wildcards = None if k is None else Wildcards(encoded, k)
 
     def check(self, node: Node, *, max_suppressed: int) -> Checked:
         """Return which tuples fail at a node and below it."""
+        if self._wildcards is not None:
+            return self._check_wildcards(self._wildcards, node)
         key, size = self._keys(node)
         # Whole numbers below 2^53 are exact in float64.
         sizes = np.bincount(key, weights=self._weights, minlength=size).astype(np.int64)
@@ -105,6 +110,12 @@ class Checker:
             n_below = max(n_below, 1)
         n_failing = int(sizes[~standing].sum())
         return Checked(~standing[key], failing_below, n_failing, n_below, n_certain, tuples, lost[partly])
+
+    def _check_wildcards(self, wildcards: Wildcards, node: Node) -> Checked:
+        columns = [groups[level] for groups, level in zip(self._groups, node, strict=True)]
+        failing = wildcards.failing(columns, [sizes[level] for sizes, level in zip(self._sizes, node, strict=True)])
+        n_failing = int(self.encoded.counts[failing].sum())
+        return Checked(failing, failing, n_failing, n_failing, n_failing, _NONE, _NONE)
 
     def failing(self, node: Node) -> BoolArray:
         """Return which tuples are suppressed at a node, shape (n_tuples,)."""

@@ -108,7 +108,7 @@ def build_hierarchy(column: Column) -> Hierarchy:
 
     rows       as written: value, level 1, ..., level n
     tree       the ancestor at each depth, then "*"
-    interval   widths, counted from the lower bound, or cut points: "[60, 65)"; bottom and top codes "<20", "90+"; then "*"
+    interval   widths, counted from the lower bound, or cut points: "[60, 65)"; bottom, top: "<20", "90+"; then "*"
     order      groups of consecutive values, then "*"
     prefix     numbers of characters kept, the others masked to one common length (lengths tell values apart), then "*"
     redact     numbers of characters masked from one side, then "*"

@@ -23,13 +23,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from anonymise._ages import with_ages
+from anonymise._free_text import free_text_problems
 from anonymise.checking import failing_tuples
 from anonymise.classes import AttributeName
 from anonymise.encoded import Encoded, Factor, distinct, encode_table
 from anonymise.errors import NotAnonymisable
-from anonymise.hierarchies import Hierarchy, build_hierarchy
+from anonymise.hierarchies import Hierarchy, build_hierarchies, build_hierarchy
 from anonymise.lattice import Optimum, search
 from anonymise.loss import METRICS
+from anonymise.missing import without_missing
 from anonymise.models import AnyModel, Model
 from anonymise.models.checks import check_kinds, check_models
 from anonymise.verifying import check_release
@@ -125,7 +128,21 @@ def anonymise(
     columns = _distinct(frame, schema)
     _check_table(frame, schema, columns)
     _check_releasable(frame, schema, models)
-    hierarchies = [build_hierarchy(schema.column(name)) for name in schema.quasi_identifiers]
+    hierarchies = build_hierarchies(schema.column(name) for name in schema.quasi_identifiers)
+    n_rows = len(frame)
+    prepared = without_missing(with_ages(frame, schema), schema)
+    n_lacking = n_rows - len(prepared)
+    columns = columns if prepared is frame else _distinct(prepared, schema)
+    frame = prepared
+    # The limit is read as the decimal it was written as: 0.29 of 100 rows are 29, not 28.999... And a table without
+    # rows is no release, whatever the limit.
+    max_suppressed = min(int(Fraction(repr(float(suppression_limit))) * n_rows), n_rows - 1) - n_lacking
+    if max_suppressed < 0 or len(frame) < max(model.least_rows for model in models):
+        raise NotAnonymisable(
+            rule="too many rows lack a value in a column with missing = 'suppress'",
+            way_out="raise suppression_limit, or set missing = 'own_value'",
+        )
+    population = None if population is None else with_ages(population, schema)
     encoded = encode_table(
         [columns[name] for name in schema.quasi_identifiers],
         hierarchies,
@@ -137,9 +154,7 @@ def anonymise(
         encoded,
         METRICS[quality](hierarchies),
         models,
-        # The limit is read as the decimal it was written as: 0.29 of 100 rows are 29, not 28.999... And a table
-        # without rows is no release, whatever the limit.
-        max_suppressed=min(int(Fraction(repr(float(suppression_limit))) * encoded.n_rows), encoded.n_rows - 1),
+        max_suppressed=max_suppressed,
     )
     if optimum is None:
         raise NotAnonymisable(
@@ -159,8 +174,9 @@ def anonymise(
     return Result(
         node=MappingProxyType(dict(zip(schema.quasi_identifiers, optimum.node, strict=True))),
         table=table,
-        score=optimum.score,
-        suppressed=optimum.n_suppressed,
+        # A row that was left out beforehand has loss 1, as every suppressed one.
+        score=(optimum.score * len(frame) + n_lacking) / n_rows if n_lacking else optimum.score,
+        suppressed=optimum.n_suppressed + n_lacking,
         optimal=True,
         gap=0.0,
         n_checked=optimum.n_checked,
@@ -184,14 +200,22 @@ class _DistinctValues:
         return len(self._frame)
 
     def __getitem__(self, name: str, /) -> pd.Series:
-        values = self._known[name] if name in self._known else distinct(self._frame[name])
+        values = self._known[name] if name in self._known else _factor(self._frame, name)
         return pd.Series(values.values)
 
 
 def _distinct(frame: pd.DataFrame, schema: Schema) -> dict[str, Factor]:
     """Return the quasi-identifiers that the table has once: what is checked is what is searched."""
     names = [name for name in schema.quasi_identifiers if list(frame.columns).count(name) == 1]
-    return {name: distinct(_values(frame, name)) for name in names}
+    return {name: _factor(frame, name) for name in names}
+
+
+def _factor(frame: pd.DataFrame, name: str) -> Factor:
+    try:
+        return distinct(_values(frame, name))
+    except TypeError:  # What cannot be hashed is no single value.
+        problem = SchemaProblem(name, "holds a list, a map or another collection", "write one value a cell")
+        raise SchemaError([problem]) from None
 
 
 def _check_table(frame: pd.DataFrame, schema: Schema, known: Mapping[str, Factor]) -> None:
@@ -230,6 +254,9 @@ def _check_releasable(frame: pd.DataFrame, schema: Schema, models: Sequence[AnyM
                 rule=f"column {schema.patient_id!r}: a patient has several rows, and models count patients",
                 way_out="bring the table to one row a patient",
             )
+    text = free_text_problems(frame, schema)
+    if text:
+        raise SchemaError(text)
 
 
 def _sensitive(

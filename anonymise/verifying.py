@@ -15,6 +15,7 @@ from anonymise.classes import Attribute, AttributeName, Classes, IntArray
 from anonymise.encoded import Keys, Node, dense_key, distinct, encode_attribute, squeeze
 from anonymise.errors import GuaranteeBroken
 from anonymise.hierarchies import Hierarchy
+from anonymise.missing import released_crowds, wildcard_k
 from anonymise.models import AnyModel, Model
 
 
@@ -56,6 +57,11 @@ def check_release(
     for hierarchy, level in zip(hierarchies, node, strict=True):
         if not set(table[hierarchy.name].unique()) <= set(hierarchy.labels[level]):
             raise GuaranteeBroken(model="the hierarchy of " + repr(hierarchy.name))
+    k = wildcard_k(hierarchies, models)
+    if k is not None:
+        if (released_crowds(table, hierarchies) < k).any():
+            raise GuaranteeBroken(model=repr(models[0]))
+        return
     classes, class_of_row = released_classes(table, names, n_rows=n_rows, attributes=attributes)
     if population is not None:
         classes.people = _people(table, class_of_row, hierarchies, node, population)

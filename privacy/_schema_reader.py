@@ -23,6 +23,7 @@ from privacy.schema import VERSION, Schema, Survival, pattern_name
 _COLUMN_KEYS = {
     *("role", "kind", "categories", "bounds", "edges", "bins", "nullable", "hierarchy", "decimals"),
     *("step", "resolution", "dtype", "model_level", "refined", "weights"),
+    *("missing", "separator", "max_members", "allow_text"),
 }
 _TABLE_KEYS = {"version", "table", "columns", "survival", "missing", "rules"}
 _SURVIVAL_KEYS = {"time", "event", "competing", "horizon", "strata"}
