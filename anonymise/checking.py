@@ -81,7 +81,7 @@ class Checker:
     def check(self, node: Node, *, max_suppressed: int) -> Checked:
         """Return which tuples fail at a node and below it."""
         if self._wildcards is not None:
-            return self._check_wildcards(self._wildcards, node)
+            return self._check_wildcards(self._wildcards, node, max_suppressed)
         key, size = self._keys(node)
         # Whole numbers below 2^53 are exact in float64.
         sizes = np.bincount(key, weights=self._weights, minlength=size).astype(np.int64)
@@ -111,11 +111,13 @@ class Checker:
         n_failing = int(sizes[~standing].sum())
         return Checked(~standing[key], failing_below, n_failing, n_below, n_certain, tuples, lost[partly])
 
-    def _check_wildcards(self, wildcards: Wildcards, node: Node) -> Checked:
+    def _check_wildcards(self, wildcards: Wildcards, node: Node, max_suppressed: int) -> Checked:
         columns = [groups[level] for groups, level in zip(self._groups, node, strict=True)]
-        failing = wildcards.failing(columns, [sizes[level] for sizes, level in zip(self._sizes, node, strict=True)])
+        sizes = [sizes[level] for sizes, level in zip(self._sizes, node, strict=True)]
+        failing = wildcards.failing(columns, sizes, max_suppressed=max_suppressed)
         n_failing = int(self.encoded.counts[failing].sum())
-        return Checked(failing, failing, n_failing, n_failing, n_failing, _NONE, _NONE)
+        whole = None if n_failing > max_suppressed else failing
+        return Checked(whole, failing, n_failing, n_failing, n_failing, _NONE, _NONE)
 
     def failing(self, node: Node) -> BoolArray:
         """Return which tuples are suppressed at a node, shape (n_tuples,)."""

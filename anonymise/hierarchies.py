@@ -15,9 +15,11 @@ in the loss, as in ARX (Prasser, Eicher, Spengler, Bild, Kuhn 2020, doi:10.1002/
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -82,6 +84,33 @@ class Hierarchy:
         """Return, for each leaf, its group's size divided by the number of leaves, shape (n_leaves,)."""
         codes = self.codes[level]
         return np.asarray(np.bincount(codes)[codes] / self.n_leaves, dtype=np.float64)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return (value, level 1, ..., level n) of each public value, as ARX reads it.
+
+        Where level 0 is coarser than the values (bottom and top codes, levels cut off), it is level 1 of the rows.
+
+        Examples
+        --------
+        >>> stage = Column("stage", categories=("I", "II", "III"), hierarchy=HierarchySpec("order", steps=(2,)))
+        >>> build_hierarchy(stage).rows()
+        [('I', 'I to II', '*'), ('II', 'I to II', '*'), ('III', 'III', '*')]
+        """
+        values = [*domain_labels(self.column), *([MISSING] if self.column.nullable else [])]
+        leaves = self.leaf_of_domain.tolist()
+        values += [self.labels[0][leaf] for leaf in sorted(set(range(self.n_leaves)) - set(leaves))]
+        leaves += sorted(set(range(self.n_leaves)) - set(leaves))
+        coarser = any(self.labels[0][leaf] != value for value, leaf in zip(values, leaves, strict=True))
+        levels = range(0 if coarser else 1, self.n_levels)
+        return [
+            (value, *(self.labels[level][self.codes[level][leaf]] for level in levels))
+            for value, leaf in zip(values, leaves, strict=True)
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Write the rows as CSV, separated by semicolons: a schema, or ARX, can name the file as a hierarchy."""
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter=";", lineterminator="\n").writerows(self.rows())
 
     def encode(self, values: npt.NDArray[Any]) -> IntArray:
         """Return the leaf of each value, shape of `values`. Raises SchemaError for a value outside the schema."""

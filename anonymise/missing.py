@@ -74,24 +74,38 @@ class Wildcards:
         # Columns in which the rows of a pattern have wildcards.
         self._wild = [frozenset(at for bit, at in enumerate(wild) if bits_of >> bit & 1) for bits_of in bits.tolist()]
 
-    def failing(self, columns: Sequence[Codes], sizes: Sequence[int]) -> BoolArray:
-        """Return which tuples are suppressed, given the group of each tuple in each column, shape (n_tuples,)."""
-        class_of_tuple, n_classes = _classes(columns, sizes)
+    def failing(self, columns: Sequence[Codes], sizes: Sequence[int], *, max_suppressed: int) -> BoolArray:
+        """Return which tuples are suppressed, given the group of each tuple in each column, shape (n_tuples,).
+
+        Where they are more than `max_suppressed` patients, only some of them, but more than that many.
+        """
+        class_of_tuple, n_classes = _key(columns, sizes)
         weights = np.bincount(class_of_tuple, weights=self._weights, minlength=n_classes)
+        used = np.flatnonzero(weights)
         some_tuple = np.zeros(n_classes, dtype=np.int64)
         some_tuple[class_of_tuple] = np.arange(class_of_tuple.size)
-        pattern = self._pattern[some_tuple]
-        pairs = self._pairs([codes[some_tuple] for codes in columns], sizes, pattern)
-        gone = weights == 0
+        some_tuple, weights = some_tuple[used], weights[used]
+        pairs = self._pairs([codes[some_tuple] for codes in columns], sizes, self._pattern[some_tuple])
+        crowd = weights.copy()
+        for of, key_of, others, key_others, size in pairs:
+            crowd[of] += np.bincount(key_others, weights=weights[others], minlength=size)[key_of]
+        gone = np.zeros(used.size, dtype=np.bool_)
+        n_gone = 0.0
         while True:
-            crowd = weights.copy()
-            for of, key_of, others, key_others, size in pairs:
-                crowd[of] += np.bincount(key_others, weights=weights[others], minlength=size)[key_of]
             short = (crowd < self._k) & ~gone
-            if not short.any():
-                return np.asarray(gone[class_of_tuple])
+            n_gone += float(weights[short].sum())
             gone |= short
-            weights[short] = 0.0
+            if not short.any() or n_gone > max_suppressed:
+                fails = np.zeros(n_classes, dtype=np.bool_)
+                fails[used] = gone
+                return np.asarray(fails[class_of_tuple])
+            # Who is taken out leaves the crowds of all that are compatible.
+            crowd[short] -= weights[short]
+            for of, key_of, others, key_others, size in pairs:
+                leaving = short[others]
+                if leaving.any():
+                    lost = np.bincount(key_others[leaving], weights=weights[others[leaving]], minlength=size)
+                    crowd[of] -= lost[key_of]
 
     def _pairs(
         self, columns: Sequence[Codes], sizes: Sequence[int], pattern: npt.NDArray[Any]
@@ -106,20 +120,16 @@ class Wildcards:
             for second in range(first):
                 both = np.concatenate([places[first], places[second]])
                 seen = [at for at in range(len(columns)) if at not in self._wild[first] | self._wild[second]]
-                key, size = _classes([columns[at][both] for at in seen], [sizes[at] for at in seen], n=both.size)
+                key, size = _key([columns[at][both] for at in seen], [sizes[at] for at in seen], n=both.size)
                 cut = places[first].size
                 out.append((places[first], key[:cut], places[second], key[cut:], size))
                 out.append((places[second], key[cut:], places[first], key[:cut], size))
         return out
 
 
-def _classes(columns: Sequence[Codes], sizes: Sequence[int], n: int = 0) -> tuple[npt.NDArray[Any], int]:
-    """Return the class of each entry, equal exactly where all columns are, and how many classes there are."""
-    if not columns:
-        return np.zeros(n, dtype=np.int64), 1
-    key, _ = dense_key(columns, sizes)
-    found, place = np.unique(key, return_inverse=True)
-    return place, int(found.size)
+def _key(columns: Sequence[Codes], sizes: Sequence[int], n: int = 0) -> tuple[npt.NDArray[Any], int]:
+    """Return one integer per entry, equal exactly where all columns are, and a bound above it; all equal of none."""
+    return dense_key(columns, sizes) if columns else (np.zeros(n, dtype=np.int64), 1)
 
 
 def released_crowds(table: pd.DataFrame, hierarchies: Sequence[Hierarchy]) -> FloatArray:

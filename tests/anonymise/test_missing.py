@@ -201,7 +201,7 @@ def test_other_models_have_no_meaning_over_wildcards():
 def test_a_release_with_too_small_crowds_is_withheld(monkeypatch):
     schema, frame = clinic("wildcard")
     frame.loc[0, "q0"] = "d"
-    monkeypatch.setattr(Wildcards, "failing", lambda _, columns, __: np.zeros(columns[0].size, dtype=bool))
+    monkeypatch.setattr(Wildcards, "failing", lambda _, columns, *__, **___: np.zeros(columns[0].size, dtype=bool))
     with pytest.raises(GuaranteeBroken, match=r"KAnonymity\(k=5\)"):
         anonymise(frame, schema, models=[KAnonymity(5)])
 
