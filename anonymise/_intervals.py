@@ -44,7 +44,8 @@ def interval_levels(column: Column, spec: HierarchySpec, domain: list[str]) -> l
             what = "between its cut points" if isinstance(step, tuple) else f"of width {step:g}"
             rule = f"the leaf {domain[split[0]]!r} lies in two intervals {what}"
             problems.append((rule, "choose edges that the intervals' ends are among"))
-        levels.append([_label(column, spec, edges, at, listed=isinstance(step, tuple)) for at in place.tolist()])
+        texts = [_label(column, spec, edges, at, listed=isinstance(step, tuple)) for at in range(edges.size - 1)]
+        levels.append([texts[at] for at in place.tolist()])
     if problems:
         raise hierarchy_errors(column, problems)
     return [[text if code is None else code for text, code in zip(texts, coded, strict=True)] for texts in levels]

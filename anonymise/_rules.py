@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import Any, Final
 
@@ -124,8 +125,8 @@ def _grouped(
         first, last = domain[done], domain[done + n_values - 1]
         groups.append((name or (first if first == last else f"{first} to {last}"), first, n_values))
         done += n_values
-    labels = [name for name, _, _ in groups]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
+    times = Counter(name for name, _, _ in groups)
+    twice = sorted(name for name, n in times.items() if n > 1)
     if twice:
         raise hierarchy_error(column, f"level {at} of order names {named(twice)} twice", "name each group differently")
     return groups

@@ -86,6 +86,36 @@ def test_the_kept_rows_are_the_largest_set_in_which_each_has_k_compatible_rows(c
         assert (~failing).tolist() == largest_set(text_at(schema, rows, node), choices, k)
 
 
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.lists(st.integers(1, 5), min_size=8, max_size=8), st.integers(3, 12), st.data())
+def test_rows_that_occur_often_count_as_often(case, times, k, data):
+    choices, rows, _ = case
+    schema = schema_of(choices)
+    repeated = np.repeat(np.arange(len(rows)), times[: len(rows)])
+    columns = [column.to_numpy()[repeated] for _, column in frame_of(rows).items()]
+    encoded = encode_table(columns, [build_hierarchy(c) for c in schema.columns])
+    node = data.draw(st.sampled_from(list(nodes_of(choices))))
+    text = text_at(schema, rows, node)
+    kept = dict(enumerate(text))
+    # One at a time, in whatever order.
+    while short := [i for i in kept if sum(times[j] * compatible(kept[i], kept[j], choices) for j in kept) < k]:
+        del kept[short[0]]
+    failing = failing_tuples(encoded, [KAnonymity(k)], node)[encoded.row_tuple]
+    assert set(repeated[~failing].tolist()) == set(kept)
+    assert set(repeated[failing].tolist()) == set(range(len(rows))) - set(kept)
+
+
+def test_three_rows_that_are_taken_out_leave_a_crowd_by_three():
+    # (missing, b) stands among 6 until the 3 of (a, b), who stand among 4, are gone; k = 5.
+    rows = [("a", "b")] * 3 + [(None, "b")] + [("c", None)] * 2 + [("c", "d")] * 5
+    schema = schema_of(["wildcard"] * 2)
+    encoded = encode_table(
+        [column for _, column in frame_of(rows).items()], [build_hierarchy(c) for c in schema.columns]
+    )
+    failing = failing_tuples(encoded, [KAnonymity(5)], (0, 0))[encoded.row_tuple]
+    assert failing.tolist() == [True] * 4 + [False] * 7
+
+
 @settings(max_examples=30, deadline=None)
 @given(cases())
 def test_what_is_suppressed_at_a_node_is_suppressed_at_every_more_specific_one(case):
