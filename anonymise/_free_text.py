@@ -52,12 +52,13 @@ def _rule(values: pd.Series, column: Column) -> str:
     if column.kind in ("categorical", "ordinal"):
         if not column.categories:
             return "has no list of categories, so it may be free text, and would be released"
-        if _reads_like_text(values):
+        # Of short or few categories nothing needs to be counted.
+        if 2 * len(column.categories) > _FEWEST and max(map(len, column.categories)) > _LONG and _is_varied(values):
             return "reads like free text (long values, most of them different) and would be released"
     return ""
 
 
-def _reads_like_text(values: pd.Series) -> bool:
+def _is_varied(values: pd.Series) -> bool:
     codes, found = distinct(values)
     present = ~is_missing(found)
     n_rows = int(present[codes].sum())
