@@ -1,6 +1,7 @@
 """The public domain of a quasi-identifier: its values in the schema's order, and which of them a raw value is.
 
-Categories, whole numbers within the bounds, bins between the public edges, days; a missing value comes last.
+Categories, whole numbers within the bounds, bins between the public edges, days, ages in whole years, sets of at most
+so many categories; a missing value comes last.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ import datetime as dt
 import math
 import re
 from dataclasses import replace
+from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from anonymise.errors import HierarchyError
+from privacy._values import is_missing
 from privacy.errors import SchemaError, SchemaProblem
 from privacy.schema import Column
 
 IntArray = npt.NDArray[np.int64]
+Days = npt.NDArray[np.datetime64]
 
 MAX_LEAVES: Final = 1_000_000
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?$")
@@ -26,14 +30,21 @@ _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?$")
 
 def domain_labels(column: Column) -> list[str]:
     """Return the text of each public value, without the missing one. Raises HierarchyError if there is no list."""
+    if column.kind == "set":
+        return [column.separator.join(column.categories[code] for code in chosen) for chosen in all_sets(column)]
+    if is_age(column):
+        return [str(age) for age in range(oldest(column) + 1)]
     if column.kind == "date":
         return [str(day) for day in _days(column)]
     if column.categories:
         return list(column.categories)
     if column.bounds is None:
-        raise hierarchy_error(
-            column, "a quasi-identifier needs a public domain", "give categories or bounds in the schema"
+        way_out = (
+            "make it an identifier (it is dropped), or list its categories"
+            if column.kind == "text"
+            else "give categories or bounds in the schema"
         )
+        raise hierarchy_error(column, "a quasi-identifier needs a public domain", way_out)
     if column.kind == "integer":
         low, high = _whole_bounds(column)
         check_size(column, high - low + 1)
@@ -42,7 +53,14 @@ def domain_labels(column: Column) -> list[str]:
 
 
 def domain_codes(column: Column, values: npt.NDArray[Any]) -> IntArray:
-    """Return the position of each value in the column's domain; the schema's own rules are applied."""
+    """Return the position of each value in the column's domain; the schema's own rules are applied.
+
+    A column of ages takes days of birth where its reference is a day, and else the ages themselves.
+    """
+    if column.kind == "set":
+        return _set_codes(column, values)
+    if is_age(column):
+        return _age_codes(column, values)
     if column.kind == "date":
         return _day_codes(column, values)
     codes = column.encode(values)
@@ -61,7 +79,10 @@ def _whole_bounds(column: Column) -> tuple[int, int]:
     return math.ceil(low), math.floor(high)
 
 
-def _days(column: Column) -> npt.NDArray[np.datetime64]:
+# ---------------------------------------------------------------- days
+
+
+def _days(column: Column) -> Days:
     if column.categories:
         try:
             return np.array(column.categories, dtype="datetime64[D]")
@@ -84,14 +105,18 @@ def _days(column: Column) -> npt.NDArray[np.datetime64]:
     return np.arange(np.datetime64(f"{first:04d}-01-01"), np.datetime64(f"{last + 1:04d}-01-01"))
 
 
-def _day_codes(column: Column, values: npt.NDArray[Any]) -> IntArray:
+def read_days(column: Column, values: npt.NDArray[Any]) -> Days:
+    """Return the day of each value, NaT where missing. Raises SchemaError for what is no day, without naming it."""
     if values.dtype.kind == "M":
-        days = values.astype("datetime64[D]")
-    else:
-        try:
-            days = np.array([_one_day(value) for value in values.tolist()], dtype="datetime64[D]")
-        except (TypeError, ValueError):
-            raise _value_error(column, "must hold days", "write dates as YYYY-MM-DD") from None
+        return values.astype("datetime64[D]")
+    try:
+        return np.array([_one_day(value) for value in values.tolist()], dtype="datetime64[D]")
+    except (TypeError, ValueError):
+        raise _value_error(column, "must hold days", "write dates as YYYY-MM-DD") from None
+
+
+def _day_codes(column: Column, values: npt.NDArray[Any]) -> IntArray:
+    days = read_days(column, values)
     known = _days(column)
     order = np.argsort(known)
     missing = np.isnat(days)
@@ -99,8 +124,7 @@ def _day_codes(column: Column, values: npt.NDArray[Any]) -> IntArray:
     codes = order[place].astype(np.int64)
     if (known[codes] != days)[~missing].any():
         raise _value_error(column, "holds a day outside its public domain", "correct it, or widen the schema's bounds")
-    if missing.any() and not column.nullable:
-        raise _value_error(column, "holds a missing value, but is not nullable", "fill it in, or set nullable = true")
+    _check_missing(column, missing)
     codes[missing] = known.size
     return codes
 
@@ -126,6 +150,113 @@ def _one_day(value: Any) -> np.datetime64:
     return np.datetime64(dt.date(value.year, value.month, value.day), "D")
 
 
+# ---------------------------------------------------------------- ages
+
+
+def is_age(column: Column) -> bool:
+    """Whether a date column is released as an age."""
+    return column.hierarchy is not None and column.hierarchy.kind == "age"
+
+
+def oldest(column: Column) -> int:
+    """Return the highest public age of a column of ages."""
+    if column.kind != "date" or column.hierarchy is None:
+        raise hierarchy_error(column, "an age is counted from a column of kind date", "set kind = 'date'")
+    return column.hierarchy.oldest
+
+
+def reference_day(column: Column) -> np.datetime64 | None:
+    """Return the day at which a column's ages are counted; None where another column tells it."""
+    at = "" if column.hierarchy is None else column.hierarchy.at
+    try:
+        return _one_day(at) if _DAY.match(at) else None
+    except ValueError:
+        raise hierarchy_error(column, "the reference of its ages is no day", "write YYYY-MM-DD") from None
+
+
+def whole_years(born: Days, at: Days) -> npt.NDArray[np.float64]:
+    """Return the age in whole years, NaN where a day is missing; who was born on 29 February is older on 1 March.
+
+    Examples
+    --------
+    >>> whole_years(np.array(["2000-02-29"], "M8[D]"), np.array(["2018-02-28"], "M8[D]")).tolist()
+    [17.0]
+    """
+    born, at = np.broadcast_arrays(born, at)
+    month_of = [days.astype("datetime64[M]") for days in (born, at)]
+    months = (month_of[1] - month_of[0]).astype(np.float64)
+    day_of_month = [(days - month).astype(np.float64) for days, month in zip((born, at), month_of, strict=True)]
+    years = np.floor((months - (day_of_month[1] < day_of_month[0])) / 12)
+    return np.where(np.isnat(born) | np.isnat(at), np.nan, years)
+
+
+def _age_codes(column: Column, values: npt.NDArray[Any]) -> IntArray:
+    if values.dtype.kind in "fiu":
+        ages = values.astype(np.float64)
+    else:
+        day = reference_day(column)
+        if day is None:
+            raise hierarchy_error(
+                column, "its ages are counted at another column", "encode the ages, or give a day as reference"
+            )
+        ages = whole_years(read_days(column, values), np.array(day))
+    missing = np.isnan(ages)
+    _check_missing(column, missing)
+    highest = oldest(column)
+    if (((ages < 0) | (ages > highest)) & ~missing).any():
+        raise _value_error(
+            column,
+            f"gives an age below 0 or above {highest}",
+            "correct the dates, or widen oldest in the schema (a public decision)",
+        )
+    codes = np.full(ages.shape, highest + 1, dtype=np.int64)
+    codes[~missing] = ages[~missing].astype(np.int64)
+    return codes
+
+
+# ---------------------------------------------------------------- sets
+
+
+def all_sets(column: Column) -> list[tuple[int, ...]]:
+    """Return every set of one to max_members categories, small ones first, then in lexicographic order."""
+    n = len(column.categories)
+    sizes = range(1, min(column.max_members, n) + 1)
+    n_sets = sum(math.comb(n, size) for size in sizes)
+    if n_sets > MAX_LEAVES:
+        raise hierarchy_error(
+            column,
+            f"has {n_sets} public sets, at most {MAX_LEAVES} can be listed",
+            "lower max_members, or list coarser categories",
+        )
+    return [chosen for size in sizes for chosen in combinations(range(n), size)]
+
+
+def _set_codes(column: Column, values: npt.NDArray[Any]) -> IntArray:
+    missing = is_missing(values)
+    _check_missing(column, missing)
+    cells, problems = column.members(values[~missing])
+    if problems:
+        raise SchemaError(problems)
+    n = len(column.categories)
+    most = min(column.max_members, n)
+    before = np.cumsum([0, *(math.comb(n, size) for size in range(1, most + 1))])
+    codes = np.full(values.shape, int(before[-1]), dtype=np.int64)
+    # The place of a set among those of its size, all in lexicographic order (combinatorial number system).
+    codes[~missing] = [
+        int(before[len(cell)]) - 1 - sum(math.comb(n - 1 - code, len(cell) - at) for at, code in enumerate(cell))
+        for cell in cells
+    ]
+    return codes
+
+
+# ---------------------------------------------------------------- shared
+
+
+def _check_missing(column: Column, missing: npt.NDArray[np.bool_]) -> None:
+    if missing.any() and not column.nullable:
+        raise _value_error(column, "holds a missing value, but is not nullable", "fill it in, or set nullable = true")
+
+
 def check_size(column: Column, n_leaves: int) -> None:
     """Raise HierarchyError if a domain is too large to be listed."""
     if n_leaves > MAX_LEAVES:
@@ -143,3 +274,14 @@ def _value_error(column: Column, rule: str, way_out: str) -> SchemaError:
 def hierarchy_error(column: Column, rule: str, way_out: str) -> HierarchyError:
     """Return the error that names the column, the rule and the way out."""
     return HierarchyError(column=column.name, rule=rule, way_out=way_out)
+
+
+def hierarchy_errors(column: Column, problems: list[tuple[str, str]]) -> HierarchyError:
+    """Return one error for several broken rules of a column, each with its way out; at least one."""
+    first, *more = [SchemaProblem(column.name, rule, way_out) for rule, way_out in problems]
+    return HierarchyError(column=first.column, rule=first.rule, way_out=first.way_out, more=tuple(more))
+
+
+def named(labels: list[str], most: int = 12) -> str:
+    """Write public labels as a list that is not endless."""
+    return ", ".join(repr(label) for label in labels[:most]) + (", ..." if len(labels) > most else "")

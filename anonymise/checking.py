@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from anonymise.classes import BoolArray, Classes, IntArray
 from anonymise.encoded import Encoded, Keys, Node
+from anonymise.missing import Wildcards, wildcard_k
 from anonymise.models import AnyModel, DeltaPresence, Model, TableModel
 
 # Distributions are counted for so many (class, value) cells at a time.
@@ -73,9 +74,13 @@ class Checker:
         self._least = max((model.least_rows for model in by_class), default=1)
         # The people of a class without patients are certainly not in the table, and cannot be suppressed.
         self._all_people = any(isinstance(model, DeltaPresence) and model.low > 0 for model in models)
+        k = wildcard_k(encoded.hierarchies, models)
+        self._wildcards = None if k is None else Wildcards(encoded, k)
 
     def check(self, node: Node, *, max_suppressed: int) -> Checked:
         """Return which tuples fail at a node and below it."""
+        if self._wildcards is not None:
+            return self._check_wildcards(self._wildcards, node, max_suppressed)
         key, size = self._classes_at(node)
         # Whole numbers below 2^53 are exact in float64.
         sizes = np.bincount(key, weights=self._weights, minlength=size).astype(np.int64)
@@ -104,6 +109,12 @@ class Checker:
             n_below = max(n_below, 1)
         n_failing = int(sizes[~standing].sum())
         return Checked(~standing[key], failing_below, n_failing, n_below, n_certain, tuples, lost[partly])
+
+    def _check_wildcards(self, wildcards: Wildcards, node: Node, max_suppressed: int) -> Checked:
+        failing = wildcards.failing(node, max_suppressed=max_suppressed)
+        n_failing = int(self.encoded.counts[failing].sum())
+        whole = None if n_failing > max_suppressed else failing
+        return Checked(whole, failing, n_failing, n_failing, n_failing, _NONE, _NONE)
 
     def failing(self, node: Node) -> BoolArray:
         """Return which tuples are suppressed at a node, shape (n_tuples,)."""

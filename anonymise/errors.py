@@ -6,19 +6,25 @@ a record, a key or an exact count of patients never does.
 
 from __future__ import annotations
 
+from privacy.errors import SchemaProblem
+
 
 class AnonymiseError(Exception):
     """Root of every error that this package raises on purpose (bad arguments are ValueError)."""
 
 
 class HierarchyError(AnonymiseError):
-    """A generalisation hierarchy is not one: a leaf without a row, ragged rows, a group that splits higher up."""
+    """A generalisation hierarchy is not one: a leaf without a row, ragged rows, a group that splits higher up.
 
-    def __init__(self, *, column: str, rule: str, way_out: str) -> None:
+    `problems` lists all that were found; column, rule and way out are those of the first.
+    """
+
+    def __init__(self, *, column: str, rule: str, way_out: str, more: tuple[SchemaProblem, ...] = ()) -> None:
         self.column = column
         self.rule = rule
         self.way_out = way_out
-        super().__init__(f"column {column!r}: {rule}; {way_out}")
+        self.problems = (SchemaProblem(column, rule, way_out), *more)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 class NotAnonymisable(AnonymiseError):

@@ -15,22 +15,26 @@ in the loss, as in ARX (Prasser, Eicher, Spengler, Bild, Kuhn 2020, doi:10.1002/
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+import csv
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from anonymise._domains import IntArray, check_size, domain_codes, domain_labels, hierarchy_error
+from anonymise._domains import IntArray, domain_codes, domain_labels, hierarchy_error, hierarchy_errors, named, oldest
+from anonymise._intervals import interval_levels, with_interval_leaves
+from anonymise._rules import DATE_STEPS, Levels, calendar_levels, ordered_levels, prefix_levels, redacted_levels
+from anonymise._sets import set_levels
+from anonymise._tables import row_levels, tree_levels
+from anonymise.errors import HierarchyError
+from privacy.errors import SchemaProblem
 from privacy.schema import MISSING, Column, HierarchySpec
 
 ALL: Final = "*"
-DATE_STEPS: Final = ("month", "year", "decade")
-# Two public numbers this close (in units of an interval's width) are the same edge: steps such as 0.1 are not binary.
-_EDGE_TOLERANCE: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,38 +85,163 @@ class Hierarchy:
         codes = self.codes[level]
         return np.asarray(np.bincount(codes)[codes] / self.n_leaves, dtype=np.float64)
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return (value, level 1, ..., level n) of each public value, as ARX reads it.
+
+        Where level 0 is coarser than the values (bottom and top codes, levels cut off), it is level 1 of the rows.
+
+        Examples
+        --------
+        >>> stage = Column("stage", categories=("I", "II", "III"), hierarchy=HierarchySpec("order", steps=(2,)))
+        >>> build_hierarchy(stage).rows()
+        [('I', 'I to II', '*'), ('II', 'I to II', '*'), ('III', 'III', '*')]
+        """
+        values = [*domain_labels(self.column), *([MISSING] if self.column.nullable else [])]
+        leaves = self.leaf_of_domain.tolist()
+        values += [self.labels[0][leaf] for leaf in sorted(set(range(self.n_leaves)) - set(leaves))]
+        leaves += sorted(set(range(self.n_leaves)) - set(leaves))
+        coarser = any(self.labels[0][leaf] != value for value, leaf in zip(values, leaves, strict=True))
+        levels = range(0 if coarser else 1, self.n_levels)
+        return [
+            (value, *(self.labels[level][self.codes[level][leaf]] for level in levels))
+            for value, leaf in zip(values, leaves, strict=True)
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Write the rows as CSV, separated by semicolons: a schema, or ARX, can name the file as a hierarchy."""
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter=";", lineterminator="\n").writerows(self.rows())
+
     def encode(self, values: npt.NDArray[Any]) -> IntArray:
         """Return the leaf of each value, shape of `values`. Raises SchemaError for a value outside the schema."""
         return self.leaf_of_domain[domain_codes(self.column, values)]
+
+
+def build_hierarchies(columns: Iterable[Column]) -> tuple[Hierarchy, ...]:
+    """Return the hierarchy of each column. Raises HierarchyError with the problems of all columns at once."""
+    found: list[Hierarchy] = []
+    problems: list[SchemaProblem] = []
+    for column in columns:
+        try:
+            found.append(build_hierarchy(column))
+        except HierarchyError as error:
+            problems.extend(error.problems)
+    if problems:
+        first, *more = problems
+        raise HierarchyError(column=first.column, rule=first.rule, way_out=first.way_out, more=tuple(more))
+    return tuple(found)
 
 
 def build_hierarchy(column: Column) -> Hierarchy:
     """Return the hierarchy that a column's schema describes.
 
     rows       as written: value, level 1, ..., level n
-    interval   widths: "[60, 65)" aligned at the lower bound, then "*"
+    tree       the ancestor at each depth, then "*"
+    interval   widths, counted from the lower bound, or cut points: "[60, 65)"; bottom, top: "<20", "90+"; then "*"
+    order      groups of consecutive values, then "*"
     prefix     numbers of characters kept, the others masked to one common length (lengths tell values apart), then "*"
-    date       any of month, year, decade, then "*"; the bounds of a date are its first and last year
+    redact     numbers of characters masked from one side, then "*"
+    date       any of week, month, quarter, year, decade, century, then "*"; bounds are days, or first and last year
+    age        of a date: the age in whole years at a day, or at another date column's day; then widths as in interval
     none       categorical: "*"; integer: the schema's bins if it has edges, then "*"; continuous: bins, then "*";
                date: month, year, decade, "*"
 
-    A missing value is a leaf of its own and joins the others at the first level that has a single group.
+    Sets are generalised member by member (`anonymise._sets`). `keep_levels` cuts lower levels (their values are never
+    released) and higher ones off. A missing value is a leaf of its own and joins the others at the first level that has
+    a single group.
+
     Raises HierarchyError naming column, rule and way out.
     """
     spec = column.hierarchy
-    if spec is not None and spec.kind == "interval" and column.kind == "continuous" and not column.edges:
-        column = _with_interval_leaves(column, _widths(column, spec))
+    if column.kind == "set":
+        members = build_hierarchy(replace(column, kind="categorical", nullable=False))
+        levels = set_levels(column, members)
+        leaf_of_domain = list(range(len(levels[0])))
+    else:
+        if spec is not None and spec.kind == "interval" and column.kind == "continuous" and not column.edges:
+            column = with_interval_leaves(column, spec)
+        levels, leaf_of_domain = _levels(column, spec)
+        if spec is not None and spec.keep_levels is not None:
+            levels = _kept(column, levels, *spec.keep_levels)
+    levels, leaf_of_domain = _merged(levels, leaf_of_domain)
+    if column.nullable:
+        levels, leaf_of_domain = _with_missing(column, levels, leaf_of_domain)
+    return _assemble(column, levels, leaf_of_domain)
+
+
+def _levels(column: Column, spec: HierarchySpec | None) -> tuple[Levels, list[int]]:
+    """Return the label of each leaf at each level, and the leaf of each public value."""
     domain = domain_labels(column)
     if len(set(domain)) < len(domain):
         raise hierarchy_error(column, "two of its public values have the same label", "give edges of at most 6 digits")
+    if not domain:
+        raise hierarchy_error(column, "has no public value", "list its categories, or widen its bounds")
     if spec is not None and spec.kind == "rows":
-        levels, leaf_of_domain = _rows(column, spec, domain)
-    else:
-        levels = [domain, *_BUILDERS["none" if spec is None else spec.kind](column, domain), [ALL] * len(domain)]
-        leaf_of_domain = list(range(len(domain)))
-    if column.nullable:
-        levels, leaf_of_domain = _with_missing(levels, leaf_of_domain)
-    return _assemble(column, levels, leaf_of_domain)
+        return row_levels(column, spec, domain)
+    every = [ALL] * len(domain)
+    own = list(range(len(domain)))
+    if spec is None:
+        return [domain, *_default(column, domain), every], own
+    if spec.kind == "interval":
+        return [*interval_levels(column, spec, domain), every], own
+    if spec.kind == "age":
+        years = Column(column.name, kind="integer", bounds=(0, oldest(column)))
+        return [*interval_levels(years, spec, domain), every], own
+    return [domain, *_BUILDERS[spec.kind](column, spec, domain), every], own
+
+
+def _default(column: Column, domain: list[str]) -> Levels:
+    if column.kind == "date":
+        return calendar_levels(column, HierarchySpec("date", steps=DATE_STEPS), domain)
+    if column.kind == "integer" and column.edges and not column.categories:
+        whole = replace(column, nullable=False)
+        labels = whole.labels()
+        return [[labels[code] for code in whole.encode(np.array(domain, dtype=np.float64))]]
+    return []
+
+
+_BUILDERS: Final[dict[str, Callable[[Column, HierarchySpec, list[str]], Levels]]] = {
+    "prefix": prefix_levels,
+    "redact": redacted_levels,
+    "order": ordered_levels,
+    "date": calendar_levels,
+    "tree": tree_levels,
+}
+
+
+def _kept(column: Column, levels: Levels, low: int, high: int) -> Levels:
+    if high >= len(levels):
+        raise hierarchy_error(
+            column, f"keep_levels ends at {high}, its hierarchy at level {len(levels) - 1}", "lower the second number"
+        )
+    return levels[low : high + 1]
+
+
+def _merged(levels: Levels, leaf_of_domain: list[int]) -> tuple[Levels, list[int]]:
+    """Join leaves of one label: bottom and top codes, and what a lowest level that is kept has joined."""
+    first: dict[str, int] = {}
+    place = [first.setdefault(label, len(first)) for label in levels[0]]
+    if len(first) == len(place):
+        return levels, leaf_of_domain
+    kept = {leaf: at for at, leaf in reversed(list(enumerate(place)))}
+    merged = [[texts[kept[leaf]] for leaf in range(len(first))] for texts in levels]
+    return merged, [place[leaf] for leaf in leaf_of_domain]
+
+
+def _with_missing(column: Column, levels: Levels, leaf_of_domain: list[int]) -> tuple[Levels, list[int]]:
+    if MISSING in levels[0]:  # The hierarchy's own row says how a missing value generalises.
+        if column.missing == "wildcard":
+            raise hierarchy_error(
+                column,
+                "a missing value matches every other, so the hierarchy has no row for it",
+                f'take the row of {MISSING!r} out, or set missing = "own_value"',
+            )
+        return levels, [*leaf_of_domain, levels[0].index(MISSING)]
+    if any(MISSING in texts for texts in levels):
+        raise hierarchy_error(column, f"a group is named {MISSING!r}, as missing values are", "rename the group")
+    leaf = len(levels[0])
+    grown = [[*texts, texts[0] if at and len(set(texts)) == 1 else MISSING] for at, texts in enumerate(levels)]
+    return grown, [*leaf_of_domain, leaf]
 
 
 def _assemble(column: Column, levels: Sequence[Sequence[str]], leaf_of_domain: Sequence[int]) -> Hierarchy:
@@ -122,17 +251,17 @@ def _assemble(column: Column, levels: Sequence[Sequence[str]], leaf_of_domain: S
         index: dict[str, int] = {}
         codes.append(np.array([index.setdefault(text, len(index)) for text in texts], dtype=np.int64))
         labels.append(tuple(index))
+    problems = []
     for level, (low, high) in enumerate(pairwise(codes), start=1):
         parent = np.zeros(len(labels[level - 1]), dtype=np.int64)
         parent[low] = high
-        split = np.flatnonzero(parent[low] != high)
-        if split.size:
-            label = labels[level - 1][int(low[split[0]])]
-            raise hierarchy_error(
-                column,
-                f"the group {label!r} of level {level - 1} is split again at level {level}",
-                "a value that is one at a level must stay one above it: correct the hierarchy",
-            )
+        split = [labels[level - 1][code] for code in np.unique(low[parent[low] != high]).tolist()]
+        if split:
+            what, verb = ("group", "is") if len(split) == 1 else ("groups", "are")
+            rule = f"the {what} {named(split)} of level {level - 1} {verb} split again at level {level}"
+            problems.append((rule, "a value that is one at a level must stay one above it: correct the hierarchy"))
+    if problems:
+        raise hierarchy_errors(column, problems)
     for array in codes:
         array.setflags(write=False)
     return Hierarchy(
@@ -141,156 +270,3 @@ def _assemble(column: Column, levels: Sequence[Sequence[str]], leaf_of_domain: S
         codes=tuple(codes),
         leaf_of_domain=np.array(leaf_of_domain, dtype=np.int64),
     )
-
-
-def _with_missing(levels: list[list[str]], leaf_of_domain: list[int]) -> tuple[list[list[str]], list[int]]:
-    if MISSING in levels[0]:  # The hierarchy's own row says how a missing value generalises.
-        return levels, [*leaf_of_domain, levels[0].index(MISSING)]
-    leaf = len(levels[0])
-    grown = [[*texts, texts[0] if at and len(set(texts)) == 1 else MISSING] for at, texts in enumerate(levels)]
-    return grown, [*leaf_of_domain, leaf]
-
-
-# ---------------------------------------------------------------- levels above the leaves
-
-
-def _default(column: Column, domain: list[str]) -> list[list[str]]:
-    if column.kind == "date":
-        return _dates(column, domain)
-    if column.kind == "integer" and column.edges and not column.categories:
-        whole = replace(column, nullable=False)
-        labels = whole.labels()
-        return [[labels[code] for code in whole.encode(np.array(domain, dtype=np.float64))]]
-    return []
-
-
-def _intervals(column: Column, domain: list[str]) -> list[list[str]]:
-    if column.bounds is None or column.categories or column.hierarchy is None:
-        raise hierarchy_error(
-            column, "an interval hierarchy needs a number with bounds", "use prefix or rows for categories"
-        )
-    widths = _widths(column, column.hierarchy)
-    low = column.bounds[0]
-    if column.kind == "integer":
-        starts = np.array(domain, dtype=np.float64)
-        ends = starts + 1
-    else:
-        starts, ends = column.bin_edges[:-1], column.bin_edges[1:]
-    levels = []
-    for width in widths:
-        first = np.floor((starts - low) / width + _EDGE_TOLERANCE).astype(np.int64)
-        last = np.ceil((ends - low) / width - _EDGE_TOLERANCE).astype(np.int64)
-        if (last - first > 1).any():
-            bin_label = domain[int(np.argmax(last - first > 1))]
-            raise hierarchy_error(
-                column,
-                f"the leaf {bin_label!r} lies in two intervals of width {width:g}",
-                "choose edges that the intervals' ends are among",
-            )
-        levels.append([_interval_label(column, width, at) for at in first.tolist()])
-    return levels
-
-
-def _interval_label(column: Column, width: float, at: int) -> str:
-    low, high = (float(edge) for edge in column.bin_edges[[0, -1]])
-    start, end = low + at * width, low + (at + 1) * width
-    # The upper bound of a continuous column belongs to its last interval.
-    closed = column.kind == "continuous" and abs(end - high) <= _EDGE_TOLERANCE * width
-    return f"[{start:.12g}, {end:.12g}{']' if closed else ')'}"
-
-
-def _widths(column: Column, spec: HierarchySpec) -> list[float]:
-    widths: list[float] = []
-    for step in spec.steps:
-        if isinstance(step, str | bool) or not (step > 0 and math.isfinite(step)):
-            raise hierarchy_error(column, "an interval's width must be a number > 0", "write interval = [5, 10, 20]")
-        if column.kind == "integer" and step != int(step):
-            raise hierarchy_error(
-                column, "intervals of whole numbers have whole widths", "write interval = [5, 10, 20]"
-            )
-        if widths:
-            ratio = step / widths[-1]
-            if ratio < 2 - _EDGE_TOLERANCE or abs(ratio - round(ratio)) > _EDGE_TOLERANCE * ratio:
-                raise hierarchy_error(
-                    column,
-                    f"the width {step:g} is not a multiple of the one before it ({widths[-1]:g})",
-                    "nest the intervals, for example interval = [5, 10, 20]",
-                )
-        widths.append(float(step))
-    return widths
-
-
-def _with_interval_leaves(column: Column, widths: list[float]) -> Column:
-    low, high = (float(edge) for edge in column.bin_edges[[0, -1]])
-    n_bins = math.ceil((high - low) / widths[0] - _EDGE_TOLERANCE)
-    check_size(column, n_bins)
-    return replace(column, edges=tuple(float(f"{low + i * widths[0]:.12g}") for i in range(1, n_bins)))
-
-
-def _prefixes(column: Column, domain: list[str]) -> list[list[str]]:
-    if not column.categories or column.hierarchy is None or column.kind == "date":
-        raise hierarchy_error(
-            column, "a prefix hierarchy needs categories", "use interval for numbers and date for days"
-        )
-    kept = column.hierarchy.steps
-    if any(isinstance(step, str | bool) or step != int(step) or step < 1 for step in kept) or any(
-        int(low) <= int(high) for low, high in pairwise(kept)
-    ):
-        raise hierarchy_error(
-            column, "prefix lists numbers of kept characters, each fewer than before", "write prefix = [3, 1]"
-        )
-    longest = max(len(label) for label in domain)
-    return [[label[: int(step)].ljust(longest, "*") for label in domain] for step in kept]
-
-
-def _dates(column: Column, domain: list[str]) -> list[list[str]]:
-    steps = DATE_STEPS if column.hierarchy is None else column.hierarchy.steps
-    if column.kind != "date":
-        raise hierarchy_error(column, "a date hierarchy needs a column of kind date", "set kind = 'date', or use rows")
-    if any(step not in DATE_STEPS for step in steps) or sorted(steps, key=_date_rank) != list(dict.fromkeys(steps)):
-        raise hierarchy_error(column, "date lists month, year, decade, in this order", 'write date = ["month", "year"]')
-    decades = {day[:3]: f"{day[:3]}0-{day[:3]}9" for day in domain}
-    text: dict[str, Callable[[str], str]] = {
-        "month": lambda day: day[:7],
-        "year": lambda day: day[:4],
-        "decade": lambda day: decades[day[:3]],
-    }
-    return [[text[str(step)](day) for day in domain] for step in steps]
-
-
-def _date_rank(step: float | str) -> int:
-    return DATE_STEPS.index(str(step))
-
-
-def _rows(column: Column, spec: HierarchySpec, domain: list[str]) -> tuple[list[list[str]], list[int]]:
-    rows = spec.rows
-    if not rows or len(rows[0]) < 2:
-        raise hierarchy_error(
-            column, "a hierarchy of rows needs a value and at least one level", "write value;level 1;...;*"
-        )
-    if len({len(row) for row in rows}) > 1:
-        short = next((*row, "")[0] for row in rows if len(row) != len(rows[0]))
-        raise hierarchy_error(column, f"the row of {short!r} has another number of levels", "give every row all levels")
-    leaf_of: dict[str, int] = {}
-    for leaf, row in enumerate(rows):
-        if row[0] in leaf_of:
-            raise hierarchy_error(column, f"the hierarchy lists {row[0]!r} twice", "list each value once")
-        leaf_of[row[0]] = leaf
-    lost = [label for label in domain if label not in leaf_of]
-    if lost:
-        named = ", ".join(repr(label) for label in lost[:12]) + (", ..." if len(lost) > 12 else "")
-        raise hierarchy_error(
-            column,
-            f"the hierarchy has no row for {len(lost)} value(s) of the schema: {named}",
-            "add a row for each",
-        )
-    levels = [[row[level] for row in rows] for level in range(len(rows[0]))]
-    return levels, [leaf_of[label] for label in domain]
-
-
-_BUILDERS: Final[dict[str, Callable[[Column, list[str]], list[list[str]]]]] = {
-    "none": _default,
-    "interval": _intervals,
-    "prefix": _prefixes,
-    "date": _dates,
-}

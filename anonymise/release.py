@@ -14,27 +14,20 @@ repeated releases use differential privacy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from anonymise.checking import failing_tuples
-from anonymise.classes import AttributeName, IntArray
-from anonymise.encoded import Encoded, Factor, distinct, encode_table
 from anonymise.errors import NotAnonymisable
-from anonymise.hierarchies import Hierarchy, build_hierarchy
-from anonymise.lattice import Optimum, search
-from anonymise.longitudinal import check_static, encode_histories, patient_codes, released_order
+from anonymise.lattice import search
 from anonymise.loss import METRICS
-from anonymise.models import AnyModel, Model
-from anonymise.models.checks import check_kinds, check_models
+from anonymise.models import AnyModel
+from anonymise.models.checks import check_kinds
+from anonymise.preparing import prepare
+from anonymise.recoding import recoded
 from anonymise.verifying import check_release
-from privacy.errors import SchemaError, SchemaProblem
 from privacy.randomness import Rng, SecureRng
 from privacy.schema import Schema
 
@@ -128,36 +121,15 @@ def anonymise(
     if quality not in METRICS:
         raise ValueError(f"quality must be one of {', '.join(sorted(METRICS))}, got {quality!r}")
     check_kinds(models)
-    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-    columns = _distinct(frame, schema)
-    _check_table(frame, schema, columns)
-    patients = _patients(frame, schema, static)
-    _check_releasable(len(frame) if patients is None else int(patients.max()) + 1, schema, models)
-    hierarchies = [build_hierarchy(schema.column(name)) for name in schema.quasi_identifiers]
-    known = [columns[name] for name in schema.quasi_identifiers]
-    sensitive = _sensitive(frame, schema, models)
-    if patients is None:
-        people = None if population is None else _population(population, schema)
-        encoded = encode_table(known, hierarchies, sensitive=sensitive, population=people)
-    elif population is not None:
-        raise ValueError("a population table has one row a person, this table several a patient: leave population out")
-    else:
-        encoded = encode_histories(known, hierarchies, patients, sensitive=sensitive)
-    check_models(models, encoded)
-    optimum = search(
-        encoded,
-        METRICS[quality](hierarchies),
-        models,
-        # The limit is read as the decimal it was written as: 0.29 of 100 rows are 29, not 28.999... And a table
-        # without rows is no release, whatever the limit.
-        max_suppressed=min(int(Fraction(repr(float(suppression_limit))) * encoded.n_rows), encoded.n_rows - 1),
-    )
+    prepared = prepare(frame, schema, models, suppression_limit=suppression_limit, population=population, static=static)
+    encoded, hierarchies = prepared.encoded, prepared.hierarchies
+    optimum = search(encoded, METRICS[quality](hierarchies), models, max_suppressed=prepared.max_suppressed)
     if optimum is None:
         raise NotAnonymisable(
             rule="no combination of levels satisfies the models within the suppression limit",
             way_out="let the hierarchies end in one group (*), raise suppression_limit, or relax the models",
         )
-    table = _recoded(frame, schema, encoded, models, optimum, SecureRng() if rng is None else rng, patients)
+    table = recoded(prepared, schema, models, optimum.node, SecureRng() if rng is None else rng)
     check_release(
         table,
         hierarchies,
@@ -165,167 +137,17 @@ def anonymise(
         models,
         n_rows=encoded.n_rows,
         attributes=encoded.attributes,
-        population=population,
-        patient=None if patients is None else schema.patient_id,
+        population=prepared.population,
+        patient=None if prepared.patients is None else schema.patient_id,
     )
+    n_all, n_lacking = prepared.n_patients, prepared.n_lacking
     return Result(
         node=MappingProxyType(dict(zip(schema.quasi_identifiers, optimum.node, strict=True))),
         table=table,
-        score=optimum.score,
-        suppressed=optimum.n_suppressed,
+        # Who was left out beforehand has loss 1, as everybody who is suppressed.
+        score=(optimum.score * (n_all - n_lacking) + n_lacking) / n_all if n_lacking else optimum.score,
+        suppressed=optimum.n_suppressed + n_lacking,
         optimal=True,
         gap=0.0,
         n_checked=optimum.n_checked,
     )
-
-
-# ---------------------------------------------------------------- before: may this table be anonymised at all
-
-
-class _DistinctValues:
-    """A frame as the schema's check sees it, each column cut to its distinct values: no rule but a forbidden
-    combination looks at rows, and reading each value once is what makes checking large tables cheap.
-    """
-
-    def __init__(self, frame: pd.DataFrame, known: Mapping[str, Factor]) -> None:
-        self._frame = frame
-        self._known = known
-        self.columns = frame.columns
-
-    def __len__(self) -> int:
-        return len(self._frame)
-
-    def __getitem__(self, name: str, /) -> pd.Series:
-        values = self._known[name] if name in self._known else distinct(self._frame[name])
-        return pd.Series(values.values)
-
-
-def _distinct(frame: pd.DataFrame, schema: Schema) -> dict[str, Factor]:
-    """Return the quasi-identifiers that the table has once: what is checked is what is searched."""
-    names = [name for name in schema.quasi_identifiers if list(frame.columns).count(name) == 1]
-    return {name: distinct(_values(frame, name)) for name in names}
-
-
-def _check_table(frame: pd.DataFrame, schema: Schema, known: Mapping[str, Factor]) -> None:
-    # A day is read by its hierarchy; the schema itself knows bounds of numbers only.
-    dates = tuple(c.name for c in schema.columns if c.kind == "date" and c.role == "quasi-identifier")
-    columns = tuple(replace(c, bounds=None, categories=()) if c.name in dates else c for c in schema.columns)
-    replace(schema, columns=columns, rules=()).validate(_DistinctValues(frame, known))
-    if schema.rules:
-        ruled = {name for rule in schema.rules for name in rule.columns}
-        schema.subset(ruled).validate(frame[[name for name in schema.names if name in ruled]])
-
-
-def _patients(frame: pd.DataFrame, schema: Schema, static: Sequence[str]) -> IntArray | None:
-    """Return the number of each row's patient, or None if every patient has one row."""
-    if schema.patient_id is None:
-        if static:
-            raise ValueError("static names columns with one value a patient, but the schema names no patient_id")
-        return None
-    if schema.column(schema.patient_id).role != "identifier":
-        raise SchemaError(
-            [SchemaProblem(schema.patient_id, "is the patient's id and would be released", "make it an identifier")]
-        )
-    patients = patient_codes(_values(frame, schema.patient_id))
-    check_static(frame, static, patients)
-    return None if int(patients.max()) + 1 == patients.size else patients
-
-
-def _check_releasable(n_patients: int, schema: Schema, models: Sequence[AnyModel]) -> None:
-    if not schema.quasi_identifiers:
-        raise SchemaError(
-            [
-                SchemaProblem(
-                    "-",
-                    "no column is a quasi-identifier",
-                    'give the columns that an outsider may know the role "quasi-identifier"',
-                )
-            ]
-        )
-    if n_patients < max(model.least_rows for model in models):
-        raise NotAnonymisable(
-            rule="the table has fewer patients than the models' smallest class",
-            way_out="pool it with other sites, or do not release it",
-        )
-
-
-def _sensitive(
-    frame: pd.DataFrame, schema: Schema, models: Sequence[AnyModel]
-) -> dict[AttributeName, list[tuple[pd.Series, Hierarchy]]]:
-    """Return the columns and hierarchies of the attributes that models name."""
-    out: dict[AttributeName, list[tuple[pd.Series, Hierarchy]]] = {}
-    for model in models:
-        if not isinstance(model, Model) or model.attribute is None:
-            continue
-        names = (model.attribute,) if isinstance(model.attribute, str) else model.attribute
-        for name in names:
-            if name not in schema.names:
-                raise ValueError(f"a model names the attribute {name!r}, which is not a column of the schema")
-            if schema.column(name).role in ("identifier", "quasi-identifier"):
-                raise ValueError(
-                    f"a model names the attribute {name!r}, which is {schema.column(name).role} in the schema; "
-                    "a sensitive attribute is what an outsider does not know"
-                )
-        out[model.attribute] = [(_values(frame, name), build_hierarchy(schema.column(name))) for name in names]
-    return out
-
-
-def _population(population: pd.DataFrame, schema: Schema) -> list[pd.Series]:
-    lacking = [name for name in schema.quasi_identifiers if name not in population.columns]
-    if lacking:
-        raise SchemaError(
-            [SchemaProblem(name, "is not in the population table", "give all quasi-identifiers") for name in lacking]
-        )
-    return [_values(population, name) for name in schema.quasi_identifiers]
-
-
-def _values(frame: pd.DataFrame, name: str) -> pd.Series:
-    values = frame[name]
-    if not isinstance(values, pd.Series):  # Ruled out by the schema's check of repeated names.
-        raise TypeError(f"column {name!r} is not one column")
-    return values
-
-
-# ---------------------------------------------------------------- the release
-
-
-def _recoded(
-    frame: pd.DataFrame,
-    schema: Schema,
-    encoded: Encoded,
-    models: Sequence[AnyModel],
-    optimum: Optimum,
-    rng: Rng,
-    patients: IntArray | None,
-) -> pd.DataFrame:
-    kept = np.flatnonzero(~failing_tuples(encoded, models, optimum.node)[encoded.row_entry])
-    if patients is None:
-        order = kept[rng.permutation(kept.size)]
-    else:
-        order, recoded_ids = released_order(kept, patients, rng)
-    tuples = encoded.row_tuple[order]
-    recoded = {
-        # The labels of a level are public, so a categorical tells no more than its text, in an eighth of the memory.
-        hierarchy.name: pd.Categorical.from_codes(
-            hierarchy.codes[level].astype(np.min_scalar_type(-hierarchy.n_groups(level)))[leaves][tuples],
-            dtype=pd.CategoricalDtype(list(hierarchy.labels[level])),
-        )
-        for hierarchy, leaves, level in zip(encoded.hierarchies, encoded.leaves, optimum.node, strict=True)
-    }
-    released: dict[str, Any] = {}
-    for column in schema.columns:
-        if column.role == "quasi-identifier":
-            released[column.name] = recoded[column.name]
-        elif patients is not None and column.name == schema.patient_id:
-            released[column.name] = recoded_ids
-        elif column.role != "identifier":
-            released[column.name] = _passed(_values(frame, column.name), order)
-    return pd.DataFrame(released, index=pd.RangeIndex(order.size))
-
-
-def _passed(values: pd.Series, order: npt.NDArray[np.int64]) -> Any:
-    # A categorical carries the list of its categories, in an order that may come from the input and with values that
-    # only suppressed rows have; a new array of plain values carries neither.
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(values.cat.categories.dtype)
-    return values.array.take(order)

@@ -15,6 +15,7 @@ from anonymise.classes import Attribute, AttributeName, Classes, IntArray
 from anonymise.encoded import Keys, Node, dense_key, distinct, encode_attribute, squeeze
 from anonymise.errors import GuaranteeBroken
 from anonymise.hierarchies import Hierarchy
+from anonymise.missing import released_crowds, wildcard_k
 from anonymise.models import AnyModel, Model
 
 
@@ -98,6 +99,11 @@ def check_release(
             raise GuaranteeBroken(model="the hierarchy of " + repr(hierarchy.name))
     if patient is not None:
         check_classes(released_histories(table, names, patient, n_patients=n_rows, attributes=attributes), models)
+        return
+    k = wildcard_k(hierarchies, models)
+    if k is not None:
+        if (released_crowds(table, hierarchies) < k).any():
+            raise GuaranteeBroken(model=repr(models[0]))
         return
     classes, class_of_row = released_classes(table, names, n_rows=n_rows, attributes=attributes)
     if population is not None:

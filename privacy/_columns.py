@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from privacy._dates import Resolution, iso_texts, to_units
+from privacy._hierarchy_spec import HierarchySpec
 from privacy._values import is_missing, text_of
 from privacy.errors import SchemaError, SchemaProblem
 
 Role = Literal["identifier", "quasi-identifier", "sensitive", "insensitive"]
-Kind = Literal["categorical", "ordinal", "integer", "continuous", "date"]
-HierarchyKind = Literal["rows", "interval", "prefix", "date"]
+Kind = Literal["categorical", "ordinal", "integer", "continuous", "date", "set", "text"]
+MissingChoice = Literal["own_value", "wildcard", "suppress"]
 DateType = Literal["datetime64", "text"]
 
 # Whole numbers within such a range are coded by a table.
@@ -30,22 +31,10 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class HierarchySpec:
-    """How the values of a column are generalised: rows as ARX writes them, or a rule.
-
-    rows       (value, level 1, ..., level n), one tuple per value
-    steps      interval: widths; prefix: numbers of characters kept; date: "month", "year", "decade"
-    """
-
-    kind: HierarchyKind
-    steps: tuple[float | str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Column:
     """One column's public description.
 
+    categories   the values; of a set-valued column, the values that a cell's set may hold
     edges        interior bin edges, ascending; the bins are [bounds[0], e1), [e1, e2), ..., [ek, bounds[1]]
     decimals     digits after the point of a continuous column's values (for synthetic output); None: as they come
     resolution   of a date with ISO bounds: the unit in which values are kept, and in which bounds and edges are
@@ -55,6 +44,11 @@ class Column:
     refined      categories that are modelled by themselves although `model_level` would group them
     weights      of the categories: how a synthetic value is drawn within its group; equal if there are none
     missing_of   of a derived column: the columns whose pattern of missing values it tells
+    missing      what a missing quasi-identifier means for anonymising: a value like another, one that matches every
+                 value, or a row that is left out
+    separator    of a set-valued column: what stands between the members of a cell
+    max_members  of a set-valued column: the most members of a cell
+    allow_text   whether a release may hold the column although it is, or reads like, free text
 
     Examples
     --------
@@ -80,6 +74,10 @@ class Column:
     refined: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     missing_of: tuple[str, ...] = ()
+    missing: MissingChoice = "own_value"
+    separator: str = ";"
+    max_members: int = 3
+    allow_text: bool = False
 
     @property
     def is_numeric(self) -> bool:
@@ -94,8 +92,10 @@ class Column:
 
     @property
     def is_coded(self) -> bool:
-        """Whether the column has a finite public list of codes (identifiers and free dates have none)."""
-        return self.role != "identifier" and (bool(self.categories) or self.is_binned)
+        """Whether the column has a finite public list of codes (identifiers, sets and free dates have none)."""
+        if self.role == "identifier" or self.kind == "set":
+            return False
+        return bool(self.categories) or self.is_binned
 
     @property
     def bin_edges(self) -> FloatArray:
@@ -135,7 +135,9 @@ class Column:
             return self.categories
         if spec.kind == "prefix":
             longest = max(len(category) for category in self.categories)
-            groups = [category[: int(spec.steps[level - 1])].ljust(longest, "*") for category in self.categories]
+            # The schema's reader has checked that a prefix's steps are numbers.
+            kept = int(cast("float", spec.steps[level - 1]))
+            groups = [category[:kept].ljust(longest, "*") for category in self.categories]
         else:
             row_of = {row[0]: row for row in spec.rows}
             groups = [row_of[category][level] for category in self.categories]
@@ -193,7 +195,33 @@ class Column:
         if self.is_coded:
             return self._codes(values)[1]
         missing = is_missing(values)
-        return [self._problem_missing()] if missing.any() and not self.nullable else []
+        problems = [self._problem_missing()] if missing.any() and not self.nullable else []
+        if self.kind == "set" and self.role != "identifier":
+            problems.extend(self.members(values[~missing])[1])
+        return problems
+
+    def members(self, values: npt.NDArray[Any]) -> tuple[list[tuple[int, ...]], list[SchemaProblem]]:
+        """Return the codes of each cell's members, ascending and each once, and what is wrong; sets without missing.
+
+        Examples
+        --------
+        >>> codes = Column("codes", kind="set", categories=("C92", "D46", "E11"))
+        >>> codes.members(np.array(["E11;D46", "D46; D46"], dtype=object))
+        ([(1, 2), (1,)], [])
+        """
+        index = {category: code for code, category in enumerate(self.categories)}
+        cells = [
+            tuple(sorted({index.get(part.strip(), -1) for part in text.split(self.separator) if part.strip()}))
+            for text in text_of(values)
+        ]
+        problems = []
+        if any(not cell or cell[0] < 0 for cell in cells):
+            rule = f"holds a member that is none of its {len(self.categories)} categories"
+            problems.append(self._problem(rule, "recode it, or add the category to the schema (a public decision)"))
+        if any(len(cell) > self.max_members for cell in cells):
+            rule = f"holds a set of more than {self.max_members} members (max_members)"
+            problems.append(self._problem(rule, "keep the leading ones, or raise max_members in the schema"))
+        return cells, problems
 
     def text(self, numbers: Sequence[float] | FloatArray) -> list[str]:
         """Return public numbers of this column as they are written in a schema: ISO texts for a date."""
@@ -316,12 +344,15 @@ def column_dict(column: Column) -> dict[str, Any]:
         out["refined"] = list(column.refined)
     if column.weights:
         out["weights"] = [_plain(value) for value in column.weights]
-    spec = column.hierarchy
-    if spec is not None:
-        if spec.kind == "rows":
-            out["hierarchy"] = {"rows": [list(row) for row in spec.rows]}
-        else:
-            out["hierarchy"] = {spec.kind: [_plain(step) for step in spec.steps]}
+    if column.missing != "own_value":
+        out["missing"] = column.missing
+    if column.kind == "set":
+        out["separator"] = column.separator
+        out["max_members"] = column.max_members
+    if column.allow_text:
+        out["allow_text"] = True
+    if column.hierarchy is not None:
+        out["hierarchy"] = column.hierarchy.to_dict()
     return out
 
 

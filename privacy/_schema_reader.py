@@ -12,22 +12,26 @@ from typing import Any, get_args
 
 import numpy as np
 
-from privacy._columns import MISSING, Column, DateType, HierarchySpec, Kind, Role
+from privacy._columns import MISSING, Column, DateType, Kind, MissingChoice, Role
 from privacy._dates import STEPS, UNITS, Resolution, calendar_edges, one_unit
+from privacy._hierarchy_reader import HierarchyReader
+from privacy._hierarchy_spec import HierarchySpec
 from privacy._rules_reader import RulesReader
 from privacy.errors import SchemaError, SchemaProblem
-from privacy.schema import Schema, Survival, pattern_name
+from privacy.schema import VERSION, Schema, Survival, pattern_name
 
 _COLUMN_KEYS = {
     *("role", "kind", "categories", "bounds", "edges", "bins", "nullable", "hierarchy", "decimals"),
     *("step", "resolution", "dtype", "model_level", "refined", "weights"),
+    *("missing", "separator", "max_members", "allow_text"),
 }
-_TABLE_KEYS = {"table", "columns", "survival", "missing", "rules"}
+_TABLE_KEYS = {"version", "table", "columns", "survival", "missing", "rules"}
 _SURVIVAL_KEYS = {"time", "event", "competing", "horizon", "strata"}
 
 # A schema may come from a file of somebody else's; these bound what its few characters can ask for.
 _MOST_BINS = 1 << 20
 _MOST_DECIMALS = 15
+_MOST_MEMBERS = 16
 
 # A pattern of k columns has 2^k codes.
 _LARGEST_PATTERN = 8
@@ -43,6 +47,10 @@ class SchemaReader:
     def schema(self, data: Mapping[str, Any]) -> Schema:
         for key in sorted(set(data) - _TABLE_KEYS):
             self.bad("-", f"unknown section [{key}]", f"known sections: {', '.join(sorted(_TABLE_KEYS))}")
+        version = data.get("version", VERSION)
+        if type(version) is not int or version != VERSION:
+            rule = f"has version {version!r}, this package reads version {VERSION}"
+            raise SchemaError([SchemaProblem("-", rule, "use the package that wrote it, or a newer one")])
         table = data.get("table", {})
         raw = data.get("columns", {})
         if not isinstance(table, Mapping) or not isinstance(raw, Mapping) or not raw:
@@ -58,6 +66,7 @@ class SchemaReader:
         if patient_id is not None and patient_id not in names:
             self.bad(str(patient_id), "is named as patient_id but is no column", "describe it under [columns]")
         by_name = {column.name: column for column in columns}
+        self.references(by_name)
         schema = Schema(
             name=str(table.get("name", "table")),
             columns=columns,
@@ -82,7 +91,8 @@ class SchemaReader:
             self.bad(name, f"role {role!r} is unknown", f"use one of {', '.join(get_args(Role))}")
         if kind not in get_args(Kind):
             self.bad(name, f"kind {kind!r} is unknown", f"use one of {', '.join(get_args(Kind))}")
-        categories = tuple(str(category) for category in body.get("categories", ()))
+        spec = HierarchyReader(name, self.bad, folder=self.folder).spec(body.get("hierarchy"))
+        categories = self.categories(name, body.get("categories", ()), spec)
         if len(set(categories)) < len(categories):
             self.bad(name, "lists a category twice", "list each once")
         nullable = body.get("nullable", False)
@@ -102,7 +112,7 @@ class SchemaReader:
                 edges = self.bins(name, body["bins"], bounds, edges, whole=kind != "continuous")
             elif "step" in body:
                 edges = self.calendar(name, body["step"], bounds, edges, resolution)
-        if kind in ("categorical", "ordinal") and role != "identifier" and not categories:
+        if kind in ("categorical", "ordinal", "set") and role != "identifier" and not categories:
             self.bad(name, "needs its public list of categories", 'give categories = ["...", "..."]')
         if bounds is not None:
             inside = [bounds[0], *edges, bounds[-1]]
@@ -124,12 +134,80 @@ class SchemaReader:
             bounds=(bounds[0], bounds[1]) if bounds is not None and len(bounds) == 2 else None,
             edges=tuple(edges),
             nullable=bool(nullable),
-            hierarchy=self.hierarchy(name, body.get("hierarchy")),
+            hierarchy=spec,
             decimals=decimals,
             resolution=resolution,
             dtype=self.dtype(name, kind, body.get("dtype", "datetime64")),
+            missing=self.missing(name, role, nullable is True, body.get("missing", "own_value")),
+            separator=self.separator(name, kind, categories, body),
+            max_members=self.max_members(name, kind, body),
+            allow_text=self.allow_text(name, body.get("allow_text", False)),
         )
+        if kind == "text" and (categories or bounds or spec or role == "quasi-identifier"):
+            self.bad(
+                name,
+                "free text has no public values: it is no quasi-identifier, and has no categories, bounds or hierarchy",
+                'make it an identifier (it is dropped), or give it kind "categorical" and its categories',
+            )
         return self.with_level(column, body)
+
+    def references(self, columns: Mapping[str, Column]) -> None:
+        """Check that an age is of a date, and counted at a day or at another date column."""
+        for column in columns.values():
+            spec = column.hierarchy
+            if spec is None or spec.kind != "age":
+                continue
+            if column.kind != "date" or column.categories:
+                self.bad(column.name, "an age is counted from a column of kind date", "set kind = 'date'")
+            at = columns.get(spec.at)
+            if at is not None and (at.kind != "date" or at is column):
+                self.bad(column.name, "the reference of its ages is no other date column", "name one of kind date")
+            if at is None:
+                try:
+                    one_unit(spec.at, "day")
+                except ValueError:
+                    way_out = 'write at = "2020-12-31", or the name of a date column'
+                    self.bad(column.name, "the reference of its ages is neither a day nor a column", way_out)
+
+    def categories(self, name: str, value: Any, spec: HierarchySpec | None) -> tuple[str, ...]:
+        """Return the listed categories; "hierarchy": all values of the column's rows, or all nodes of its tree."""
+        if value == "hierarchy" and spec is not None and spec.kind in ("rows", "tree"):
+            cells = [row[:1] if spec.kind == "rows" else row for row in spec.rows]
+            return tuple(dict.fromkeys(cell for row in cells for cell in row if cell))
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            self.bad(name, "categories must be a list", 'give categories = ["...", "..."], or "hierarchy" with a table')
+            return ()
+        return tuple(str(category) for category in value)
+
+    def missing(self, name: str, role: str, nullable: bool, value: Any) -> MissingChoice:  # noqa: FBT001
+        if value not in get_args(MissingChoice):
+            self.bad(name, f"missing is one of {', '.join(get_args(MissingChoice))}", 'write missing = "own_value"')
+            return "own_value"
+        if value != "own_value" and (not nullable or role != "quasi-identifier"):
+            self.bad(name, f"missing = {value!r} is of a quasi-identifier that is nullable", "set nullable = true")
+        found: MissingChoice = value
+        return found
+
+    def separator(self, name: str, kind: str, categories: Sequence[str], body: Mapping[str, Any]) -> str:
+        value = body.get("separator", ";")
+        if not isinstance(value, str) or not value.strip() or ("separator" in body and kind != "set"):
+            self.bad(name, 'separator is a text between the members of kind "set"', 'write separator = ";"')
+            return ";"
+        if kind == "set" and any(value in category or category != category.strip() for category in categories):
+            self.bad(name, "a category holds the separator, or outer blanks", "use another separator")
+        return value
+
+    def max_members(self, name: str, kind: str, body: Mapping[str, Any]) -> int:
+        value = body.get("max_members", 3)
+        if type(value) is not int or not 1 <= value <= _MOST_MEMBERS or ("max_members" in body and kind != "set"):
+            self.bad(name, f'max_members is a whole number from 1 to {_MOST_MEMBERS}, of kind "set"', "correct it")
+            return 3
+        return value
+
+    def allow_text(self, name: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            self.bad(name, "allow_text must be true or false", "write it without quotes")
+        return value is True
 
     def resolution(self, name: str, kind: str, body: Mapping[str, Any]) -> Resolution | None:
         """Return the unit of a date's values; None for anything else, and for a date whose bounds are years."""
@@ -247,37 +325,6 @@ class SchemaReader:
             self.bad(name, "step is month, quarter or year, of a date with ISO bounds, without edges", "correct it")
             return edges
         return tuple(float(edge) for edge in calendar_edges(int(bounds[0]), int(bounds[1]), step, resolution))
-
-    def hierarchy(self, name: str, value: Any) -> HierarchySpec | None:
-        if value is None:
-            return None
-        if isinstance(value, str):
-            return self.hierarchy_file(name, value)
-        if isinstance(value, Mapping) and len(value) == 1:
-            kind, body = next(iter(value.items()))
-            if kind == "rows" and isinstance(body, list):
-                return HierarchySpec("rows", rows=tuple(tuple(str(cell) for cell in row) for row in body))
-            if kind in ("interval", "prefix", "date") and isinstance(body, list) and body:
-                return HierarchySpec(kind, steps=tuple(body))
-        self.bad(
-            name,
-            "hierarchy is not one of the known forms",
-            "give a CSV file, { interval = [5, 10] }, { prefix = [3, 1] }, "
-            '{ date = ["month", "year"] } or { rows = [...] }',
-        )
-        return None
-
-    def hierarchy_file(self, name: str, file: str) -> HierarchySpec | None:
-        if self.folder is None:
-            self.bad(name, f"hierarchy file {file!r} cannot be found without a folder", "load the schema from a file")
-            return None
-        try:
-            text = (self.folder / file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            self.bad(name, f"hierarchy file {file!r} cannot be read", "give a UTF-8 file beside the schema")
-            return None
-        rows = tuple(tuple(cell.strip() for cell in line.split(";")) for line in text.splitlines() if line.strip())
-        return HierarchySpec("rows", rows=rows)
 
     def survival(self, value: Any, columns: Mapping[str, Column]) -> Survival | None:
         if value is None:

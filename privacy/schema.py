@@ -1,7 +1,8 @@
 """The schema: what is public about a private table. The only source of its domain.
 
 Categories, bounds, bin edges and nullability come from here and never from the rows: reading a minimum, a maximum or
-the set of values of private data is a release like any other. The schema is a value; it is written and read as TOML.
+the set of values of private data is a release like any other. The schema is a value; it is written and read as TOML
+or JSON.
 No pandas here: any frame with `.columns` and `frame[name].to_numpy()` can be validated.
 """
 
@@ -21,14 +22,14 @@ from privacy._columns import (
     MISSING,
     Column,
     DateType,
-    HierarchyKind,
-    HierarchySpec,
     IntArray,
     Kind,
+    MissingChoice,
     Role,
     column_dict,
 )
 from privacy._dates import Resolution
+from privacy._hierarchy_spec import HierarchyKind, HierarchySpec, Step
 from privacy._rules import AnyRule, Determines, Impossible, MissingTogether, OnlyIf, Order, Rule
 from privacy._toml import dump_toml
 from privacy.errors import SchemaError, SchemaProblem
@@ -44,6 +45,7 @@ __all__ = [
     "HierarchySpec",
     "Impossible",
     "Kind",
+    "MissingChoice",
     "MissingTogether",
     "OnlyIf",
     "Order",
@@ -51,9 +53,14 @@ __all__ = [
     "Role",
     "Rule",
     "Schema",
+    "Step",
     "Survival",
     "pattern_name",
 ]
+
+
+# Of the format. What an older reader would misread gets a new number; what it refuses as an unknown key does not.
+VERSION = 1
 
 
 class Frame(Protocol):
@@ -124,16 +131,20 @@ class Schema:
 
     @classmethod
     def load(cls, path: str | Path) -> Schema:
-        """Read a TOML file; hierarchy files are looked up beside it and become part of the value."""
+        """Read a TOML file, or JSON if its name ends in .json; hierarchy files beside it become part of the value."""
         path = Path(path)
+        form = "JSON" if path.suffix.lower() == ".json" else "TOML"
         try:
             text = path.read_text(encoding="utf-8")
-            data = tomllib.loads(text)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else type(error).__name__
+            data = json.loads(text) if form == "JSON" else tomllib.loads(text)
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+            known = isinstance(error, json.JSONDecodeError | tomllib.TOMLDecodeError)
+            reason = str(error) if known else type(error).__name__
             raise SchemaError(
-                [SchemaProblem("-", f"schema file {path.name} cannot be read ({reason})", "give a UTF-8 TOML file")]
+                [SchemaProblem("-", f"schema file {path.name} cannot be read ({reason})", f"give a UTF-8 {form} file")]
             ) from None
+        if not isinstance(data, dict):
+            raise SchemaError([SchemaProblem("-", f"schema file {path.name} is no schema", "write one object")])
         return cls.from_dict(data, folder=path.parent)
 
     @classmethod
@@ -159,8 +170,11 @@ class Schema:
         return out
 
     def save(self, path: str | Path) -> None:
-        """Write the schema as TOML."""
-        Path(path).write_text(dump_toml(self.to_dict()), encoding="utf-8")
+        """Write the schema as TOML, or as JSON if the name ends in .json; the format's version stands first."""
+        data = {"version": VERSION, **self.to_dict()}
+        as_json = Path(path).suffix.lower() == ".json"
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n" if as_json else dump_toml(data)
+        Path(path).write_text(text, encoding="utf-8")
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the schema's canonical form: sites compare it before they start."""

@@ -108,8 +108,11 @@ def _frame(rows: Rows) -> pd.DataFrame:
 
 
 def _comparable(column: Column) -> bool:
-    """Whether attackers compare the column; one that only tells which others are missing adds nothing."""
-    if column.role == "identifier" or column.missing_of:
+    """Whether attackers compare the column; one that only tells which others are missing adds nothing.
+
+    Sets and free texts have no codes and no distances.
+    """
+    if column.role == "identifier" or column.missing_of or column.kind == "set":
         return False
     return bool(column.categories) or column.is_numeric or column.kind == "date"
 

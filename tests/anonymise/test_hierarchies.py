@@ -162,7 +162,8 @@ def test_a_hierarchy_may_say_itself_how_a_missing_value_generalises():
         (date(bounds=(0, 10)), "are years"),
         (date(categories=("yesterday",)), "not a day"),
         (date(HierarchySpec("date", steps=("year", "month")), bounds=(2000, 2000)), "in this order"),
-        (date(HierarchySpec("date", steps=("week",)), bounds=(2000, 2000)), "in this order"),
+        (date(HierarchySpec("date", steps=("fortnight",)), bounds=(2000, 2000)), "in this order"),
+        (date(HierarchySpec("date", steps=("week", "month")), bounds=(2000, 2000)), "weeks lie in two months"),
         (continuous(edges=(1.0000000000001, 1.0000000000002, 1.0000000000003)), "same label"),
     ],
 )

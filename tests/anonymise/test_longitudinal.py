@@ -18,7 +18,7 @@ from anonymise import (
     build_hierarchy,
     first_visits,
     patient_class_sizes,
-    release,
+    recoding,
 )
 from anonymise.checking import Checker, failing_tuples
 from anonymise.classes import Classes
@@ -431,7 +431,7 @@ def test_ids_that_differ_in_blanks_only_are_one_patient():
 
 
 def test_a_release_that_would_break_its_guarantee_is_withheld(monkeypatch):
-    monkeypatch.setattr(release, "failing_tuples", lambda encoded, *_: np.zeros(encoded.n_tuples, dtype=bool))
+    monkeypatch.setattr(recoding, "failing_tuples", lambda encoded, *_: np.zeros(encoded.n_tuples, dtype=bool))
     with pytest.raises(GuaranteeBroken, match=r"KAnonymity\(k=3\)"):
         some(suppression_limit=0.5)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise import GuaranteeBroken, KAnonymity, LatticeTooLarge, NotAnonymisable, Schema, anonymise, release
+from anonymise import GuaranteeBroken, KAnonymity, LatticeTooLarge, NotAnonymisable, Schema, anonymise, recoding
 from privacy.errors import SchemaError
 
 N_ROWS = 4000
@@ -168,7 +168,7 @@ def test_the_suppression_limit_is_read_as_the_decimal_it_is_written_as():
 
 
 def test_a_table_that_would_break_its_guarantee_is_withheld(monkeypatch):
-    monkeypatch.setattr(release, "failing_tuples", lambda encoded, *_: np.zeros(encoded.n_tuples, dtype=bool))
+    monkeypatch.setattr(recoding, "failing_tuples", lambda encoded, *_: np.zeros(encoded.n_tuples, dtype=bool))
     with pytest.raises(GuaranteeBroken, match=r"KAnonymity\(k=5\)"):
         anonymise_some(suppression_limit=0.3)
 
