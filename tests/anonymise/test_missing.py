@@ -201,7 +201,7 @@ def test_rows_that_lack_a_value_count_against_the_limit():
     with pytest.raises(NotAnonymisable, match="too many patients lack a value"):
         anonymise(frame, schema, models=[KAnonymity(5)], suppression_limit=0.1)
     frame.loc[:27, "q0"] = np.nan
-    with pytest.raises(NotAnonymisable, match="too many rows lack a value"):
+    with pytest.raises(NotAnonymisable, match="too many patients lack a value"):
         anonymise(frame, schema, models=[KAnonymity(5)], suppression_limit=1.0)
 
 
