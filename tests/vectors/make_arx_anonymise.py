@@ -112,8 +112,8 @@ COMMENT = [
     "released_rows: that many first rows are the released table; all rows of the table are the population.",
     "metric: function aggregates the columns; gs_factor is 0.5 where absent; weights are divided by the largest one,",
     "  and if any is given the columns without one have weight 0.",
-    "risks: of a raw table (no models) or of a release without its suppressed rows. summary[threshold]: of prosecutor and",
-    "  journalist the share of records at risk, the highest risk, the success rate; of marketer the success rate.",
+    "risks: of a raw table (no models) or of a release without its suppressed rows. summary[threshold]: of prosecutor",
+    "  and journalist the share of records at risk, the highest risk, the success rate; of marketer the success rate.",
     "  population[sampling fraction]: estimated share of the population that is alone; null: ARX found none.",
     "warm_ms: ARX's time for one search in a warm JVM on a shared machine with two cores: an order of magnitude only.",
 ]
