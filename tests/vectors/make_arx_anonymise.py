@@ -87,6 +87,20 @@ METRICS = [
     ("classification", {"response": "occupation", "gs": 0.75}),
     ("height:sum", {}), ("entropy_based", {}),
 ]  # fmt: skip
+RISKS: list[tuple[str, dict[str, str]]] = [
+    ("risk_nine", {"table": "adult", "qi": ",".join(NINE), "models": "k:5", "limit": "0.02"}),
+    (
+        "risk_release",
+        {
+            "table": "adult",
+            "qi": ",".join(NINE),
+            "models": "average_risk:0.1",
+            "limit": "0.02",
+            "node": "0,3,0,0,2,1,0,1,0",
+        },
+    ),
+    ("risk_six", {"table": "adult_2000", "rows": "2000", "qi": ",".join(SIX), "models": "k:2", "limit": "0.02"}),
+]
 COMMENT = [
     "What ARX finds on Adult: 30,162 rows (adult) or its first 2,000 in file order (adult_2000).",
     "Table and hierarchies are those of tests/anonymise/data.",
@@ -98,6 +112,9 @@ COMMENT = [
     "released_rows: that many first rows are the released table; all rows of the table are the population.",
     "metric: function aggregates the columns; gs_factor is 0.5 where absent; weights are divided by the largest one,",
     "  and if any is given the columns without one have weight 0.",
+    "risks: of a raw table (no models) or of a release without its suppressed rows. summary[threshold]: of prosecutor",
+    "  and journalist the share of records at risk, the highest risk, the success rate; of marketer the success rate.",
+    "  population[sampling fraction]: estimated share of the population that is alone; null: ARX found none.",
     "warm_ms: ARX's time for one search in a warm JVM on a shared machine with two cores: an order of magnitude only.",
 ]
 SLOW_METRICS = ("loss:rank", "loss:max", "entropy_based")
@@ -180,6 +197,16 @@ def _record(entry: dict[str, str], found: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
+def _risk(found: dict[str, Any], name: str, entry: dict[str, str]) -> list[dict[str, Any]]:
+    common = {"table": entry["table"], "quasi_identifiers": str(entry["qi"].count(",") + 1)}
+    output = {**common, "models": _models(entry["models"]), "limit": float(entry["limit"]), "node": found["node"]}
+    risks = []
+    for which, description in (("risk_input", common), ("risk_output", {**output, "suppressed": found["suppressed"]})):
+        if which == "risk_output" or name != "risk_release":
+            risks.append({**description, **found[which]})
+    return risks
+
+
 def _collect(files: list[Path]) -> str:
     found: dict[str, dict[str, Any]] = {}
     for path in files:
@@ -201,8 +228,10 @@ def _collect(files: list[Path]) -> str:
         "attribute_sets": {str(len(names)): names for names in (NINE, EIGHT, SIX, FIVE)},
         "model_parameters": MODELS,
     }
+    releases = [_risk(found[name], name, *what) for name, *what in RISKS if name in found]
+    risks = ",\n".join("  " + json.dumps(risk, separators=(",", ":")) for rows in releases for risk in rows)
     lines = ",\n".join("  " + json.dumps(record, separators=(",", ":")) for record in records)
-    return json.dumps(head, indent=1)[:-2] + ',\n "results": [\n' + lines + "\n ]\n}\n"
+    return json.dumps(head, indent=1)[:-2] + f',\n "risks": [\n{risks}\n ],\n "results": [\n{lines}\n ]\n}}\n'
 
 
 def main() -> None:
@@ -215,13 +244,14 @@ def main() -> None:
         sys.stdout.write(_collect(arguments.results))
         return
     for entry in configurations():
-        line = {
-            **entry,
-            "id": _identifier(entry),
-            "table": str(arguments.data / "adult.csv"),
-            "hierarchies": str(arguments.data),
-        }
-        print(" ".join(f"{key}={value}" for key, value in line.items()))
+        _print({**entry, "id": _identifier(entry)}, arguments.data)
+    for name, entry in RISKS:
+        _print({**entry, "id": name, "risk": "1"}, arguments.data)
+
+
+def _print(entry: dict[str, str], data: Path) -> None:
+    line = {**entry, "table": str(data / "adult.csv"), "hierarchies": str(data)}
+    print(" ".join(f"{key}={value}" for key, value in line.items()))
 
 
 if __name__ == "__main__":
