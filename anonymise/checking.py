@@ -41,7 +41,7 @@ class Checked:
     failing_below   tuples known to be suppressed at every more specific node
     n_failing       patients suppressed at the node
     n_below         patients suppressed at every more specific node, at least: those of `failing_below`, and the
-                    certified losses of other failing classes
+                    certified losses of other failing classes, or of the statements on the table
     n_certain       patients of `failing_below`
     partly          a tuple of each class that fails another model and certainly loses patients below, shape (n_partly,)
     partly_lost     how many it loses, at least, shape (n_partly,)
@@ -95,8 +95,11 @@ class Checker:
             return Checked(None, failing_below, n_certain, n_certain, n_certain, _NONE, _NONE)
         if not self._open and not self._table:
             return Checked(failing_below, failing_below, n_certain, n_certain, n_certain, _NONE, _NONE)
+        n_below = n_certain + self._least_suppressed(standing, sizes)
+        if n_below > max_suppressed:
+            return Checked(None, failing_below, n_below, n_below, n_certain, _NONE, _NONE)
         lost = self._judge(self._open, standing, key, sizes)
-        n_below = n_certain + int(lost.sum())
+        n_below = max(n_below, n_certain + int(lost.sum()))
         if n_below > max_suppressed:
             return Checked(None, failing_below, n_below, n_below, n_certain, _NONE, _NONE)
         partly = np.flatnonzero(lost)
@@ -105,8 +108,7 @@ class Checker:
             some_tuple = np.zeros(size, dtype=np.int64)
             some_tuple[key] = np.arange(key.size)
             tuples = some_tuple[partly]
-        if self._table and self._suppress_smallest(standing, sizes) and max_suppressed == 0:
-            n_below = max(n_below, 1)
+        self._suppress_smallest(standing, sizes)
         n_failing = int(sizes[~standing].sum())
         return Checked(~standing[key], failing_below, n_failing, n_below, n_certain, tuples, lost[partly])
 
@@ -164,9 +166,20 @@ class Checker:
             people=None if people is None else people[block],
         )
 
-    def _suppress_smallest(self, standing: BoolArray, sizes: IntArray) -> bool:
-        """Suppress the smallest classes until each statement on the table holds; return if a monotone one failed."""
-        failed = False
+    def _least_suppressed(self, standing: BoolArray, sizes: IntArray) -> int:
+        """Return how many patients of the standing classes are suppressed below for the statements on the table.
+
+        What is kept below satisfies a monotone statement; so do the classes here that it touches, taken whole, since
+        merging and adding to classes break none. Of these choices of classes the largest leaves out the smallest.
+        """
+        kept = np.sort(sizes[standing])
+        dropped = [model.least_dropped(kept) for model in self._table if model.monotone and not model.satisfied(kept)]
+        return int(kept[: max(dropped, default=0)].sum())
+
+    def _suppress_smallest(self, standing: BoolArray, sizes: IntArray) -> None:
+        """Suppress the smallest classes until each statement on the table holds."""
+        if not self._table:
+            return
         places = np.flatnonzero(standing)
         # Among classes of one size the order of their keys decides: that of public codes, not of rows.
         places = places[np.argsort(sizes[places], kind="stable")]
@@ -175,8 +188,7 @@ class Checker:
             kept = sizes[places]
             broken = [model for model in self._table if kept.size and not model.satisfied(kept)]
             if not broken:
-                return failed
-            failed = failed or any(model.monotone for model in broken)
+                return
             dropped = max(model.least_dropped(kept) for model in broken)
             standing[places[:dropped]] = False
             places = places[dropped:]

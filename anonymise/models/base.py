@@ -66,7 +66,11 @@ class TableModel(Protocol):
 
     @property
     def monotone(self) -> bool:
-        """Whether a release that satisfies it still does when classes are merged, nothing being suppressed."""
+        """Whether a release that satisfies it still does when classes are merged, and when rows join its classes.
+
+        Then, and if no choice of classes that satisfies it has more rows than leaving out the smallest ones,
+        `least_dropped` also tells how many rows are suppressed at every more specific node.
+        """
         ...
 
     @property
