@@ -93,6 +93,11 @@ def test_ends_that_cannot_be_meant_are_refused(rule, hierarchy):
     refused(rule, kind="integer", bounds=[0, 110], hierarchy=hierarchy)
 
 
+@pytest.mark.parametrize("rule", [{"interval": [1e-308]}, {"interval": [1e-6]}, {"interval": [1], "origin": -1e300}])
+def test_more_intervals_than_can_be_listed_are_refused(rule):
+    refused("spans more than", kind="continuous", bounds=[0, 500], hierarchy=rule)
+
+
 # ---------------------------------------------------------------- order, redaction
 
 
