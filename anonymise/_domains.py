@@ -191,15 +191,14 @@ def whole_years(born: Days, at: Days) -> npt.NDArray[np.float64]:
 
 
 def _age_codes(column: Column, values: npt.NDArray[Any]) -> IntArray:
-    if values.dtype.kind in "fiu":
+    day = reference_day(column)
+    if day is not None:
+        ages = whole_years(read_days(column, values), np.array(day))
+    elif values.dtype.kind in "fiu":
         ages = values.astype(np.float64)
     else:
-        day = reference_day(column)
-        if day is None:
-            raise hierarchy_error(
-                column, "its ages are counted at another column", "encode the ages, or give a day as reference"
-            )
-        ages = whole_years(read_days(column, values), np.array(day))
+        rule = "its ages are counted at another column, so they must be counted before"
+        raise hierarchy_error(column, rule, "give the whole table, or a day as reference")
     missing = np.isnan(ages)
     _check_missing(column, missing)
     highest = oldest(column)

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from anonymise._domains import check_size, hierarchy_error, hierarchy_errors
+from anonymise._domains import MAX_LEAVES, check_size, hierarchy_error, hierarchy_errors
 from privacy.schema import Column, HierarchySpec, Step
 
 # Two public numbers this close (in units of an interval's width) are the same edge: steps such as 0.1 are not binary.
@@ -70,6 +70,9 @@ def _edges(column: Column, spec: HierarchySpec, step: Step) -> FloatArray:
         return np.array([low, *cuts, high + (column.kind == "integer")])
     width = float(step)
     origin = spec.origin if spec.origin is not None else spec.bottom if spec.bottom is not None else low
+    reach = max(abs(low - origin), abs(high - origin)) / width
+    if not reach < MAX_LEAVES:
+        check_size(column, MAX_LEAVES + 1)
     first = math.floor((low - origin) / width + _EDGE_TOLERANCE)
     last = math.ceil((high + (column.kind == "integer") - origin) / width - _EDGE_TOLERANCE)
     check_size(column, last - first)

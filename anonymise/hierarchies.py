@@ -161,11 +161,13 @@ def build_hierarchy(column: Column) -> Hierarchy:
         if spec is not None and spec.kind == "interval" and column.kind == "continuous" and not column.edges:
             column = with_interval_leaves(column, spec)
         levels, leaf_of_domain = _levels(column, spec)
-        if spec is not None and spec.keep_levels is not None:
-            levels = _kept(column, levels, *spec.keep_levels)
-    levels, leaf_of_domain = _merged(levels, leaf_of_domain)
     if column.nullable:
         levels, leaf_of_domain = _with_missing(column, levels, leaf_of_domain)
+    # Before leaves are joined: what splits must not be hidden by it.
+    _check_nesting(column, levels)
+    if spec is not None and spec.keep_levels is not None and column.kind != "set":
+        levels = _kept(column, levels, *spec.keep_levels)
+    levels, leaf_of_domain = _merged(levels, leaf_of_domain)
     return _assemble(column, levels, leaf_of_domain)
 
 
@@ -244,24 +246,27 @@ def _with_missing(column: Column, levels: Levels, leaf_of_domain: list[int]) -> 
     return grown, [*leaf_of_domain, leaf]
 
 
-def _assemble(column: Column, levels: Sequence[Sequence[str]], leaf_of_domain: Sequence[int]) -> Hierarchy:
+def _check_nesting(column: Column, levels: Levels) -> None:
+    """Raise HierarchyError naming every group that lies in two groups of the next level."""
+    problems = []
+    for level, (low, high) in enumerate(pairwise(levels), start=1):
+        above: dict[str, str] = {}
+        split = dict.fromkeys(a for a, b in zip(low, high, strict=True) if above.setdefault(a, b) != b)
+        if split:
+            what, verb = ("group", "is") if len(split) == 1 else ("groups", "are")
+            rule = f"the {what} {named(list(split))} of level {level - 1} {verb} split again at level {level}"
+            problems.append((rule, "a value that is one at a level must stay one above it: correct the hierarchy"))
+    if problems:
+        raise hierarchy_errors(column, problems)
+
+
+def _assemble(column: Column, levels: Levels, leaf_of_domain: Sequence[int]) -> Hierarchy:
     labels: list[tuple[str, ...]] = []
     codes: list[IntArray] = []
     for texts in levels:
         index: dict[str, int] = {}
         codes.append(np.array([index.setdefault(text, len(index)) for text in texts], dtype=np.int64))
         labels.append(tuple(index))
-    problems = []
-    for level, (low, high) in enumerate(pairwise(codes), start=1):
-        parent = np.zeros(len(labels[level - 1]), dtype=np.int64)
-        parent[low] = high
-        split = [labels[level - 1][code] for code in np.unique(low[parent[low] != high]).tolist()]
-        if split:
-            what, verb = ("group", "is") if len(split) == 1 else ("groups", "are")
-            rule = f"the {what} {named(split)} of level {level - 1} {verb} split again at level {level}"
-            problems.append((rule, "a value that is one at a level must stay one above it: correct the hierarchy"))
-    if problems:
-        raise hierarchy_errors(column, problems)
     for array in codes:
         array.setflags(write=False)
     return Hierarchy(

@@ -93,6 +93,11 @@ def test_ends_that_cannot_be_meant_are_refused(rule, hierarchy):
     refused(rule, kind="integer", bounds=[0, 110], hierarchy=hierarchy)
 
 
+@pytest.mark.parametrize("rule", [{"interval": [1e-308]}, {"interval": [1e-6]}, {"interval": [1], "origin": -1e300}])
+def test_more_intervals_than_can_be_listed_are_refused(rule):
+    refused("spans more than", kind="continuous", bounds=[0, 500], hierarchy=rule)
+
+
 # ---------------------------------------------------------------- order, redaction
 
 
@@ -464,3 +469,22 @@ def test_a_group_may_not_pass_for_a_missing_value():
     body = {"categories": ["a", "b"], "hierarchy": {"rows": with_row}, "nullable": True}
     assert groups(build(**body), 1) == ["x", "y", "x"]
     refused("matches every other", **body, missing="wildcard")
+
+
+def test_levels_that_are_cut_off_do_not_hide_a_group_that_splits():
+    rows = [["a", "g", "1"], ["b", "g", "2"]]
+    refused("'g' of level 1 is split", categories=["a", "b"], hierarchy={"rows": rows, "keep_levels": [1, 2]})
+
+
+def test_the_row_of_a_missing_value_holds_where_lower_levels_are_cut_off():
+    rows = [["a", "low", "*"], ["b", "high", "*"], ["missing", "low", "*"]]
+    h = build(categories=["a", "b"], hierarchy={"rows": rows, "keep_levels": [1, 2]}, nullable=True)
+    assert h.labels == (("low", "high"), ("*",))
+    assert h.encode(np.array(["a", "b", None], dtype=object)).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("values", [np.array([45.0]), np.array([1975]), np.array([45], dtype=object)])
+def test_a_number_is_no_day_of_birth(values):
+    h = build(kind="date", hierarchy={"age": [10], "at": "2020-12-31"})
+    with pytest.raises(SchemaError, match="must hold days"):
+        h.encode(values)
