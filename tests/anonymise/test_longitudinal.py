@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymise import (
@@ -129,7 +129,6 @@ def brute_force(chosen, rows, owners, models, max_suppressed):
     return best
 
 
-@settings(deadline=None, max_examples=150)
 @given(tables(), st.integers(2, 3), st.integers(0, 8), st.booleans())
 def test_the_search_finds_what_brute_force_over_multisets_finds(table, k, max_suppressed, with_even_classes):
     chosen, rows, owners = table
@@ -160,7 +159,6 @@ def test_brute_force_would_notice_a_search_that_counts_rows():
     assert wrong > 5
 
 
-@settings(deadline=None, max_examples=60)
 @given(tables(), st.integers(2, 3))
 def test_at_every_node_exactly_the_patients_in_small_classes_fail_and_fewer_above(table, k):
     chosen, rows, owners = table
@@ -175,7 +173,6 @@ def test_at_every_node_exactly_the_patients_in_small_classes_fail_and_fewer_abov
             assert failing[high] <= failing[low]
 
 
-@settings(deadline=None, max_examples=100)
 @given(tables())
 def test_equal_histories_stay_equal_at_every_more_general_node(table):
     chosen, rows, owners = table
@@ -187,7 +184,6 @@ def test_equal_histories_stay_equal_at_every_more_general_node(table):
                 assert histories[low][one] != histories[low][other] or histories[high][one] == histories[high][other]
 
 
-@settings(deadline=None, max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=60), st.integers(4, 10**6))
 def test_classes_of_histories_are_equal_multisets(rows, size):
     owners = pd.factorize(np.array([owner for owner, _ in rows]))[0].astype(np.int64)
@@ -436,7 +432,6 @@ def test_a_release_that_would_break_its_guarantee_is_withheld(monkeypatch):
         some(suppression_limit=0.5)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.none() | st.integers(1, 28)), min_size=1, max_size=30), st.integers(1, 4)
 )
