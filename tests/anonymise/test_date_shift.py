@@ -3,7 +3,7 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -143,7 +143,6 @@ def test_missing_dates_stay_as_they_were_missing():
     assert shifted(frame)["day"].isna().tolist() == [False, True, False, True]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.dates(dt.date(1900, 1, 1), dt.date(2100, 1, 1))), min_size=1, max_size=20),
     st.integers(7, 400),
@@ -243,7 +242,6 @@ def test_ages_above_89_become_one_class():
         cap_ages(ages, highest=0)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
