@@ -1,0 +1,143 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anonymise import KAnonymity, Schema, assess_risk
+from anonymise.classes import Classes
+
+# Li, Li, Venkatasubramanian 2007, tables 3 and 5: salaries of three classes of three.
+SALARIES = pd.DataFrame(
+    {"class": list("aaabbbccc"), "salary": [3, 4, 5, 6, 11, 8, 7, 9, 10], "disease": list("xyzuvwuvw")}
+)
+
+
+def level_of(frame, name="s", **kwargs):
+    (row,) = assess_risk(frame, quasi_identifiers=["class"], sensitive=[name], **kwargs).sensitive
+    return row
+
+
+def test_salaries_have_the_distances_of_the_paper():
+    assert level_of(SALARIES, "salary").t_ordered == pytest.approx(0.375, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=40))
+def test_levels_are_those_of_counting_class_by_class(rows):
+    frame = pd.DataFrame(rows, columns=["class", "s"])
+    values = sorted(frame["s"].unique())
+    q = np.array([(frame["s"] == v).mean() for v in values])
+    distinct, entropy, ratio, equal, ordered = [], [], [], [], []
+    for _, group in frame.groupby("class"):
+        p = np.array([(group["s"] == v).mean() for v in values])
+        count = sorted(group["s"].value_counts(), reverse=True)
+        distinct.append(len(count))
+        entropy.append(math.exp(-sum(x * math.log(x) for x in p if x)))
+        ratio.append(count[0] / sum(count[1:]) if len(count) > 1 else math.inf)
+        equal.append(np.abs(p - q).sum() / 2)
+        ordered.append(np.abs(np.cumsum(p - q)).sum() / max(len(values) - 1, 1))
+    got = level_of(frame)
+    assert got.distinct_l == min(distinct)
+    assert got.entropy_l == pytest.approx(min(entropy), rel=1e-12)
+    assert got.recursive_c == pytest.approx(max(ratio), rel=1e-12)
+    assert got.t_equal == pytest.approx(max(equal), abs=1e-12)
+    assert got.t_ordered == pytest.approx(max(ordered), abs=1e-12)
+
+
+def test_a_thousand_values_are_counted_alike():
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"class": rng.integers(0, 40, 3000), "s": rng.integers(0, 100_000, 3000)})
+    got = level_of(frame)
+    q = frame["s"].rank(method="dense").to_numpy(dtype=int) - 1
+    m = q.max() + 1
+    overall = np.cumsum(np.bincount(q, minlength=m) / 3000)
+    worst = max(
+        np.abs(
+            np.cumsum(np.bincount(q[frame["class"] == c], minlength=m) / (frame["class"] == c).sum()) - overall
+        ).sum()
+        / (m - 1)
+        for c in range(40)
+    )
+    assert got.t_ordered == pytest.approx(worst, abs=1e-12)
+
+
+def test_the_schema_gives_the_order_and_says_where_there_is_none():
+    frame = pd.DataFrame({"class": ["a", "a", "b", "b"], "s": ["low", "high", "mid", "low"], "n": [1, 2, 3, 4]})
+    base = {"class": {"role": "quasi-identifier", "categories": ["a", "b"]}, "n": {"kind": "integer", "bounds": [0, 9]}}
+    grades = {"role": "sensitive", "kind": "ordinal", "categories": ["low", "mid", "high"]}
+    schema = Schema.from_dict({"columns": base | {"s": grades}})
+    # P of "a" is 1/2, 1/2, 1; Q is 1/2, 3/4, 1.
+    assert assess_risk(frame, schema).sensitive[0].t_ordered == pytest.approx(0.25 / 2)
+    nominal = Schema.from_dict({"columns": base | {"s": grades | {"kind": "categorical"}}})
+    assert assess_risk(frame, nominal).sensitive[0].t_ordered is None
+    assert level_of(frame, "s").t_ordered is None
+    assert level_of(frame.assign(s=["a", None, "b", "c"]), "s").distinct_l == 2
+
+
+def test_the_text_names_what_holds_and_what_fails():
+    report = assess_risk(
+        SALARIES, quasi_identifiers=["class"], sensitive=["disease"], models=[KAnonymity(3), KAnonymity(4)]
+    )
+    assert [(check.model, check.holds, check.share_failing) for check in report.models] == [
+        ("KAnonymity(k=3)", True, 0.0),
+        ("KAnonymity(k=4)", False, 1.0),
+    ]
+    assert "KAnonymity(k=4)" in str(report)
+    assert "fails for 100.00%" in str(report)
+    assert "disease" in str(report)
+
+
+class TwoOf:
+    """A model of a sensitive column for these tests: every class has two different values."""
+
+    attribute = "s"
+    needs_population = False
+    downward_closed = True
+    monotone = True
+    least_rows = 2
+
+    def class_fails(self, classes: Classes):
+        return (classes.counts("s") > 0).sum(axis=1) < 2
+
+    def least_lost(self, classes: Classes):
+        return classes.sizes
+
+    def __repr__(self):
+        return "TwoOf('s')"
+
+
+def test_models_of_a_sensitive_column_are_asked_in_blocks(monkeypatch):
+    frame = pd.DataFrame({"class": list("aabbccc"), "s": list("xyxxxyx")})
+    columns = {
+        "class": {"role": "quasi-identifier", "categories": list("abc")},
+        "s": {"role": "sensitive", "categories": list("xy")},
+    }
+    schema = Schema.from_dict({"columns": columns})
+    for cells in (4_000_000, 2):
+        monkeypatch.setattr("anonymise.risk.model_checks._CELLS", cells)
+        (check,) = assess_risk(frame, schema, models=[TwoOf()]).models
+        assert (check.holds, check.share_failing) == (False, 2 / 7)
+    with pytest.raises(ValueError, match="needs a schema"):
+        assess_risk(frame, quasi_identifiers=["class"], models=[TwoOf()])
+
+
+class TwoPeople(TwoOf):
+    attribute = None
+    needs_population = True
+
+    def class_fails(self, classes: Classes):
+        return classes.population() < 2
+
+
+def test_models_of_a_population_see_its_counts():
+    frame = pd.DataFrame({"class": list("aab")})
+    ask = {"quasi_identifiers": ["class"], "models": [TwoPeople()]}
+    got = assess_risk(frame, **ask, population=pd.DataFrame({"class": list("aabbbc")}))
+    assert got.models[0].holds
+    got = assess_risk(frame, **ask, population=pd.DataFrame({"class": list("aab")}))
+    assert got.models[0].share_failing == 1 / 3
+    with pytest.raises(ValueError, match="give population"):
+        assess_risk(frame, **ask)
