@@ -38,7 +38,7 @@ from anonymise.models import (
 from anonymise.population import Estimate, population_uniqueness
 from anonymise.pseudonyms import PseudonymKey, pseudonym_buckets, pseudonymise
 from anonymise.release import Result, anonymise
-from anonymise.risk import RiskReport, assess_risk
+from anonymise.risk import QuasiIdentifiers, RiskReport, assess_risk, find_quasi_identifiers
 from privacy.schema import Schema
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "NotAnonymisable",
     "PopulationUniqueness",
     "PseudonymKey",
+    "QuasiIdentifiers",
     "Result",
     "RiskReport",
     "SampleUniqueness",
@@ -71,6 +72,7 @@ __all__ = [
     "assess_risk",
     "build_hierarchy",
     "encode_table",
+    "find_quasi_identifiers",
     "population_uniqueness",
     "pseudonym_buckets",
     "pseudonymise",
