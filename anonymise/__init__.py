@@ -38,7 +38,15 @@ from anonymise.models import (
 from anonymise.population import Estimate, population_uniqueness
 from anonymise.pseudonyms import PseudonymKey, pseudonym_buckets, pseudonymise
 from anonymise.release import Result, anonymise
-from anonymise.risk import QuasiIdentifiers, RiskReport, assess_risk, find_quasi_identifiers
+from anonymise.risk import (
+    Finding,
+    QuasiIdentifiers,
+    RiskReport,
+    assess_risk,
+    check_policy_0070,
+    check_safe_harbor,
+    find_quasi_identifiers,
+)
 from privacy.schema import Schema
 
 __all__ = [
@@ -50,6 +58,7 @@ __all__ = [
     "DeltaPresence",
     "Encoded",
     "Estimate",
+    "Finding",
     "GuaranteeBroken",
     "Hierarchy",
     "HierarchyError",
@@ -71,6 +80,8 @@ __all__ = [
     "anonymise",
     "assess_risk",
     "build_hierarchy",
+    "check_policy_0070",
+    "check_safe_harbor",
     "encode_table",
     "find_quasi_identifiers",
     "population_uniqueness",

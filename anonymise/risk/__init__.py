@@ -8,11 +8,13 @@ from anonymise.risk.figures import RISK_THRESHOLDS, ColumnRisk, ModelCheck, Risk
 from anonymise.risk.finder import ColumnSet, QuasiIdentifiers, find_quasi_identifiers
 from anonymise.risk.journalist import JournalistRisk
 from anonymise.risk.levels import SensitiveRisk
+from anonymise.risk.safe_harbor import Finding, check_policy_0070, check_safe_harbor
 
 __all__ = [
     "RISK_THRESHOLDS",
     "ColumnRisk",
     "ColumnSet",
+    "Finding",
     "JournalistRisk",
     "ModelCheck",
     "QuasiIdentifiers",
@@ -20,5 +22,7 @@ __all__ = [
     "SensitiveRisk",
     "SizeShare",
     "assess_risk",
+    "check_policy_0070",
+    "check_safe_harbor",
     "find_quasi_identifiers",
 ]
