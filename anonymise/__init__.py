@@ -38,6 +38,7 @@ from anonymise.models import (
 from anonymise.population import Estimate, population_uniqueness
 from anonymise.pseudonyms import PseudonymKey, pseudonym_buckets, pseudonymise
 from anonymise.release import Result, anonymise
+from anonymise.report import AttackFigure, ReleaseContext, RiskDocument, report_risk
 from anonymise.risk import (
     Finding,
     QuasiIdentifiers,
@@ -52,6 +53,7 @@ from privacy.schema import Schema
 __all__ = [
     "AlphaKAnonymity",
     "AnonymiseError",
+    "AttackFigure",
     "AverageRisk",
     "BetaLikeness",
     "DeltaDisclosure",
@@ -71,7 +73,9 @@ __all__ = [
     "PopulationUniqueness",
     "PseudonymKey",
     "QuasiIdentifiers",
+    "ReleaseContext",
     "Result",
+    "RiskDocument",
     "RiskReport",
     "SampleUniqueness",
     "Schema",
@@ -87,4 +91,5 @@ __all__ = [
     "population_uniqueness",
     "pseudonym_buckets",
     "pseudonymise",
+    "report_risk",
 ]

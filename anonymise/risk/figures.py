@@ -134,6 +134,19 @@ class RiskReport:
         """Return the report as JSON, marked internal."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
+    def to_html(self) -> str:
+        """Return the report as one HTML page that loads nothing, marked internal."""
+        # The pages need the figures defined here, so they are imported when one is made.
+        from anonymise.report import RiskDocument
+
+        return RiskDocument.of(self).to_html()
+
+    def plot(self) -> str:
+        """Return the share of people by the size of their class as an SVG drawing, marked internal."""
+        from anonymise.report.page import standalone_distribution
+
+        return standalone_distribution(self)
+
     def __repr__(self) -> str:
         """Name the quasi-identifiers only: a repr ends up in logs, exact counts must not."""
         return f"RiskReport(INTERNAL, quasi_identifiers={self.quasi_identifiers!r})"

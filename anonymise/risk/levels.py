@@ -26,7 +26,11 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class SensitiveRisk:
-    """The levels that one sensitive column reaches: the worst class's."""
+    """The levels that one sensitive column reaches: the worst class's.
+
+    worst_guess     largest share of a class that has its commonest value: how often guessing it there is right
+    overall_guess   the same for the whole table
+    """
 
     name: str
     distinct_l: int
@@ -34,6 +38,8 @@ class SensitiveRisk:
     recursive_c: float
     t_equal: float
     t_ordered: float | None
+    worst_guess: float
+    overall_guess: float
 
 
 def sensitive_risk(name: str, classes: IntArray, values: IntArray, *, n_values: int, ordered: bool) -> SensitiveRisk:
@@ -73,6 +79,8 @@ def sensitive_risk(name: str, classes: IntArray, values: IntArray, *, n_values: 
         recursive_c=float(ratio.max()),
         t_equal=float(distance.max()),
         t_ordered=float(_ordered(counts, value, starts, overall).max()) if ordered else None,
+        worst_guess=float((largest / size).max()),
+        overall_guess=float(overall.max()),
     )
 
 

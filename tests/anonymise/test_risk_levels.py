@@ -43,6 +43,8 @@ def test_levels_are_those_of_counting_class_by_class(rows):
     assert got.distinct_l == min(distinct)
     assert got.entropy_l == pytest.approx(min(entropy), rel=1e-12)
     assert got.recursive_c == pytest.approx(max(ratio), rel=1e-12)
+    assert got.worst_guess == max(group["s"].value_counts(normalize=True).max() for _, group in frame.groupby("class"))
+    assert got.overall_guess == q.max()
     assert got.t_equal == pytest.approx(max(equal), abs=1e-12)
     assert got.t_ordered == pytest.approx(max(ordered), abs=1e-12)
 
