@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from anonymise.classes import IntArray
+from anonymise.errors import HierarchyError
+from anonymise.hierarchies import build_hierarchy
 from anonymise.models import AnyModel
 from anonymise.population import Estimate, Estimator, population_uniqueness
 from anonymise.risk.coded import CodedColumn, code_table
@@ -23,7 +25,8 @@ from anonymise.risk.figures import (
 from anonymise.risk.journalist import JournalistRisk, counted, estimated
 from anonymise.risk.levels import SensitiveRisk, sensitive_risk
 from anonymise.risk.model_checks import check_models
-from privacy.schema import Schema
+from privacy.errors import SchemaError
+from privacy.schema import Column, Schema
 
 
 def assess_risk(
@@ -160,33 +163,38 @@ def _uniqueness(crowd: Crowd, population_size: float, estimator: Estimator) -> E
 
 
 def _sensitive_risk(column: CodedColumn, row_class: IntArray, schema: Schema | None) -> SensitiveRisk:
-    order = _order(column, schema)
-    values = column.codes if order is None else order[column.codes]
-    return sensitive_risk(
-        column.name, row_class, values.astype(np.int64), n_values=column.n_values, ordered=order is not None
-    )
-
-
-def _order(column: CodedColumn, schema: Schema | None) -> IntArray | None:
-    """Return the rank of each value where the values have an order, a missing value last; None where they have none."""
-    present = np.ones(column.n_values, dtype=bool)
-    if column.missing >= 0:
-        present[column.missing] = False
     listed = None if schema is None or column.name not in schema.names else schema.column(column.name)
-    if listed is not None and listed.categories and listed.kind != "categorical":
-        place = {text: i for i, text in enumerate(listed.categories)}
-        keys = [place.get(text, len(place)) for text in column.texts()]
-    elif listed is not None and listed.kind == "categorical":
+    found = None if listed is None else _leaves(column, listed)
+    rank, ordered = _numbers(column) if found is None else found
+    return sensitive_risk(column.name, row_class, rank[column.codes], n_values=int(rank.max()) + 1, ordered=ordered)
+
+
+def _leaves(column: CodedColumn, listed: Column) -> tuple[IntArray, bool] | None:
+    """Return the rank of each value among those that occur, and whether they have an order, as the schema says.
+
+    Values are those that models see: the bins of a continuous column. None where the schema does not describe them: a
+    column without a list, one bin for everything, or a table that was generalised.
+    """
+    try:
+        hierarchy = build_hierarchy(listed)
+        leaves = hierarchy.encode(column.values)
+    except (SchemaError, HierarchyError):
         return None
+    if hierarchy.n_leaves <= 1 + int(listed.nullable):
+        return None
+    rank = np.unique(leaves, return_inverse=True)[1].astype(np.int64)
+    return rank, listed.kind != "categorical"
+
+
+def _numbers(column: CodedColumn) -> tuple[IntArray, bool]:
+    """Return the rank of each value if all are numbers or days, a missing value last; else any numbering."""
+    present = np.arange(column.n_values) != column.missing
+    if column.values.dtype.kind == "M":
+        numbers = column.values[present].astype("datetime64[us]").astype(np.float64)
     else:
         numbers = pd.to_numeric(pd.Series(column.values[present], dtype=object), errors="coerce").to_numpy(np.float64)
-        if column.values.dtype.kind == "M":
-            numbers = column.values[present].astype("datetime64[s]").astype(np.float64)
-        if np.isnan(numbers).any() or not numbers.size:
-            return None
-        keys_array = np.full(column.n_values, np.inf)
-        keys_array[present] = numbers
-        keys = keys_array.tolist()
-    rank = np.empty(column.n_values, dtype=np.int64)
-    rank[np.argsort(np.array(keys), kind="stable")] = np.arange(column.n_values)
-    return rank
+    if np.isnan(numbers).any() or not numbers.size:
+        return np.arange(column.n_values), False
+    keys = np.full(column.n_values, np.inf)
+    keys[present] = numbers
+    return np.unique(keys, return_inverse=True)[1].astype(np.int64), True

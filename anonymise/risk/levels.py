@@ -1,6 +1,7 @@
 """What a table gives away about sensitive values: the levels of the models of diversity and closeness it reaches.
 
-p, q         distribution of a sensitive column in a class, in the whole table
+p, q         distribution of a sensitive column in a class, in the whole table; where the schema lists its values, of
+             these (a continuous column's bins), as for the models
 distinct     l of the class with the fewest different values
 entropy      exp(H(p)) of the least diverse class, H in nats: l of entropy l-diversity, not cut to a whole number
 recursive    c for l = 2: the largest class share ratio r_1 / (r_2 + ... + r_m), r_1 the commonest value's count;

@@ -143,3 +143,26 @@ def test_models_of_a_population_see_its_counts():
     assert got.models[0].share_failing == 1 / 3
     with pytest.raises(ValueError, match="give population"):
         assess_risk(frame, **ask)
+
+
+def test_numbers_are_counted_in_the_bins_of_the_schema():
+    frame = pd.DataFrame({"class": list("aaab"), "s": [1.25, 1.5, 7.0, 60.0]})
+    lab = {"role": "sensitive", "kind": "continuous", "bounds": [0, 100], "edges": [5, 50]}
+    base = {"class": {"role": "quasi-identifier", "categories": ["a", "b"]}}
+    (got,) = assess_risk(frame, Schema.from_dict({"columns": base | {"s": lab}})).sensitive
+    assert (got.distinct_l, got.worst_guess, got.overall_guess) == (1, 1.0, 0.5)
+    assert assess_risk(frame[:3], Schema.from_dict({"columns": base | {"s": lab}})).sensitive[0].distinct_l == 2
+    # Without edges there is one bin, which would tell nothing: then each number counts.
+    one = {key: value for key, value in lab.items() if key != "edges"}
+    assert assess_risk(frame[:3], Schema.from_dict({"columns": base | {"s": one}})).sensitive[0].distinct_l == 3
+    # A table whose column was generalised has other values than the schema lists.
+    text = frame.assign(s=["low", "low", "high", "low"])
+    assert assess_risk(text[:3], Schema.from_dict({"columns": base | {"s": lab}})).sensitive[0].distinct_l == 2
+
+
+@pytest.mark.parametrize("values", [pd.to_datetime(["2001-01-01", "2003-01-01", "2002-01-01"]), ["10", "9.5", "100"]])
+def test_days_and_numbers_as_text_have_an_order(values):
+    frame = pd.DataFrame({"class": list("abc"), "s": values})
+    assert level_of(frame).t_ordered == pytest.approx(
+        0.5
+    )  # The middle one: (1/3 + 1/3) / 2; an outer one: (2/3 + 1/3) / 2.
