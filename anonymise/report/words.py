@@ -13,9 +13,11 @@ from typing import Final
 from anonymise.report.document import AttackFigure, Criterion, RiskDocument, Verdict
 from anonymise.risk import RiskReport
 from anonymise.risk.figures import least_class
-from privacy._formats import percent
+from privacy._formats import listing, percent
 
 VERDICTS: Final = {"good": "Low risk", "fair": "Some risk", "poor": "High risk", "None": "Not judged"}
+# A column that is no quasi-identifier, and alone tells apart more than this share of the rows, is pointed at.
+_TELLING: Final = 0.05
 _ORDER: Final = ("good", "fair", "poor")
 _QUESTIONS: Final[dict[Criterion, str]] = {
     "singling out": "Singling out: can one patient be isolated?",
@@ -65,10 +67,15 @@ def people(report: RiskReport) -> str:
 def _singling_out(report: RiskReport) -> tuple[Verdict, str]:
     who, needed, smallest = people(report), least_class(report.threshold), report.smallest_class
     if smallest >= needed:
-        return "good", (
+        safe = (
             f"Nobody who knows the quasi-identifiers alone can pick out one of the {who}: each agrees with at least "
             f"{smallest - 1} others."
         )
+        telling = [c for c in report.columns if not c.quasi_identifier and c.uniqueness > _TELLING]
+        if not telling:
+            return "good", safe
+        named = listing(tuple(f"{column.name} ({percent(column.uniqueness, 0)})" for column in telling))
+        return "fair", f"{safe} But of other columns some values occur once: {named}. Whoever knows one finds its row."
     if smallest > 1:
         return "fair", (
             f"None of the {who} is alone with the quasi-identifiers, but {percent(report.share_at_risk)} stand in "

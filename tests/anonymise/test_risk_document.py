@@ -142,6 +142,17 @@ def test_singling_out_is_judged_by_the_smallest_group(sizes, verdict):
     assert answer.verdict == verdict
 
 
+def test_a_column_that_nobody_listed_can_single_out_too():
+    frame = pd.DataFrame({"a": [0] * 20 + [1] * 20, "lab": [i // 2 for i in range(40)]})
+    columns = {"a": {"role": "quasi-identifier", "kind": "integer", "bounds": [0, 9]}}
+    schema = Schema.from_dict({"columns": columns | {"lab": {"kind": "continuous", "bounds": [0, 99]}}})
+    assert words.answers(report_risk(frame, schema))[0].verdict == "good"
+    frame.loc[30:, "lab"] = range(50, 60)
+    answer = words.answers(report_risk(frame, schema))[0]
+    assert answer.verdict == "fair"
+    assert "lab (25 %)" in answer.text
+
+
 def report_document(frame, **options):
     columns = {"a": {"role": "quasi-identifier", "kind": "integer", "bounds": [0, 9]}}
     if "s" in frame:
