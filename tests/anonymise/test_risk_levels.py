@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise import KAnonymity, Schema, assess_risk
+from anonymise import KAnonymity, LDiversity, Schema, TCloseness, assess_risk
 from anonymise.classes import Classes
 
 # Li, Li, Venkatasubramanian 2007, tables 3 and 5: salaries of three classes of three.
@@ -24,7 +24,7 @@ def test_salaries_have_the_distances_of_the_paper():
     assert level_of(SALARIES, "salary").t_ordered == pytest.approx(0.375, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=40))
 def test_levels_are_those_of_counting_class_by_class(rows):
     frame = pd.DataFrame(rows, columns=["class", "s"])
@@ -166,3 +166,41 @@ def test_days_and_numbers_as_text_have_an_order(values):
     assert level_of(frame).t_ordered == pytest.approx(
         0.5
     )  # The middle one: (1/3 + 1/3) / 2; an outer one: (2/3 + 1/3) / 2.
+
+
+LEVELS_SCHEMA = Schema.from_dict(
+    {
+        "columns": {
+            "class": {"role": "quasi-identifier", "categories": list("abc")},
+            "s": {"role": "sensitive", "kind": "ordinal", "categories": list("uvwxyz")},
+        }
+    }
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("uvwxz")), min_size=2, max_size=30),
+    st.integers(2, 4),
+    st.floats(0.05, 0.95),
+)
+def test_a_model_holds_exactly_where_its_level_is_reached(rows, l_wanted, t):
+    frame = pd.DataFrame(rows, columns=["class", "s"])
+    models = [
+        KAnonymity(l_wanted),
+        LDiversity(l_wanted, attribute="s"),
+        LDiversity(l_wanted - 0.5, attribute="s", kind="entropy"),
+        LDiversity(2, attribute="s", kind="recursive", c=1.17),
+        TCloseness(t, attribute="s"),
+        TCloseness(t, attribute="s", distance="ordered"),
+    ]
+    report = assess_risk(frame, LEVELS_SCHEMA, models=models)
+    (got,) = report.sensitive
+    assert [check.holds for check in report.models] == [
+        report.smallest_class >= l_wanted,
+        got.distinct_l >= l_wanted,
+        got.entropy_l >= l_wanted - 0.5,
+        got.recursive_c < 1.17,
+        got.t_equal <= t,
+        got.t_ordered <= t,
+    ]
