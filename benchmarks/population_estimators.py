@@ -15,21 +15,18 @@ from anonymise import population_uniqueness
 from anonymise.population import Estimator
 
 ADULT: Final = Path(__file__).parents[1] / "tests" / "anonymise" / "data" / "adult.csv.gz"
-COLUMNS: Final = {
-    "all nine": ["sex", "age", "race", "marital-status", "education", "native-country", "workclass", "occupation"]
-    + ["salary-class"],
-    "five": ["sex", "age", "race", "education", "workclass"],
-    "four": ["sex", "age", "race", "education"],
-}
+FOUR: Final = ["sex", "age", "race", "education"]
+NINE: Final = [*FOUR, "marital-status", "native-country", "workclass", "occupation", "salary-class"]
+COLUMNS: Final = {"nine": NINE, "five": [*FOUR, "workclass"], "four": FOUR}
 SEED, N_SAMPLES = 11, 20
 
 
 def main() -> None:
-    """Print the true share of uniques, the sample's, and each model's mean estimate."""
+    """Print the true share of uniques, the sample's, and each model's mean estimate with how many converged."""
     adult = pd.read_csv(ADULT, sep=";")
     rng = np.random.default_rng(SEED)
     estimators = get_args(Estimator)
-    print(f"{'columns':<10}{'fraction':>9}{'true':>8}{'sample':>8}" + "".join(f"{name:>12}" for name in estimators))
+    print(f"{'columns':<10}{'fraction':>9}{'true':>8}{'sample':>8}" + "".join(f"{name:>14}" for name in estimators))
     for label, names in COLUMNS.items():
         classes = adult.groupby(names).ngroup().to_numpy()
         true = (np.bincount(classes) == 1).sum() / len(adult)
@@ -43,7 +40,9 @@ def main() -> None:
                 for name in estimators:
                     value = population_uniqueness(sizes, population_size=len(adult), estimator=name).value
                     found[name].append(np.nan if value is None else value)
-            line = "".join(f"{np.mean(found[name]):>12.4f}" for name in estimators)
+            line = "".join(
+                f"{np.nanmean(found[name]):>9.4f} ({np.isfinite(found[name]).sum():>2})" for name in estimators
+            )
             print(f"{label:<10}{fraction:>9}{true:>8.4f}{np.mean(found['sample']):>8.4f}{line}")
 
 
