@@ -50,19 +50,30 @@ from anonymise.models import (
 from anonymise.population import Estimate, population_uniqueness
 from anonymise.pseudonyms import pseudonym_buckets, pseudonymise, rotate_pseudonyms, rotation_table
 from anonymise.release import Result, anonymise
-from anonymise.risk import RiskReport, assess_risk
+from anonymise.report import AttackFigure, ReleaseContext, RiskDocument, report_risk
+from anonymise.risk import (
+    Finding,
+    QuasiIdentifiers,
+    RiskReport,
+    assess_risk,
+    check_policy_0070,
+    check_safe_harbor,
+    find_quasi_identifiers,
+)
 from anonymise.tokens import decrypt_ids, encrypt_ids, reencrypt_ids
 from privacy.schema import Schema
 
 __all__ = [
     "AlphaKAnonymity",
     "AnonymiseError",
+    "AttackFigure",
     "AverageRisk",
     "BetaLikeness",
     "DeltaDisclosure",
     "DeltaPresence",
     "Encoded",
     "Estimate",
+    "Finding",
     "GuaranteeBroken",
     "Hierarchy",
     "HierarchyError",
@@ -76,7 +87,10 @@ __all__ = [
     "NotAnonymisable",
     "PopulationUniqueness",
     "PseudonymKey",
+    "QuasiIdentifiers",
+    "ReleaseContext",
     "Result",
+    "RiskDocument",
     "RiskReport",
     "SampleUniqueness",
     "Schema",
@@ -87,9 +101,12 @@ __all__ = [
     "assess_risk",
     "build_hierarchy",
     "cap_ages",
+    "check_policy_0070",
+    "check_safe_harbor",
     "decrypt_ids",
     "encode_table",
     "encrypt_ids",
+    "find_quasi_identifiers",
     "first_visits",
     "hide_births_of_oldest",
     "patient_class_sizes",
@@ -99,6 +116,7 @@ __all__ = [
     "pseudonym_buckets",
     "pseudonymise",
     "reencrypt_ids",
+    "report_risk",
     "rotate_pseudonyms",
     "rotation_table",
     "shift_dates",

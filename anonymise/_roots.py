@@ -1,4 +1,4 @@
-"""The numerical parts of the population models: the digamma function, and a root between two signs.
+"""The numerical parts of the population models: differences of the digamma function, and a root between two signs.
 
 Source: Abramowitz, Stegun 1964, 6.3.5 (recurrence) and 6.3.18 (asymptotic series).
 """
@@ -19,23 +19,32 @@ _LARGE: Final = 10.0
 _SERIES: Final = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
 
 
-def digamma(x: float) -> float:
-    """Return the logarithmic derivative of the gamma function at x > 0, to about 1e-15 of max(1, |value|).
+def digamma_difference(x: float, m: float) -> float:
+    """Return digamma(x + m) - digamma(x) for x > 0, m >= 0, to about 1e-14 relative.
+
+    For a whole number m it is sum_{i=0}^{m-1} 1 / (x + i). The difference is taken term by term: where x is much larger
+    than m, the two digammas agree in nearly all their digits.
 
     Examples
     --------
-    >>> round(digamma(1.0), 12)  # minus Euler's constant
-    -0.577215664902
+    >>> round(digamma_difference(1.0, 3.0), 12)  # 1 + 1/2 + 1/3
+    1.833333333333
     """
-    below = 0.0
+    out = 0.0
     while x < _LARGE:
-        below += 1.0 / x
+        out += m / (x * (x + m))
         x += 1.0
+    y = x + m
+    out += math.log1p(m / x) + 0.5 * m / (x * y)
+    return out + _tail(x) - _tail(y)
+
+
+def _tail(x: float) -> float:
     square = 1.0 / (x * x)
     tail = 0.0
     for coefficient in reversed(_SERIES):
         tail = (tail + coefficient) * square
-    return math.log(x) - 0.5 / x - tail - below
+    return tail
 
 
 def root_between(f: Callable[[float], float], low: float, high: float, *, tolerance: float = 1e-14) -> float | None:

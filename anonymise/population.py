@@ -30,7 +30,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from anonymise._roots import digamma, root_between
+from anonymise._roots import digamma_difference, root_between
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -171,7 +171,7 @@ def _pitman_fit(sample: _Sample) -> tuple[float, float] | str:
         def slope(log_shift: float) -> float:
             theta = math.exp(log_shift) - alpha
             ratio = math.exp(log_shift) / alpha  # theta / alpha + 1, without cancellation near theta = -alpha.
-            return (digamma(ratio + u - 1) - digamma(ratio)) / alpha - digamma(n + theta) + digamma(1 + theta)
+            return digamma_difference(ratio, u - 1) / alpha - digamma_difference(1 + theta, n - 1)
 
         # With alpha = 0, where theta is largest, it is about n^2 / 2(n - u).
         return _exp(root_between(slope, -60.0, 2 * math.log(n) + 1), shift=-alpha)
@@ -182,9 +182,8 @@ def _pitman_fit(sample: _Sample) -> tuple[float, float] | str:
             return math.nan
         ratio = (theta + alpha) / alpha
         # sum_{i=1}^{u-1} i / (theta + i alpha)
-        from_classes = (u - 1 - theta / alpha * (digamma(ratio + u - 1) - digamma(ratio))) / alpha
-        first = digamma(1 - alpha)
-        return from_classes - sum(times * (digamma(size - alpha) - first) for size, times in above)
+        from_classes = (u - 1 - theta / alpha * digamma_difference(ratio, u - 1)) / alpha
+        return from_classes - sum(times * digamma_difference(1 - alpha, size - 1) for size, times in above)
 
     alpha = root_between(profile_slope, 1e-6, 1 - 1e-9)
     theta = None if alpha is None else theta_of(alpha)

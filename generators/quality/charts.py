@@ -17,10 +17,10 @@ from generators.quality.hazards import Term
 from generators.quality.privacy_section import Attacked
 from generators.quality.propensity import Propensity
 from generators.quality.rulers import Figure
+from privacy._charts import WIDTH, paired_shares
 from privacy._formats import decimal, percent
 from privacy._svg import Drawing, linear_ticks, log_ticks, number, text_width
 
-WIDTH = 340.0
 MOST_BARS = 12
 # A map of more columns than this is a carpet; those in the pairs that differ most are shown.
 MOST_COLUMNS = 24
@@ -66,28 +66,13 @@ def paired_bars(column: ColumnShares, *, key: str) -> Markup:
     totals = sum(column.real), sum(column.synthetic)
     shares = [(r / totals[0], s / totals[1]) for r, s in zip(column.real, column.synthetic, strict=True)]
     rows = sorted(sorted(range(len(shares)), key=lambda i: -abs(shares[i][0] - shares[i][1]))[:MOST_BARS])
-    left = min(max(text_width(column.labels[i]) for i in rows) + 10, 122.0)
-    right, row_height, top = WIDTH - 54, 32.0, 4.0
-    high = max(max(shares[i]) for i in rows)
-
-    def x(value: float) -> float:
-        return left + (right - left) * value / high
-
-    described = "; ".join(f"{column.labels[i]}: {percent(shares[i][0])}, {percent(shares[i][1])}" for i in rows)
-    floor = top + row_height * len(rows)
-    drawing = Drawing(WIDTH, floor + 20, key=key, title=f"{column.name}: real, synthetic", description=described)
-    ticks = linear_ticks(0, high, about=3)
-    digits = 0 if all(abs(100 * tick - round(100 * tick)) < 1e-9 for tick in ticks) else 1
-    for tick in ticks:
-        drawing.line(x(tick), top, x(tick), floor, css="zero" if tick == 0 else "grid")
-        drawing.text(x(tick), floor + 15, percent(tick, digits), css="tick", anchor="middle")
-    for row, i in enumerate(rows):
-        y = top + row_height * row
-        drawing.text(0, y + 20, column.labels[i], fit=left - 6)
-        for css, value, dy in (("first", shares[i][0], 4), ("second", shares[i][1], 16)):
-            drawing.rect(x(0), y + dy, x(value) - x(0), 11, css=css)
-            drawing.text(WIDTH, y + dy + 9.5, percent(value), css="value", anchor="end")
-    return drawing.markup()
+    return paired_shares(
+        [column.labels[i] for i in rows],
+        [shares[i][0] for i in rows],
+        [shares[i][1] for i in rows],
+        key=key,
+        title=f"{column.name}: real, synthetic",
+    )
 
 
 def heat_map(pairs: Sequence[Pair], *, key: str) -> Markup:

@@ -1,24 +1,20 @@
 """The evaluation as one HTML page: plain words first, then figures, tables and charts.
 
-The page is opened from a file behind a hospital's firewall, so it holds all it needs: no script, no font, no picture
-from another address. Its content security policy names the one style sheet by its hash.
+One file that holds all it needs (`privacy._pages`).
 """
 
 from __future__ import annotations
 
-import base64
-import functools
 import hashlib
 import math
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 from generators.quality import charts, words
 from generators.quality.rulers import Figure
 from privacy import _formats as formats
+from privacy._pages import Pages, shared_css
 
 if TYPE_CHECKING:
     from generators.quality.report import Report
@@ -29,27 +25,21 @@ _WORST_PAIRS = 8
 
 def render(report: Report) -> str:
     """Return the page; every string that is no finished drawing is escaped."""
-    css, policy = _style()
-    return (
-        _environment()
-        .get_template("evaluation.html.j2")
-        .render(
-            css=css,
-            policy=policy,
-            r=report,
-            verdicts=report.verdicts,
-            sections=words.sections(report),
-            columns=_columns(report),
-            pairs=sorted(report.fidelity.pairs, key=lambda pair: -pair.distance)[:_WORST_PAIRS],
-            heat=charts.heat_map(report.fidelity.pairs, key="pairs") if report.fidelity.pairs else None,
-            heat_limits=charts.HEAT_LIMITS,
-            columns_shown=charts.MOST_COLUMNS,
-            columns_left_out=len(report.fidelity.columns) > charts.MOST_COLUMNS,
-            scores=charts.histogram(report.fidelity.propensity, key="scores"),
-            curves=_curves(report),
-            forest=_forest(report),
-            attacks=_attacks(report),
-        )
+    return _PAGES.render(
+        "evaluation.html.j2",
+        r=report,
+        verdicts=report.verdicts,
+        sections=words.sections(report),
+        columns=_columns(report),
+        pairs=sorted(report.fidelity.pairs, key=lambda pair: -pair.distance)[:_WORST_PAIRS],
+        heat=charts.heat_map(report.fidelity.pairs, key="pairs") if report.fidelity.pairs else None,
+        heat_limits=charts.HEAT_LIMITS,
+        columns_shown=charts.MOST_COLUMNS,
+        columns_left_out=len(report.fidelity.columns) > charts.MOST_COLUMNS,
+        scores=charts.histogram(report.fidelity.propensity, key="scores"),
+        curves=_curves(report),
+        forest=_forest(report),
+        attacks=_attacks(report),
     )
 
 
@@ -88,39 +78,20 @@ def _value(value: float | None) -> str:
     return formats.decimal(round(value, digits) + 0.0, digits)
 
 
-@functools.cache
-def _style() -> tuple[Markup, str]:
-    css = _read("evaluation.css")
-    digest = base64.b64encode(hashlib.sha256(css.encode("utf-8")).digest()).decode("ascii")
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
-    return Markup(css), policy  # noqa: S704 - a file of this package
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_read),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=formats.clean,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        count=formats.count,
-        decimal=formats.decimal,
-        percent=formats.percent,
-        ratio=formats.ratio,
-        value=_value,
-        ruler=_ruler,
-        verdict=words.VERDICTS.__getitem__,
-        leak=words.LEAKS.__getitem__,
-        limits=words.limits,
-        hazard=words.hazard,
-        one=lambda value: formats.count(round(value)),
-    )
-    return environment
-
-
-def _read(name: str) -> str:
-    return (resources.files("generators.quality") / "templates" / name).read_text(encoding="utf-8")
+_PAGES = Pages(
+    "generators.quality",
+    shared_css,
+    {
+        "count": formats.count,
+        "decimal": formats.decimal,
+        "percent": formats.percent,
+        "ratio": formats.ratio,
+        "value": _value,
+        "ruler": _ruler,
+        "verdict": words.VERDICTS.__getitem__,
+        "leak": words.LEAKS.__getitem__,
+        "limits": words.limits,
+        "hazard": words.hazard,
+        "one": lambda value: formats.count(round(value)),
+    },
+)

@@ -109,3 +109,39 @@ def test_the_text_is_for_the_site_and_the_repr_for_logs():
 def test_what_cannot_be_assessed_is_refused(frame, names, rule):
     with pytest.raises(ValueError, match=rule):
         assess_risk(frame, quasi_identifiers=names)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 130), min_size=1, max_size=8), st.floats(0.005, 1.0))
+def test_the_distribution_counts_people_by_the_size_of_their_class(sizes, threshold):
+    frame = pd.DataFrame({"a": np.repeat(np.arange(len(sizes)), sizes)})
+    report = assess_risk(frame, quasi_identifiers=["a"], threshold=threshold)
+    n = sum(sizes)
+    assert sum(group.share for group in report.distribution) == pytest.approx(1.0)
+    for group in report.distribution:
+        inside = [size for size in sizes if group.least <= size and (group.most is None or size <= group.most)]
+        assert group.share == sum(inside) / n
+    assert report.smallest_class == min(sizes)
+    assert report.share_at_risk == sum(size for size in sizes if 1 / size > threshold * (1 + 1e-9)) / n
+
+
+def test_009_means_eleven():
+    frame = pd.DataFrame({"a": [0] * 11})
+    assert assess_risk(frame, quasi_identifiers=["a"]).share_at_risk == 0.0
+    assert assess_risk(frame[:10], quasi_identifiers=["a"]).share_at_risk == 1.0
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("threshold", 0.0), ("threshold", 1.5), ("missing", "drop"), ("sensitive", "lab")]
+)
+def test_arguments_out_of_range_are_refused(argument, value):
+    with pytest.raises(ValueError, match=argument):
+        assess_risk(seven(), quasi_identifiers=["age"], **{argument: value})
+
+
+def test_json_has_no_infinity():
+    frame = pd.DataFrame({"a": [1, 1, 2], "s": ["x", "x", "y"]})
+    report = assess_risk(frame, quasi_identifiers=["a"], sensitive=["s"], population_size=9)
+    data = json.loads(report.to_json())
+    assert data["sensitive"][0]["recursive_c"] is None
+    assert data["population_uniqueness"]["estimator"] == "zayatz"
