@@ -36,14 +36,14 @@ _NONE: Final = np.empty(0, dtype=np.int64)
 class Checked:
     """What the check of a node found.
 
-    failing         tuples that are suppressed at the node, shape (n_tuples,); None if the node was given up early
+    failing         entries that are suppressed at the node, shape (n_entries,); None if the node was given up early
                     because the limit is exceeded below it
-    failing_below   tuples known to be suppressed at every more specific node
+    failing_below   entries known to be suppressed at every more specific node
     n_failing       patients suppressed at the node
     n_below         patients suppressed at every more specific node, at least: those of `failing_below`, and the
                     certified losses of other failing classes, or of the statements on the table
     n_certain       patients of `failing_below`
-    partly          a tuple of each class that fails another model and certainly loses patients below, shape (n_partly,)
+    partly          an entry of each class that fails another model and loses patients below, shape (n_partly,)
     partly_lost     how many it loses, at least, shape (n_partly,)
     """
 
@@ -78,7 +78,7 @@ class Checker:
         self._wildcards = None if k is None else Wildcards(encoded, k)
 
     def check(self, node: Node, *, max_suppressed: int) -> Checked:
-        """Return which tuples fail at a node and below it."""
+        """Return which entries fail at a node and below it."""
         if self._wildcards is not None:
             return self._check_wildcards(self._wildcards, node, max_suppressed)
         key, size = self._classes_at(node)
@@ -119,7 +119,7 @@ class Checker:
         return Checked(whole, failing, n_failing, n_failing, n_failing, _NONE, _NONE)
 
     def failing(self, node: Node) -> BoolArray:
-        """Return which tuples are suppressed at a node, shape (n_tuples,)."""
+        """Return which entries are suppressed at a node, shape (n_entries,)."""
         failing = self.check(node, max_suppressed=self.encoded.n_rows).failing
         if failing is None:
             raise TypeError("no more patients can fail than there are")
@@ -195,5 +195,5 @@ class Checker:
 
 
 def failing_tuples(encoded: Encoded, models: Sequence[AnyModel], node: Node) -> BoolArray:
-    """Return which distinct tuples lie in a class that fails some model at a node, shape (n_tuples,)."""
+    """Return which entries lie in a class that fails some model at a node, shape (n_entries,)."""
     return Checker(encoded, models).failing(node)

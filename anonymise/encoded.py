@@ -65,6 +65,11 @@ class Encoded:
     @property
     def n_tuples(self) -> int:
         """Number of distinct tuples of leaves."""
+        return int(self.leaves.shape[1])
+
+    @property
+    def n_entries(self) -> int:
+        """Number of entries of `counts`: what the models' classes consist of. Tuples, or histories of these."""
         return int(self.counts.size)
 
     @property
@@ -80,7 +85,7 @@ class Encoded:
         )
 
     def classes_at_nodes(self) -> Callable[[Node], tuple[Keys, int]]:
-        """Return the function from a node to one integer per tuple, equal exactly where tuples are in one class there,
+        """Return the function from a node to one integer per entry, equal exactly where entries are in one class there,
         and a bound above every integer.
         """
         gathered = self.gathered()
@@ -88,9 +93,15 @@ class Encoded:
 
         def classes_at(node: Node) -> tuple[Keys, int]:
             columns = [groups[level] for groups, level in zip(gathered, node, strict=True)]
-            return dense_key(columns, [of_level[level] for of_level, level in zip(sizes, node, strict=True)])
+            return self.fold(
+                *dense_key(columns, [of_level[level] for of_level, level in zip(sizes, node, strict=True)])
+            )
 
         return classes_at
+
+    def fold(self, key: Keys, size: int) -> tuple[Keys, int]:
+        """Return one integer per entry from one per tuple, both with a bound above them: here they are the same."""
+        return key, size
 
     def rows_of(self, entries: npt.NDArray[Any], patients: npt.NDArray[Any]) -> tuple[IntArray, FloatArray]:
         """Return the tuples of the rows of some patients of some entries, and how many rows each stands for.

@@ -15,7 +15,7 @@ learns from their combination, and no count of single values in a class bounds t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from anonymise._checks import is_whole
 from anonymise._ids import distinct_ids
 from anonymise.classes import AttributeName, FloatArray, IntArray
 from anonymise.date_shift import days_of
-from anonymise.encoded import Encoded, Keys, Node, RawColumn, distinct, encode_attribute, encode_table
+from anonymise.encoded import Encoded, Keys, RawColumn, distinct, encode_attribute, encode_table
 from anonymise.errors import NotAnonymisable
 from anonymise.hierarchies import Hierarchy
 from anonymise.histories import Histories, histories_of
@@ -60,10 +60,9 @@ class LongitudinalEncoded(Encoded):
         """History of each row's patient, shape (n_rows,)."""
         return self.row_history
 
-    def classes_at_nodes(self) -> Callable[[Node], tuple[Keys, int]]:
-        """Return the function from a node to one integer per history, equal exactly within a class."""
-        tuples_at = Encoded.classes_at_nodes(self)
-        return lambda node: self.histories.classes(*tuples_at(node))
+    def fold(self, key: Keys, size: int) -> tuple[Keys, int]:
+        """Return one integer per history, equal exactly where the multisets of its tuples' integers are."""
+        return self.histories.classes(key, size)
 
     def rows_of(self, entries: npt.NDArray[Any], patients: npt.NDArray[Any]) -> tuple[IntArray, FloatArray]:
         """Return the tuples of all rows of some patients of some histories, and how many rows each stands for."""

@@ -33,6 +33,7 @@ class Prepared:
     encoded          their tuples, and the hierarchies of the quasi-identifiers
     patients         number of each row's patient; None if every patient has one row
     population       the population table, likewise; None if there is none
+    n_records        rows of the table
     n_patients       patients of the table
     n_lacking        patients left out beforehand, because a value is missing that may not be
     max_suppressed   patients of `encoded` that may be left out besides
@@ -42,6 +43,7 @@ class Prepared:
     encoded: Encoded
     patients: IntArray | None
     population: pd.DataFrame | None
+    n_records: int
     n_patients: int
     n_lacking: int
     max_suppressed: int
@@ -72,6 +74,7 @@ def prepare(
     patients = _patients(frame, schema, static)
     n_patients = len(frame) if patients is None else int(patients.max()) + 1
     _check_releasable(frame, n_patients, schema, models)
+    n_records = len(frame)
     hierarchies = build_hierarchies(schema.column(name) for name in schema.quasi_identifiers)
     standing = without_missing(with_ages(frame, schema), schema, patients)
     if standing is not frame:
@@ -90,7 +93,7 @@ def prepare(
     population = None if population is None else with_ages(population, schema)
     encoded = _encoded(frame, schema, models, hierarchies, columns, patients, population)
     check_models(models, encoded)
-    return Prepared(frame, encoded, patients, population, n_patients, n_lacking, max_suppressed)
+    return Prepared(frame, encoded, patients, population, n_records, n_patients, n_lacking, max_suppressed)
 
 
 def _encoded(

@@ -140,13 +140,14 @@ def anonymise(
         population=prepared.population,
         patient=None if prepared.patients is None else schema.patient_id,
     )
-    n_all, n_lacking = prepared.n_patients, prepared.n_lacking
+    n_all = prepared.n_records
+    n_lacking = n_all - len(prepared.frame)
     return Result(
         node=MappingProxyType(dict(zip(schema.quasi_identifiers, optimum.node, strict=True))),
         table=table,
-        # Who was left out beforehand has loss 1, as everybody who is suppressed.
+        # Rows that were left out beforehand have loss 1, as all that are suppressed.
         score=(optimum.score * (n_all - n_lacking) + n_lacking) / n_all if n_lacking else optimum.score,
-        suppressed=optimum.n_suppressed + n_lacking,
+        suppressed=optimum.n_suppressed + prepared.n_lacking,
         optimal=True,
         gap=0.0,
         n_checked=optimum.n_checked,

@@ -339,6 +339,19 @@ def test_the_suppression_limit_counts_patients_and_the_loss_rows():
         some(frame, schema, k=2, suppression_limit=0.19)
 
 
+def test_a_patient_who_lacks_a_value_in_one_row_is_left_out_with_all_rows_and_these_are_lost():
+    # Of 5 patients, one lacks a ward in one of 6 rows; 4 of 10 rows are left.
+    frame = pd.DataFrame({"mrn": ["x"] * 6 + list("abcd"), "ward": ["A"] * 5 + [None] + ["A"] * 4})
+    ward = {"role": "quasi-identifier", "categories": ["A", "B"], "nullable": True}
+    schema = clinic(ward={**ward, "missing": "suppress"}).subset(["mrn", "ward"])
+    result = some(frame, schema, k=2, suppression_limit=0.2)
+    assert (result.suppressed, len(result.table), result.score) == (1, 4, pytest.approx(0.6))
+    with pytest.raises(NotAnonymisable, match="lack a value"):
+        some(frame, schema, k=2, suppression_limit=0.19)
+    with pytest.raises(NotAnonymisable, match="'wildcard' has no meaning"):
+        some(frame, clinic(ward={**ward, "missing": "wildcard"}).subset(["mrn", "ward"]), k=2, suppression_limit=0.2)
+
+
 def test_released_numbers_are_fresh_and_rows_of_a_patient_stand_together_in_random_order():
     n = N_ORDER // 2
     frame = pd.DataFrame({"mrn": np.repeat(np.arange(n), 2), "ward": "A", "hb": np.arange(N_ORDER)})
@@ -470,7 +483,7 @@ def test_ids_that_differ_in_blanks_only_are_one_patient():
 
 
 def test_a_release_that_would_break_its_guarantee_is_withheld(monkeypatch):
-    monkeypatch.setattr(recoding, "failing_tuples", lambda encoded, *_: np.zeros(encoded.n_tuples, dtype=bool))
+    monkeypatch.setattr(recoding, "failing_tuples", lambda encoded, *_: np.zeros(encoded.n_entries, dtype=bool))
     with pytest.raises(GuaranteeBroken, match=r"KAnonymity\(k=3\)"):
         some(suppression_limit=0.5)
 
