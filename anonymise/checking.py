@@ -102,6 +102,13 @@ class Checker:
         n_below = max(n_below, n_certain + int(lost.sum()))
         if n_below > max_suppressed:
             return Checked(None, failing_below, n_below, n_below, n_certain, _NONE, _NONE)
+        whole = (lost > 0) & (lost == sizes)
+        if whole.any():
+            # Nothing of these classes is ever released: they count like those that fail a closed model.
+            closed |= whole
+            failing_below = closed[key]
+            n_certain = int(sizes[closed].sum())
+            lost[whole] = 0
         partly = np.flatnonzero(lost)
         tuples = _NONE
         if partly.size:
@@ -110,7 +117,8 @@ class Checker:
             tuples = some_tuple[partly]
         self._suppress_smallest(standing, sizes)
         n_failing = int(sizes[~standing].sum())
-        return Checked(~standing[key], failing_below, n_failing, n_below, n_certain, tuples, lost[partly])
+        failing = failing_below if n_failing == n_certain else ~standing[key]
+        return Checked(failing, failing_below, n_failing, n_below, n_certain, tuples, lost[partly])
 
     def _check_wildcards(self, wildcards: Wildcards, node: Node, max_suppressed: int) -> Checked:
         failing = wildcards.failing(node, max_suppressed=max_suppressed)
