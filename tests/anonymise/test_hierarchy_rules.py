@@ -488,3 +488,42 @@ def test_a_number_is_no_day_of_birth(values):
     h = build(kind="date", hierarchy={"age": [10], "at": "2020-12-31"})
     with pytest.raises(SchemaError, match="must hold days"):
         h.encode(values)
+
+
+ATOM = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 130),
+    st.sampled_from([0.5, 1e-300, 1e300, float("nan"), float("inf"), 2**70]),
+    st.sampled_from(["", "a", "b", "I", "first", "left", "right", "month", "week", "day", "2020-12-31", "x", "*"]),
+)
+BODY = st.recursive(ATOM, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
+OPTION = st.sampled_from(
+    ["bottom", "top", "origin", "at", "oldest", "side", "align", "mask", "pad", "preferred", "keep_levels"]
+)
+KINDS = [
+    {"categories": ["a", "b", "I"]},
+    {"kind": "set", "categories": ["a", "b", "I"]},
+    {"kind": "integer", "bounds": [0, 110]},
+    {"kind": "continuous", "bounds": [0, 1.5], "edges": [1]},
+    {"kind": "date", "bounds": ["2020-01-01", "2020-03-01"]},
+    {"kind": "text"},
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(KINDS),
+    st.sampled_from(["rows", "interval", "prefix", "date", "order", "redact", "age", "tree"]),
+    st.one_of(BODY, st.lists(BODY, min_size=1, max_size=3), st.lists(st.integers(1, 3), min_size=1, max_size=3)),
+    st.dictionaries(OPTION, BODY, max_size=2),
+    st.booleans(),
+)
+def test_whatever_a_schema_says_is_a_hierarchy_or_a_named_mistake(kind, rule, body, options, nullable):
+    described = {**kind, "hierarchy": {rule: body, **options}, "nullable": nullable}
+    try:
+        h = build(**described)
+    except (SchemaError, HierarchyError):
+        return
+    assert Schema.from_dict({"columns": {"x": {"role": "quasi-identifier", **described}}}).content_hash()
+    assert h.n_levels == len(h.labels) >= 1
