@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymise import HierarchyError, Schema, build_hierarchy
@@ -168,7 +168,6 @@ def test_redaction_hides_lengths_unless_it_is_told_to_pad_otherwise():
 # ---------------------------------------------------------------- days and ages
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.dates(dt.date(1950, 1, 1), dt.date(2049, 12, 20)))
 def test_calendar_levels_are_the_calendars(day):
     end = day + dt.timedelta(days=10)
@@ -308,7 +307,6 @@ def test_a_set_is_generalised_member_by_member_and_keeps_each_group_once():
     ]
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 7), st.integers(1, 4), st.data())
 def test_every_public_set_is_a_leaf_and_reads_back(n, most, data):
     names = [f"c{i}" for i in range(n)]
@@ -384,7 +382,6 @@ def random_rule(data):
     return body | ({"kind": "set"} if kind == "set" else {})
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_levels_nest_shares_sum_to_one_and_every_public_value_has_a_leaf(data):
     body = random_rule(data)
@@ -404,7 +401,6 @@ def test_levels_nest_shares_sum_to_one_and_every_public_value_has_a_leaf(data):
     assert h.labels[-1] == ("*",)
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_rule_written_as_a_csv_file_reads_back_as_the_same_groups(data, tmp_path_factory):
     body = random_rule(data)
@@ -511,7 +507,6 @@ KINDS = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(KINDS),
     st.sampled_from(["rows", "interval", "prefix", "date", "order", "redact", "age", "tree"]),
