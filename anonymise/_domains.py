@@ -6,6 +6,7 @@ so many categories; a missing value comes last.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 import re
@@ -109,10 +110,10 @@ def read_days(column: Column, values: npt.NDArray[Any]) -> Days:
     """Return the day of each value, NaT where missing. Raises SchemaError for what is no day, without naming it."""
     if values.dtype.kind == "M":
         return values.astype("datetime64[D]")
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         return np.array([_one_day(value) for value in values.tolist()], dtype="datetime64[D]")
-    except (TypeError, ValueError):
-        raise _value_error(column, "must hold days", "write dates as YYYY-MM-DD") from None
+    # Outside of the handler, so that no context repeats the value.
+    raise _value_error(column, "must hold days", "write dates as YYYY-MM-DD")
 
 
 def _day_codes(column: Column, values: npt.NDArray[Any]) -> IntArray:

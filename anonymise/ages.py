@@ -7,13 +7,13 @@ are one class "90 or older". A shift of dates keeps the age at every visit, so i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from anonymise._checks import is_whole
+from anonymise._domains import whole_years
 from anonymise.date_shift import days_of
 from anonymise.encoded import distinct
 from privacy.errors import SchemaError, SchemaProblem
@@ -64,23 +64,10 @@ def hide_births_of_oldest(
     # Births of one patient that differ between rows: the earliest counts.
     earliest = pd.Series(born).groupby(codes).transform("min").to_numpy().astype("datetime64[D]")
     for name in dates:
-        too_old |= _completed_years(earliest, days_of(frame[name], name)) > highest
+        too_old |= whole_years(earliest, days_of(frame[name], name)) > highest
     hidden = np.zeros(found.size, dtype=np.bool_)
     hidden[codes[too_old]] = True
     return frame.assign(**{birth: frame[birth].mask(hidden[codes])})
-
-
-def _completed_years(born: npt.NDArray[np.datetime64], days: npt.NDArray[np.datetime64]) -> npt.NDArray[Any]:
-    """Return the age in completed years, NaN where a date is missing. Born on 29 February: a year older on 1 March."""
-    unknown = np.isnat(born) | np.isnat(days)
-    years = days.astype("datetime64[Y]").astype(np.int64) - born.astype("datetime64[Y]").astype(np.int64)
-    before_birthday = _month_and_day(days) < _month_and_day(born)
-    return np.where(unknown, np.nan, years - before_birthday)
-
-
-def _month_and_day(days: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
-    months = days.astype("datetime64[M]")
-    return np.asarray((months.astype(np.int64) % 12) * 32 + (days - months.astype("datetime64[D]")).astype(np.int64))
 
 
 def _check_highest(highest: int) -> None:

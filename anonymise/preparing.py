@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import pandas as pd
 
-from anonymise._ages import with_ages
+from anonymise._age_columns import with_ages
 from anonymise._free_text import free_text_problems
 from anonymise.classes import AttributeName, IntArray
 from anonymise.encoded import Encoded, Factor, distinct, encode_table

@@ -56,7 +56,8 @@ class HierarchySpec:
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as plain data; options that have their default are left out."""
         body = self.rows if self.kind in ("rows", "tree") else self.steps
-        out: dict[str, Any] = {self.kind: [_plain(step) for step in body]}
+        written = [_written(step) for step in body] if self.kind == "order" else [_plain(step) for step in body]
+        out: dict[str, Any] = {self.kind: written}
         for name, default in OPTIONS.items():
             value = getattr(self, name)
             if value != default:
@@ -89,6 +90,13 @@ OPTIONS_OF: dict[str, frozenset[str]] = {
     "age": frozenset({"at", "bottom", "top", "oldest"}),
     "tree": frozenset({"preferred"}),
 }
+
+
+def _written(level: Any) -> Any:
+    """Return a level of the rule `order` without names where no group has one."""
+    if isinstance(level, tuple) and not any(name for name, _ in level):
+        return [size for _, size in level]
+    return _plain(level)
 
 
 def _plain(value: Any) -> Any:

@@ -114,6 +114,7 @@ def test_what_is_no_day_of_the_domain_is_refused_without_being_named(value):
     with pytest.raises(SchemaError) as caught:
         build_hierarchy(date(bounds=(2000, 2000))).encode(np.array([value], dtype=object))
     assert str(value) not in str(caught.value)
+    assert caught.value.__context__ is None
     assert caught.value.problems[0].column == "seen"
 
 

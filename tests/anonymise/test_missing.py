@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymise import GuaranteeBroken, KAnonymity, NotAnonymisable, Schema, anonymise, build_hierarchy, encode_table
@@ -73,7 +73,6 @@ def nodes_of(choices):
     return itertools.product(range(3), repeat=len(choices))
 
 
-@settings(max_examples=40, deadline=None)
 @given(cases())
 def test_the_kept_rows_are_the_largest_set_in_which_each_has_k_compatible_rows(case):
     choices, rows, k = case
@@ -86,7 +85,6 @@ def test_the_kept_rows_are_the_largest_set_in_which_each_has_k_compatible_rows(c
         assert (~failing).tolist() == largest_set(text_at(schema, rows, node), choices, k)
 
 
-@settings(max_examples=60, deadline=None)
 @given(cases(), st.lists(st.integers(1, 5), min_size=8, max_size=8), st.integers(3, 12), st.data())
 def test_rows_that_occur_often_count_as_often(case, times, k, data):
     choices, rows, _ = case
@@ -116,7 +114,6 @@ def test_three_rows_that_are_taken_out_leave_a_crowd_by_three():
     assert failing.tolist() == [True] * 4 + [False] * 7
 
 
-@settings(max_examples=30, deadline=None)
 @given(cases())
 def test_what_is_suppressed_at_a_node_is_suppressed_at_every_more_specific_one(case):
     choices, rows, k = case
@@ -130,7 +127,6 @@ def test_what_is_suppressed_at_a_node_is_suppressed_at_every_more_specific_one(c
             assert (failing[low] >= failing[high]).all()
 
 
-@settings(max_examples=30, deadline=None)
 @given(cases(), st.sampled_from([0.0, 0.3, 1.0]))
 def test_the_search_finds_the_optimum_of_all_nodes(case, limit):
     choices, rows, k = case
@@ -160,7 +156,6 @@ def test_the_search_finds_the_optimum_of_all_nodes(case, limit):
         assert found.score == pytest.approx(float(best[0] / len(rows)), abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
 @given(cases())
 def test_crowds_counted_from_the_released_text_are_those_of_pairs(case):
     choices, rows, _ = case

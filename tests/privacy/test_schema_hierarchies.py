@@ -57,6 +57,12 @@ def test_every_rule_survives_toml_and_json(tmp_path, name):
     assert data == json.loads(json.dumps({"version": 1, **schema().to_dict()}))
 
 
+def test_rules_are_written_as_they_were():
+    written = schema().to_dict()["columns"]
+    for name, body in RULES.items():
+        assert written[name].get("hierarchy") == body.get("hierarchy")
+
+
 def test_every_option_of_a_rule_changes_the_content_hash():
     hashes = {schema().content_hash()}
     changes = [
