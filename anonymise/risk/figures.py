@@ -182,7 +182,7 @@ def _lines(report: RiskReport) -> Iterator[str]:
     if report.missing == "wildcard":
         yield 'missing values and "*"   agree with any value'
     yield f"smallest class           {report.smallest_class}"
-    yield f"unique {report.unit + 's':<18}{report.sample_uniqueness:.2%}".replace("unique rows   ", "unique records")
+    yield f"unique {'patients' if report.unit == 'patient' else 'records':<18}{report.sample_uniqueness:.2%}"
     yield f"average prosecutor risk  {report.average_prosecutor_risk:.2%}"
     yield f"highest prosecutor risk  {report.max_prosecutor_risk:.2%}"
     yield f"marketer risk            {report.marketer_risk:.2%}"

@@ -31,7 +31,7 @@ def agree(row, other):
 # ---------------------------------------------------------------- wildcards
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(ROWS, st.booleans())
 def test_wildcard_crowds_are_those_of_comparing_each_row_with_each(rows, by_joins):
     crowd = [sum(agree(row, other) for other in rows) for row in rows]
@@ -48,7 +48,7 @@ def test_wildcard_crowds_are_those_of_comparing_each_row_with_each(rows, by_join
     assert dict(report.share_above)[0.33] == sum(c < 3 for c in crowd) / len(crowd)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(ROWS)
 def test_a_wildcard_never_makes_a_crowd_smaller(rows):
     names = list("wxyz")[: len(rows[0])]
@@ -77,7 +77,7 @@ def test_a_star_is_a_value_like_others_unless_wildcards_are_asked_for():
 # ---------------------------------------------------------------- a population table
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("FM")), min_size=1, max_size=40), st.data())
 def test_journalist_and_marketer_risks_count_the_population(people, data):
     chosen = data.draw(st.lists(st.integers(0, len(people) - 1), min_size=1, unique=True))
@@ -98,7 +98,7 @@ def test_journalist_and_marketer_risks_count_the_population(people, data):
     assert got.average <= report.average_prosecutor_risk + 1e-12
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(ROWS, st.data())
 def test_wildcards_agree_with_the_population_too(rows, data):
     people = data.draw(st.lists(st.tuples(*[CELL] * len(rows[0])), min_size=1, max_size=20)) + rows
@@ -172,7 +172,7 @@ VISITS = Schema.from_dict(
 )
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(30, 32), st.sampled_from("ABC")), min_size=1, max_size=40))
 def test_a_patient_counts_once_and_with_the_smallest_class_of_all_rows(rows):
     report = assess_risk(pd.DataFrame(rows, columns=["pid", "age", "ward"]), VISITS)
