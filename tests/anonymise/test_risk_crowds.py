@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise import Schema, assess_risk
+from anonymise import KAnonymity, LDiversity, Schema, assess_risk
 from anonymise.risk import wildcards
 from anonymise.risk.journalist import expected_risk
 
@@ -173,17 +173,24 @@ VISITS = Schema.from_dict(
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(30, 32), st.sampled_from("ABC")), min_size=1, max_size=40))
-def test_a_patient_counts_once_and_with_the_smallest_class_of_all_rows(rows):
-    report = assess_risk(pd.DataFrame(rows, columns=["pid", "age", "ward"]), VISITS)
-    who = {}
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(30, 31), st.sampled_from("AB")), min_size=1, max_size=30))
+def test_patients_are_in_one_class_if_all_their_rows_are_equal(rows):
+    frame = pd.DataFrame(rows, columns=["pid", "age", "ward"])
+    report = assess_risk(frame, VISITS, models=[KAnonymity(2)], population_size=1000)
+    history = {}
     for pid, *rest in rows:
-        who.setdefault(tuple(rest), set()).add(pid)
-    smallest = {pid: min(len(ids) for ids in who.values() if pid in ids) for pid, _, _ in rows}
-    assert (report.unit, report.n_people, report.n_records) == ("patient", len(smallest), len(rows))
-    assert report.smallest_class == min(smallest.values())
-    assert report.average_prosecutor_risk == pytest.approx(np.mean([1 / s for s in smallest.values()]), rel=1e-12)
-    assert report.sample_uniqueness == sum(s == 1 for s in smallest.values()) / len(smallest)
+        history.setdefault(pid, []).append(tuple(rest))
+    known = [tuple(sorted(visits)) for visits in history.values()]
+    crowd = [known.count(visits) for visits in known]
+    assert (report.unit, report.n_people, report.n_records) == ("patient", len(known), len(rows))
+    assert (report.smallest_class, report.n_classes) == (min(crowd), len(set(known)))
+    assert report.average_prosecutor_risk == pytest.approx(np.mean([1 / size for size in crowd]), rel=1e-12)
+    assert report.sample_uniqueness == crowd.count(1) / len(crowd)
+    assert report.models[0].share_failing == crowd.count(1) / len(crowd)
+    assert report.population_uniqueness.value is not None
+    # Whoever knows all rows of a patient finds at most as many candidates as whoever knows one.
+    single = {visit: len({pid for pid, visits in history.items() if visit in visits}) for v in known for visit in v}
+    assert report.smallest_class <= min(single.values())
 
 
 def test_many_visits_of_one_patient_are_no_crowd():
@@ -198,11 +205,39 @@ def test_a_table_without_the_id_is_counted_by_rows():
     assert (assess_risk(frame, VISITS).unit, assess_risk(frame, VISITS).smallest_class) == ("row", 2)
 
 
-def test_missing_ids_and_wildcards_over_several_classes_are_refused():
+def test_what_has_no_meaning_over_several_rows_is_refused():
     frame = pd.DataFrame({"pid": [1, 1, 2], "age": [40, 41, 40], "ward": ["A", "A", "A"]})
-    with pytest.raises(ValueError, match="missing='wildcard' needs each patient in one class"):
+    with pytest.raises(ValueError, match="missing='wildcard' needs one row a patient"):
         assess_risk(frame, VISITS, missing="wildcard")
+    with pytest.raises(ValueError, match="population needs one row a patient"):
+        assess_risk(frame, VISITS, population=frame)
     with pytest.raises(ValueError, match="'pid' is the patient's id"):
         assess_risk(frame.assign(pid=[1, None, 2]), VISITS)
-    same = frame.assign(age=[40, 40, 41])
-    assert assess_risk(same, VISITS, missing="wildcard").smallest_class == 1
+    one = frame.assign(pid=[1, 3, 2], age=[40, None, 41])
+    assert assess_risk(one, VISITS, missing="wildcard").smallest_class == 2
+    assert assess_risk(one, VISITS, population=one).journalist.smallest_crowd == 1
+
+
+def test_a_sensitive_column_needs_one_value_a_patient():
+    columns = {
+        "pid": {"role": "identifier"},
+        "ward": {"role": "quasi-identifier", "categories": ["A", "B"]},
+        "genotype": {"role": "sensitive", "categories": ["HbSS", "HbSC"]},
+        "pain": {"role": "sensitive", "categories": ["yes", "no"]},
+    }
+    schema = Schema.from_dict({"table": {"patient_id": "pid"}, "columns": columns})
+    frame = pd.DataFrame(
+        {
+            "pid": [1, 1, 1, 2, 2, 2],
+            "ward": ["A"] * 6,
+            "genotype": ["HbSS"] * 3 + ["HbSC"] * 3,
+            "pain": ["yes", "no"] * 3,
+        }
+    )
+    report = assess_risk(frame, schema, models=[LDiversity(2, attribute="genotype")])
+    assert [(row.name, row.distinct_l, row.worst_guess) for row in report.sensitive] == [("genotype", 2, 0.5)]
+    assert report.not_counted == ("pain",)
+    assert "not counted: pain" in str(report)
+    assert report.models[0].holds
+    with pytest.raises(ValueError, match="'pain' needs one value a patient"):
+        assess_risk(frame, schema, models=[LDiversity(2, attribute="pain")])
