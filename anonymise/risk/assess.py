@@ -13,7 +13,7 @@ from anonymise.errors import HierarchyError
 from anonymise.hierarchies import build_hierarchy
 from anonymise.models import AnyModel
 from anonymise.population import Estimate, Estimator, population_uniqueness
-from anonymise.risk.coded import CodedColumn, code_table
+from anonymise.risk.coded import CodedColumn, WildcardRule, code_table
 from anonymise.risk.crowd import Crowd
 from anonymise.risk.figures import (
     RISK_THRESHOLDS,
@@ -39,7 +39,7 @@ def assess_risk(
     population: pd.DataFrame | None = None,
     population_size: float | None = None,
     estimator: Estimator = "dankar",
-    missing: Missing = "own_value",
+    missing: Missing | None = None,
     models: Sequence[AnyModel] = (),
     threshold: float = 0.09,
 ) -> RiskReport:
@@ -63,6 +63,7 @@ def assess_risk(
         (`anonymise.population`). Without a population table the journalist's risk is estimated from it as well.
     missing
         "own_value": a missing value agrees with missing values. "wildcard": a missing or "*" cell agrees with anything.
+        By default as the schema says of each column, and "own_value" without one.
     models
         Privacy models to check on this table; its own distribution of sensitive values is what closeness refers to.
     threshold
@@ -85,7 +86,7 @@ def assess_risk(
     >>> assess_risk(toy, quasi_identifiers=["age", "sex"], missing="wildcard").smallest_class
     3
     """
-    if missing not in ("own_value", "wildcard"):
+    if missing not in ("own_value", "wildcard", None):
         raise ValueError(f"missing must be 'own_value' or 'wildcard', got {missing!r}")
     k = least_class(threshold)
     names = tuple(str(name) for name in frame.columns)
@@ -96,7 +97,8 @@ def assess_risk(
     by_role = () if schema is None else tuple(name for name in schema.sensitive if name in names)
     secret = _chosen("sensitive", by_role if sensitive is None else sensitive, names)
     columns = code_table(frame)
-    crowd = Crowd.of(columns, chosen, schema, missing)
+    wild = WildcardRule.of(schema, chosen, missing)
+    crowd = Crowd.of(columns, chosen, schema, wild)
     in_population = None if population is None else crowd.counted_in(population)
     sizes, people, n = crowd.sizes, crowd.people, crowd.classes.size
     values = {name: crowd.of_people(columns[name]) for name in secret}
@@ -119,7 +121,7 @@ def assess_risk(
         share_at_risk=int(people[sizes < k].sum()) / n,
         distribution=size_shares(sizes, people),
         unit="row" if crowd.patients is None else "patient",
-        missing=missing,
+        missing="wildcard" if wild.columns else "own_value",
         journalist=_journalist(crowd, in_population, population_size, k),
         population_uniqueness=None if population_size is None else _uniqueness(crowd, population_size, estimator),
         sensitive=tuple(
@@ -161,7 +163,7 @@ def _journalist(
 
 
 def _uniqueness(crowd: Crowd, population_size: float, estimator: Estimator) -> Estimate:
-    if crowd.wildcard:
+    if crowd.wild.columns:
         reason = "the models count people in classes, and where missing values agree with all there are none"
         return Estimate(None, converged=False, estimator=estimator, reason=reason)
     return population_uniqueness(crowd.sizes, population_size=population_size, estimator=estimator)

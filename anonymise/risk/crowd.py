@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ import pandas as pd
 from anonymise.classes import IntArray
 from anonymise.encoded import Codes
 from anonymise.histories import patient_classes
-from anonymise.risk.coded import CodedColumn, code_column, key_of
+from anonymise.risk.coded import CodedColumn, WildcardRule, code_column, key_of
 from anonymise.risk.wildcards import crowds
 from privacy.schema import Schema
 
@@ -32,7 +31,7 @@ class Crowd:
     rows         a row of each person, shape (n_people,)
     patients     person of each row, shape (n_rows,); None if rows are people
     columns      the quasi-identifiers
-    wildcard     whether missing and "*" cells agree with all
+    wild         which cells agree with any value
     """
 
     classes: IntArray
@@ -41,7 +40,7 @@ class Crowd:
     rows: IntArray
     patients: IntArray | None
     columns: tuple[CodedColumn, ...]
-    wildcard: bool
+    wild: WildcardRule
 
     @classmethod
     def of(
@@ -49,7 +48,7 @@ class Crowd:
         columns: Mapping[str, CodedColumn],
         quasi_identifiers: Sequence[str],
         schema: Schema | None,
-        missing: Literal["own_value", "wildcard"],
+        wild: WildcardRule,
     ) -> Crowd:
         """Return the classes of a coded table.
 
@@ -70,12 +69,12 @@ class Crowd:
         else:
             classes = patient_classes([column.codes.astype(np.int64) for column in chosen], _known(patients))
         people = np.bincount(classes).astype(np.int64)
-        plain = cls(classes, people, people, rows, patients, chosen, wildcard=False)
-        if missing == "own_value":
+        plain = cls(classes, people, people, rows, patients, chosen, wild)
+        if not wild.columns:
             return plain
-        codes, wild = plain._tuples("missing='wildcard'")
-        sizes = crowds(codes, wild, codes, wild, people, [column.n_values for column in chosen])
-        return cls(classes, people, sizes, rows, patients, chosen, wildcard=True)
+        codes, cells = plain._tuples("missing='wildcard'")
+        sizes = crowds(codes, cells, codes, cells, people, [column.n_values for column in chosen])
+        return cls(classes, people, sizes, rows, patients, chosen, wild)
 
     @property
     def several_rows(self) -> bool:
@@ -105,10 +104,10 @@ class Crowd:
             code_of: dict[str, int] = {}
             mine.append(_renumbered(column, code_of)[own])
             others.append(_renumbered(other, code_of)[other.codes])
-            others_wild.append(other.wildcards()[other.codes] & self.wildcard)
+            others_wild.append(self.wild.values(other)[other.codes])
             sizes.append(len(code_of))
         ones = np.ones(len(population), dtype=np.int64)
-        return crowds(np.stack(mine), wild & self.wildcard, np.stack(others), np.stack(others_wild), ones, sizes)
+        return crowds(np.stack(mine), wild, np.stack(others), np.stack(others_wild), ones, sizes)
 
     def _tuples(self, asked_by: str) -> tuple[Codes, npt.NDArray[np.bool_]]:
         """Return the codes of each class, and which of them say nothing, shape (n_columns, n_classes)."""
@@ -117,7 +116,7 @@ class Crowd:
         some_row = np.empty(self.people.size, dtype=np.int64)
         some_row[self.classes] = self.rows
         codes = np.stack([column.codes[some_row] for column in self.columns])
-        wild = np.stack([column.wildcards()[of] for column, of in zip(self.columns, codes, strict=True)])
+        wild = np.stack([self.wild.values(column)[of] for column, of in zip(self.columns, codes, strict=True)])
         return codes, wild
 
 

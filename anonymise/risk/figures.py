@@ -84,7 +84,7 @@ class RiskReport:
     n_records                 rows
     n_people, unit            people: rows, or patients where the schema names their id and the table has it. Patients
                               with several rows are in one class if all their rows are equal, in any order
-    missing                   "own_value": missing is a value like others; "wildcard": missing and "*" agree with all
+    missing                   "own_value": missing is a value like others; "wildcard": in some column it agrees with all
     n_classes                 distinct combinations of the quasi-identifiers (of patients with several rows: of
                               these rows)
     smallest_class            people in the smallest class: the k that the table reaches
@@ -184,7 +184,7 @@ def _lines(report: RiskReport) -> Iterator[str]:
     if report.unit == "patient":
         yield f"patients                 {report.n_people}"
     if report.missing == "wildcard":
-        yield 'missing values and "*"   agree with any value'
+        yield "missing values           agree with any value"
     yield f"smallest class           {report.smallest_class}"
     yield f"unique {'patients' if report.unit == 'patient' else 'records':<18}{report.sample_uniqueness:.2%}"
     yield f"average prosecutor risk  {report.average_prosecutor_risk:.2%}"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise import KAnonymity, LDiversity, Schema, assess_risk
+from anonymise import KAnonymity, LDiversity, Schema, anonymise, assess_risk
 from anonymise.risk import wildcards
 from anonymise.risk.journalist import expected_risk
 
@@ -72,6 +72,40 @@ def test_a_star_is_a_value_like_others_unless_wildcards_are_asked_for():
     frame = pd.DataFrame({"age": ["30", "30", "*"]})
     assert assess_risk(frame, quasi_identifiers=["age"]).class_sizes == ((1, 1), (2, 1))
     assert assess_risk(frame, quasi_identifiers=["age"], missing="wildcard").smallest_class == 3
+
+
+def test_a_schema_says_which_columns_have_wildcards_and_a_release_is_counted_as_it_was_made():
+    columns = {
+        "age": {
+            "role": "quasi-identifier",
+            "kind": "integer",
+            "bounds": [0, 99],
+            "nullable": True,
+            "missing": "wildcard",
+            "hierarchy": {"interval": [10]},
+        },
+        "sex": {"role": "quasi-identifier", "categories": ["F", "M"], "nullable": True},
+    }
+    schema = Schema.from_dict({"columns": columns})
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"age": rng.integers(20, 50, 60).astype(float), "sex": rng.choice(["F", "M"], 60)})
+    frame.loc[::9, "age"] = np.nan
+    released = anonymise(frame, schema, models=[KAnonymity(4)], suppression_limit=0.2).table
+    assert "missing" in set(released["age"])
+    rows = [tuple(row) for row in released.astype(object).to_numpy()]
+
+    def alike(row, other):
+        return row[1] == other[1] and (row[0] == other[0] or "missing" in (row[0], other[0]))
+
+    report = assess_risk(released, schema, models=[KAnonymity(4)])
+    assert report.missing == "wildcard"
+    assert report.smallest_class == min(sum(alike(row, other) for other in rows) for row in rows)
+    assert report.models[0].holds
+    # Its sex is no wildcard, whatever its age.
+    one = pd.DataFrame({"age": [30, None, 30], "sex": ["F", "F", None]})
+    assert assess_risk(one, schema).class_sizes == ((1, 1), (2, 2))
+    assert assess_risk(one, schema, missing="own_value").smallest_class == 1
+    assert assess_risk(one, schema, missing="wildcard").smallest_class == 3
 
 
 # ---------------------------------------------------------------- a population table
