@@ -26,7 +26,7 @@ def report_risk(
     population: pd.DataFrame | None = None,
     population_size: float | None = None,
     estimator: Estimator = "dankar",
-    missing: Missing = "own_value",
+    missing: Missing | None = None,
     threshold: float = 0.09,
     attacks: Sequence[AttackFigure] = (),
     context: ReleaseContext | None = None,

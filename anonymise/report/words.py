@@ -100,6 +100,11 @@ def _linkability(report: RiskReport) -> tuple[None, str]:
 
 
 def _inference(report: RiskReport) -> tuple[Verdict | None, str]:
+    if report.not_counted and not report.sensitive:
+        return None, (
+            f"Of {listing(report.not_counted)} a patient has several values: no count of single values bounds what "
+            "their combination tells."
+        )
     if not report.sensitive:
         return None, "The schema names no sensitive column, so what could be concluded was not counted."
     worst = min(report.sensitive, key=lambda row: (row.distinct_l, row.entropy_l))

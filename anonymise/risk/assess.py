@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from anonymise.classes import IntArray
+from anonymise.encoded import Codes
 from anonymise.errors import HierarchyError
 from anonymise.hierarchies import build_hierarchy
 from anonymise.models import AnyModel
 from anonymise.population import Estimate, Estimator, population_uniqueness
-from anonymise.risk.coded import CodedColumn, code_table
+from anonymise.risk.coded import CodedColumn, WildcardRule, code_table
 from anonymise.risk.crowd import Crowd
 from anonymise.risk.figures import (
     RISK_THRESHOLDS,
@@ -38,7 +39,7 @@ def assess_risk(
     population: pd.DataFrame | None = None,
     population_size: float | None = None,
     estimator: Estimator = "dankar",
-    missing: Missing = "own_value",
+    missing: Missing | None = None,
     models: Sequence[AnyModel] = (),
     threshold: float = 0.09,
 ) -> RiskReport:
@@ -50,7 +51,8 @@ def assess_risk(
     Parameters
     ----------
     frame
-        The table. If the schema names a patient id and the table has it, patients are counted instead of rows.
+        The table. If the schema names a patient id and the table has it, patients are counted instead of rows, and
+        an attacker is assumed to know all rows of a patient.
     quasi_identifiers, sensitive
         Columns of that role; the schema's by default.
     population
@@ -61,6 +63,7 @@ def assess_risk(
         (`anonymise.population`). Without a population table the journalist's risk is estimated from it as well.
     missing
         "own_value": a missing value agrees with missing values. "wildcard": a missing or "*" cell agrees with anything.
+        By default as the schema says of each column, and "own_value" without one.
     models
         Privacy models to check on this table; its own distribution of sensitive values is what closeness refers to.
     threshold
@@ -69,7 +72,8 @@ def assess_risk(
     Raises
     ------
     ValueError
-        No quasi-identifiers, a column that is not in the table, a table without rows, an argument out of its range.
+        No quasi-identifiers, a column that is not in the table, a table without rows, an argument out of its range; a
+        population, wildcards, or a model of a column that varies, where patients have several rows.
 
     Examples
     --------
@@ -82,7 +86,7 @@ def assess_risk(
     >>> assess_risk(toy, quasi_identifiers=["age", "sex"], missing="wildcard").smallest_class
     3
     """
-    if missing not in ("own_value", "wildcard"):
+    if missing not in ("own_value", "wildcard", None):
         raise ValueError(f"missing must be 'own_value' or 'wildcard', got {missing!r}")
     k = least_class(threshold)
     names = tuple(str(name) for name in frame.columns)
@@ -93,10 +97,11 @@ def assess_risk(
     by_role = () if schema is None else tuple(name for name in schema.sensitive if name in names)
     secret = _chosen("sensitive", by_role if sensitive is None else sensitive, names)
     columns = code_table(frame)
-    crowd = Crowd.of(columns, chosen, schema, missing)
+    wild = WildcardRule.of(schema, chosen, missing)
+    crowd = Crowd.of(columns, chosen, schema, wild)
     in_population = None if population is None else crowd.counted_in(population)
-    sizes, people = crowd.worst(crowd.sizes)
-    n = int(people.sum())
+    sizes, people, n = crowd.sizes, crowd.people, crowd.classes.size
+    values = {name: crowd.of_people(columns[name]) for name in secret}
     average = float((people / sizes).sum()) / n
     found, times = np.unique(crowd.sizes, return_counts=True)
     return RiskReport(
@@ -116,11 +121,16 @@ def assess_risk(
         share_at_risk=int(people[sizes < k].sum()) / n,
         distribution=size_shares(sizes, people),
         unit="row" if crowd.patients is None else "patient",
-        missing=missing,
+        missing="wildcard" if wild.columns else "own_value",
         journalist=_journalist(crowd, in_population, population_size, k),
         population_uniqueness=None if population_size is None else _uniqueness(crowd, population_size, estimator),
-        sensitive=tuple(_sensitive_risk(columns[name], crowd.row_class, schema) for name in secret),
-        models=check_models(models, frame, schema, crowd=crowd, population=in_population),
+        sensitive=tuple(
+            _sensitive_risk(columns[name], codes, crowd.classes, schema)
+            for name, codes in values.items()
+            if codes is not None
+        ),
+        not_counted=tuple(name for name, codes in values.items() if codes is None),
+        models=check_models(models, frame, schema, columns=columns, crowd=crowd, population=in_population),
     )
 
 
@@ -144,29 +154,26 @@ def _journalist(
     crowd: Crowd, in_population: IntArray | None, population_size: float | None, k: int
 ) -> JournalistRisk | None:
     if in_population is not None:
-        # A person's worst class is the one with the fewest people of the population.
-        outside = in_population < crowd.sizes
-        smallest, people = crowd.worst(np.maximum(in_population, crowd.sizes))
-        missed, _ = crowd.worst(np.where(outside, 0, 1))
-        return counted(smallest, people, k=k, not_covered=missed == 0)
+        return counted(
+            np.maximum(in_population, crowd.sizes), crowd.people, k=k, not_covered=in_population < crowd.sizes
+        )
     if population_size is None:
         return None
-    sizes, people = crowd.worst(crowd.sizes)
-    return estimated(sizes, people, population_size=population_size, k=k)
+    return estimated(crowd.sizes, crowd.people, population_size=population_size, k=k)
 
 
 def _uniqueness(crowd: Crowd, population_size: float, estimator: Estimator) -> Estimate:
-    if not crowd.is_partition:
-        reason = "the models count people in classes, and here one person can stand in several"
+    if crowd.wild.columns:
+        reason = "the models count people in classes, and where missing values agree with all there are none"
         return Estimate(None, converged=False, estimator=estimator, reason=reason)
     return population_uniqueness(crowd.sizes, population_size=population_size, estimator=estimator)
 
 
-def _sensitive_risk(column: CodedColumn, row_class: IntArray, schema: Schema | None) -> SensitiveRisk:
+def _sensitive_risk(column: CodedColumn, codes: Codes, classes: IntArray, schema: Schema | None) -> SensitiveRisk:
     listed = None if schema is None or column.name not in schema.names else schema.column(column.name)
     found = None if listed is None else _leaves(column, listed)
     rank, ordered = _numbers(column) if found is None else found
-    return sensitive_risk(column.name, row_class, rank[column.codes], n_values=int(rank.max()) + 1, ordered=ordered)
+    return sensitive_risk(column.name, classes, rank[codes], n_values=int(rank.max()) + 1, ordered=ordered)
 
 
 def _leaves(column: CodedColumn, listed: Column) -> tuple[IntArray, bool] | None:

@@ -17,6 +17,7 @@ import pandas as pd
 from anonymise.classes import IntArray
 from anonymise.encoded import Codes, dense_key, distinct
 from privacy._values import text_of
+from privacy.schema import MISSING, Schema
 
 ANYTHING: Final = "*"  # What a fully generalised or suppressed cell reads as.
 
@@ -51,13 +52,45 @@ class CodedColumn:
             out[self.missing] = ""
         return out
 
-    def wildcards(self) -> npt.NDArray[np.bool_]:
-        """Return which values say nothing: the missing one and "*", shape (n_values,)."""
-        mask = np.zeros(self.n_values, dtype=bool)
-        if self.values.dtype.kind not in "biufmM":
-            mask[:] = [isinstance(value, str) and value.strip() == ANYTHING for value in self.values.tolist()]
-        if self.missing >= 0:
-            mask[self.missing] = True
+
+@dataclass(frozen=True, slots=True)
+class WildcardRule:
+    """Which cells agree with any value: missing ones of some columns.
+
+    columns    names of the columns that have wildcards
+    stars      whether "*" is one as well
+    released   columns in which a release writes a missing value as "missing"
+    """
+
+    columns: frozenset[str] = frozenset()
+    stars: bool = False
+    released: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, schema: Schema | None, names: Iterable[str], missing: str | None) -> WildcardRule:
+        """Return the rule that was asked for; the schema's own if none was."""
+        listed = {} if schema is None else {column.name: column for column in schema.columns}
+        known = {name: listed[name] for name in names if name in listed}
+        released = frozenset(
+            name for name, column in known.items() if column.nullable and MISSING not in column.categories
+        )
+        if missing == "wildcard":
+            return cls(frozenset(names), stars=True, released=released)
+        if missing is None:
+            wild = frozenset(name for name, column in known.items() if column.nullable and column.missing == "wildcard")
+            return cls(wild, released=released)
+        return cls()
+
+    def values(self, column: CodedColumn) -> npt.NDArray[np.bool_]:
+        """Return which values of a column are wildcards, shape (n_values,)."""
+        mask = np.zeros(column.n_values, dtype=bool)
+        if column.name not in self.columns:
+            return mask
+        texts = ({ANYTHING} if self.stars else set()) | ({MISSING} if column.name in self.released else set())
+        if texts and column.values.dtype.kind not in "biufmM":
+            mask[:] = [isinstance(value, str) and value.strip() in texts for value in column.values.tolist()]
+        if column.missing >= 0:
+            mask[column.missing] = True
         return mask
 
 

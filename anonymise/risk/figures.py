@@ -82,10 +82,11 @@ class RiskReport:
     """Re-identification risks of a table. INTERNAL to the site: it holds exact counts of patients.
 
     n_records                 rows
-    n_people, unit            people: rows, or patients where the schema names their id and the table has it. A patient
-                              with several rows counts with the smallest of the classes of these rows
-    missing                   "own_value": missing is a value like others; "wildcard": missing and "*" agree with all
-    n_classes                 distinct combinations of the quasi-identifiers
+    n_people, unit            people: rows, or patients where the schema names their id and the table has it. Patients
+                              with several rows are in one class if all their rows are equal, in any order
+    missing                   "own_value": missing is a value like others; "wildcard": in some column it agrees with all
+    n_classes                 distinct combinations of the quasi-identifiers (of patients with several rows: of
+                              these rows)
     smallest_class            people in the smallest class: the k that the table reaches
     sample_uniqueness         share of people alone in their class
     average_prosecutor_risk   mean of 1 / class size over people
@@ -100,6 +101,8 @@ class RiskReport:
     journalist                against a population table or size, if one was given
     population_uniqueness     estimated share of the population that is alone in its class, if a size was given
     sensitive                 levels of diversity and closeness that each sensitive column reaches
+    not_counted               sensitive columns of which a patient has several values: no count of single values bounds
+                              what their combination tells
     models                    whether each given model holds
     """
 
@@ -123,6 +126,7 @@ class RiskReport:
     journalist: JournalistRisk | None = None
     population_uniqueness: Estimate | None = None
     sensitive: tuple[SensitiveRisk, ...] = ()
+    not_counted: tuple[str, ...] = ()
     models: tuple[ModelCheck, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,9 +184,9 @@ def _lines(report: RiskReport) -> Iterator[str]:
     if report.unit == "patient":
         yield f"patients                 {report.n_people}"
     if report.missing == "wildcard":
-        yield 'missing values and "*"   agree with any value'
+        yield "missing values           agree with any value"
     yield f"smallest class           {report.smallest_class}"
-    yield f"unique {report.unit + 's':<18}{report.sample_uniqueness:.2%}".replace("unique rows   ", "unique records")
+    yield f"unique {'patients' if report.unit == 'patient' else 'records':<18}{report.sample_uniqueness:.2%}"
     yield f"average prosecutor risk  {report.average_prosecutor_risk:.2%}"
     yield f"highest prosecutor risk  {report.max_prosecutor_risk:.2%}"
     yield f"marketer risk            {report.marketer_risk:.2%}"
@@ -199,6 +203,8 @@ def _lines(report: RiskReport) -> Iterator[str]:
                 f"  {row.name:<22} {row.distinct_l:>10} {row.entropy_l:>10.2f} {row.recursive_c:>18.2f} "
                 f"{row.t_equal:>10.3f} {ordered:>12}"
             )
+    if report.not_counted:
+        yield f"several values a patient, not counted: {', '.join(report.not_counted)}"
     yield "column by itself         distinct   unique"
     for column in report.columns:
         mark = "  (quasi-identifier)" if column.quasi_identifier else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from anonymise.classes import Attribute, AttributeName, Classes, IntArray
 from anonymise.encoded import encode_attribute
 from anonymise.hierarchies import build_hierarchy
 from anonymise.models import AnyModel, Model
+from anonymise.risk.coded import CodedColumn
 from anonymise.risk.crowd import Crowd
 from anonymise.risk.figures import ModelCheck
 from privacy.schema import Schema
@@ -25,17 +26,15 @@ def check_models(
     frame: pd.DataFrame,
     schema: Schema | None,
     *,
+    columns: Mapping[str, CodedColumn],
     crowd: Crowd,
     population: IntArray | None,
 ) -> tuple[ModelCheck, ...]:
-    """Return what each model says of the table.
+    """Return what each model says of the table. Distributions of sensitive values refer to the table's own.
 
-    Sizes count people; distributions of sensitive values count rows, and refer to the table's own.
-
-    Raises ValueError if a model needs a sensitive column and there is no schema that describes it, or a population and
-    none was given.
+    Raises ValueError if a model needs a sensitive column and there is no schema that describes it or a patient has
+    several values of it, or a population and none was given.
     """
-    row_sizes = np.bincount(crowd.row_class, minlength=crowd.sizes.size).astype(np.int64)
     attributes: dict[AttributeName, Attribute] = {}
     out = []
     for model in models:
@@ -46,27 +45,30 @@ def check_models(
         if model.needs_population and population is None:
             raise ValueError(f"{model!r} compares with a population: give population=...")
         if model.attribute is not None and model.attribute not in attributes:
-            attributes[model.attribute] = _attribute(model.attribute, frame, schema, crowd.row_class)
-        sizes = crowd.sizes if model.attribute is None else row_sizes
+            attributes[model.attribute] = _attribute(model.attribute, frame, schema, columns, crowd)
+        sizes = crowd.sizes if model.attribute is None else crowd.people
         places = np.arange(sizes.size)
         everything = Classes(sizes, int(sizes.sum()), attributes, places=places, people=population)
         n_values = 1 if model.attribute is None else attributes[model.attribute].n_values
         fails = np.zeros(sizes.size, dtype=bool)
         for block in np.array_split(places, max(1, sizes.size * n_values // _CELLS)):
             fails[block] = model.class_fails(everything.subset(block))
-        passing, people = crowd.worst(np.where(fails, 0, 1))
-        out.append(ModelCheck(repr(model), not fails.any(), int(people[passing == 0].sum()) / int(people.sum())))
+        out.append(ModelCheck(repr(model), not fails.any(), int(crowd.people[fails].sum()) / int(crowd.people.sum())))
     return tuple(out)
 
 
-def _attribute(name: AttributeName, frame: pd.DataFrame, schema: Schema | None, row_class: IntArray) -> Attribute:
+def _attribute(
+    name: AttributeName, frame: pd.DataFrame, schema: Schema | None, columns: Mapping[str, CodedColumn], crowd: Crowd
+) -> Attribute:
     names = (name,) if isinstance(name, str) else name
     if schema is None:
         raise ValueError(f"a model of column {', '.join(map(repr, names))} needs a schema that describes it")
-    given = [str(column) for column in frame.columns]
     parts = []
     for part in names:
-        if part not in given:
+        if part not in columns:
             raise ValueError(f"column {part!r} must appear exactly once in the table")
-        parts.append((frame.iloc[:, given.index(part)], build_hierarchy(schema.column(part))))
-    return encode_attribute(name, parts, row_class)
+        if crowd.of_people(columns[part]) is None:
+            raise ValueError(f"a model of column {part!r} needs one value a patient, and a patient here has several")
+        values = frame.iloc[:, list(columns).index(part)].iloc[crowd.rows]
+        parts.append((values, build_hierarchy(schema.column(part))))
+    return encode_attribute(name, parts, crowd.classes)

@@ -67,7 +67,7 @@ SHAPES = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.floats(-5, 5), st.sampled_from(sorted(SHAPES)))
 def test_a_root_is_found_between_two_signs(root, shape):
     calls = []
@@ -257,7 +257,7 @@ def test_nobody_alone_in_the_table_is_nobody_alone_in_the_population(estimator):
     assert population_uniqueness([2, 5, 9], population_size=1e6, estimator=estimator).value == 0.0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=60),
     st.floats(1.0, 1e6),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise import Schema, assess_risk
+from anonymise import KAnonymity, LDiversity, Schema, anonymise, assess_risk
 from anonymise.risk import wildcards
 from anonymise.risk.journalist import expected_risk
 
@@ -31,7 +31,7 @@ def agree(row, other):
 # ---------------------------------------------------------------- wildcards
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(ROWS, st.booleans())
 def test_wildcard_crowds_are_those_of_comparing_each_row_with_each(rows, by_joins):
     crowd = [sum(agree(row, other) for other in rows) for row in rows]
@@ -48,7 +48,7 @@ def test_wildcard_crowds_are_those_of_comparing_each_row_with_each(rows, by_join
     assert dict(report.share_above)[0.33] == sum(c < 3 for c in crowd) / len(crowd)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(ROWS)
 def test_a_wildcard_never_makes_a_crowd_smaller(rows):
     names = list("wxyz")[: len(rows[0])]
@@ -74,10 +74,44 @@ def test_a_star_is_a_value_like_others_unless_wildcards_are_asked_for():
     assert assess_risk(frame, quasi_identifiers=["age"], missing="wildcard").smallest_class == 3
 
 
+def test_a_schema_says_which_columns_have_wildcards_and_a_release_is_counted_as_it_was_made():
+    columns = {
+        "age": {
+            "role": "quasi-identifier",
+            "kind": "integer",
+            "bounds": [0, 99],
+            "nullable": True,
+            "missing": "wildcard",
+            "hierarchy": {"interval": [10]},
+        },
+        "sex": {"role": "quasi-identifier", "categories": ["F", "M"], "nullable": True},
+    }
+    schema = Schema.from_dict({"columns": columns})
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"age": rng.integers(20, 50, 60).astype(float), "sex": rng.choice(["F", "M"], 60)})
+    frame.loc[::9, "age"] = np.nan
+    released = anonymise(frame, schema, models=[KAnonymity(4)], suppression_limit=0.2).table
+    assert "missing" in set(released["age"])
+    rows = [tuple(row) for row in released.astype(object).to_numpy()]
+
+    def alike(row, other):
+        return row[1] == other[1] and (row[0] == other[0] or "missing" in (row[0], other[0]))
+
+    report = assess_risk(released, schema, models=[KAnonymity(4)])
+    assert report.missing == "wildcard"
+    assert report.smallest_class == min(sum(alike(row, other) for other in rows) for row in rows)
+    assert report.models[0].holds
+    # Its sex is no wildcard, whatever its age.
+    one = pd.DataFrame({"age": [30, None, 30], "sex": ["F", "F", None]})
+    assert assess_risk(one, schema).class_sizes == ((1, 1), (2, 2))
+    assert assess_risk(one, schema, missing="own_value").smallest_class == 1
+    assert assess_risk(one, schema, missing="wildcard").smallest_class == 3
+
+
 # ---------------------------------------------------------------- a population table
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("FM")), min_size=1, max_size=40), st.data())
 def test_journalist_and_marketer_risks_count_the_population(people, data):
     chosen = data.draw(st.lists(st.integers(0, len(people) - 1), min_size=1, unique=True))
@@ -98,7 +132,7 @@ def test_journalist_and_marketer_risks_count_the_population(people, data):
     assert got.average <= report.average_prosecutor_risk + 1e-12
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(ROWS, st.data())
 def test_wildcards_agree_with_the_population_too(rows, data):
     people = data.draw(st.lists(st.tuples(*[CELL] * len(rows[0])), min_size=1, max_size=20)) + rows
@@ -172,18 +206,25 @@ VISITS = Schema.from_dict(
 )
 
 
-@settings(deadline=None, max_examples=120)
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(30, 32), st.sampled_from("ABC")), min_size=1, max_size=40))
-def test_a_patient_counts_once_and_with_the_smallest_class_of_all_rows(rows):
-    report = assess_risk(pd.DataFrame(rows, columns=["pid", "age", "ward"]), VISITS)
-    who = {}
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(30, 31), st.sampled_from("AB")), min_size=1, max_size=30))
+def test_patients_are_in_one_class_if_all_their_rows_are_equal(rows):
+    frame = pd.DataFrame(rows, columns=["pid", "age", "ward"])
+    report = assess_risk(frame, VISITS, models=[KAnonymity(2)], population_size=1000)
+    history = {}
     for pid, *rest in rows:
-        who.setdefault(tuple(rest), set()).add(pid)
-    smallest = {pid: min(len(ids) for ids in who.values() if pid in ids) for pid, _, _ in rows}
-    assert (report.unit, report.n_people, report.n_records) == ("patient", len(smallest), len(rows))
-    assert report.smallest_class == min(smallest.values())
-    assert report.average_prosecutor_risk == pytest.approx(np.mean([1 / s for s in smallest.values()]), rel=1e-12)
-    assert report.sample_uniqueness == sum(s == 1 for s in smallest.values()) / len(smallest)
+        history.setdefault(pid, []).append(tuple(rest))
+    known = [tuple(sorted(visits)) for visits in history.values()]
+    crowd = [known.count(visits) for visits in known]
+    assert (report.unit, report.n_people, report.n_records) == ("patient", len(known), len(rows))
+    assert (report.smallest_class, report.n_classes) == (min(crowd), len(set(known)))
+    assert report.average_prosecutor_risk == pytest.approx(np.mean([1 / size for size in crowd]), rel=1e-12)
+    assert report.sample_uniqueness == crowd.count(1) / len(crowd)
+    assert report.models[0].share_failing == crowd.count(1) / len(crowd)
+    assert report.population_uniqueness.value is not None
+    # Whoever knows all rows of a patient finds at most as many candidates as whoever knows one.
+    single = {visit: len({pid for pid, visits in history.items() if visit in visits}) for v in known for visit in v}
+    assert report.smallest_class <= min(single.values())
 
 
 def test_many_visits_of_one_patient_are_no_crowd():
@@ -198,11 +239,39 @@ def test_a_table_without_the_id_is_counted_by_rows():
     assert (assess_risk(frame, VISITS).unit, assess_risk(frame, VISITS).smallest_class) == ("row", 2)
 
 
-def test_missing_ids_and_wildcards_over_several_classes_are_refused():
+def test_what_has_no_meaning_over_several_rows_is_refused():
     frame = pd.DataFrame({"pid": [1, 1, 2], "age": [40, 41, 40], "ward": ["A", "A", "A"]})
-    with pytest.raises(ValueError, match="missing='wildcard' needs each patient in one class"):
+    with pytest.raises(ValueError, match="missing='wildcard' needs one row a patient"):
         assess_risk(frame, VISITS, missing="wildcard")
+    with pytest.raises(ValueError, match="population needs one row a patient"):
+        assess_risk(frame, VISITS, population=frame)
     with pytest.raises(ValueError, match="'pid' is the patient's id"):
         assess_risk(frame.assign(pid=[1, None, 2]), VISITS)
-    same = frame.assign(age=[40, 40, 41])
-    assert assess_risk(same, VISITS, missing="wildcard").smallest_class == 1
+    one = frame.assign(pid=[1, 3, 2], age=[40, None, 41])
+    assert assess_risk(one, VISITS, missing="wildcard").smallest_class == 2
+    assert assess_risk(one, VISITS, population=one).journalist.smallest_crowd == 1
+
+
+def test_a_sensitive_column_needs_one_value_a_patient():
+    columns = {
+        "pid": {"role": "identifier"},
+        "ward": {"role": "quasi-identifier", "categories": ["A", "B"]},
+        "genotype": {"role": "sensitive", "categories": ["HbSS", "HbSC"]},
+        "pain": {"role": "sensitive", "categories": ["yes", "no"]},
+    }
+    schema = Schema.from_dict({"table": {"patient_id": "pid"}, "columns": columns})
+    frame = pd.DataFrame(
+        {
+            "pid": [1, 1, 1, 2, 2, 2],
+            "ward": ["A"] * 6,
+            "genotype": ["HbSS"] * 3 + ["HbSC"] * 3,
+            "pain": ["yes", "no"] * 3,
+        }
+    )
+    report = assess_risk(frame, schema, models=[LDiversity(2, attribute="genotype")])
+    assert [(row.name, row.distinct_l, row.worst_guess) for row in report.sensitive] == [("genotype", 2, 0.5)]
+    assert report.not_counted == ("pain",)
+    assert "not counted: pain" in str(report)
+    assert report.models[0].holds
+    with pytest.raises(ValueError, match="'pain' needs one value a patient"):
+        assess_risk(frame, schema, models=[LDiversity(2, attribute="pain")])

@@ -199,6 +199,24 @@ def test_a_population_is_generalised_like_the_table():
     assert "population table" in found.to_html()
 
 
+def test_visits_of_patients_are_reported_by_patient():
+    frame = pd.DataFrame(
+        {
+            "pid": [1, 1, 2, 2, 3, 3, 4, 4],
+            "age": [31, 32, 33, 34, 35, 36, 37, 38],
+            "sex": list("FFFFMMMM"),
+            "genotype": ["HbSS", "HbSC"] * 4,
+        }
+    )
+    result = anonymise(frame, SCHEMA, models=[KAnonymity(2)])
+    found = report_risk(frame, SCHEMA, released=result, models=[KAnonymity(2)])
+    assert (found.before.unit, found.before.smallest_class) == ("patient", 1)
+    assert (found.after.unit, found.after.n_people, found.after.smallest_class) == ("patient", 4, 2)
+    assert found.after.models[0].holds
+    assert "several values" in words.answers(found)[2].text
+    read(found.to_html())
+
+
 def test_a_table_from_elsewhere_is_reported_by_its_text():
     table = pd.DataFrame({"age": ["20-29"] * 6 + ["60-69"] * 5, "sex": "*"})
     found = report_risk(FRAME, SCHEMA, released=table, models=[KAnonymity(5)])
