@@ -164,18 +164,22 @@ def encode_attribute(
     overall: FloatArray | None = None,
 ) -> Attribute:
     """Return a sensitive attribute of some patients; `overall` is counted over them unless it is given."""
-    codes = [_leaf_codes(values, hierarchy) for values, hierarchy in parts]
+    codes = [leaf_codes(values, hierarchy) for values, hierarchy in parts]
     hierarchies = [hierarchy for _, hierarchy in parts]
-    # Of several columns, every combination of public values is a value.
-    labels = [" & ".join(texts) for texts in itertools.product(*(hierarchy.labels[0] for hierarchy in hierarchies))]
+    labels = joined_labels(hierarchies)
     combined = np.zeros(tuple_of_row.size, dtype=np.int64)
     for part, hierarchy in zip(codes, hierarchies, strict=True):
         combined = combined * hierarchy.n_leaves + part
     return attribute_of(name, combined, tuple_of_row, labels=labels, hierarchies=hierarchies, overall=overall)
 
 
+def joined_labels(hierarchies: Sequence[Hierarchy]) -> tuple[str, ...]:
+    """Return the values of one or several columns taken together: every combination of public values is one."""
+    return tuple(" & ".join(texts) for texts in itertools.product(*(hierarchy.labels[0] for hierarchy in hierarchies)))
+
+
 def _leaf_columns(columns: Sequence[RawColumn], hierarchies: Sequence[Hierarchy]) -> list[Keys]:
-    return [_leaf_codes(values, hierarchy) for values, hierarchy in zip(columns, hierarchies, strict=True)]
+    return [leaf_codes(values, hierarchy) for values, hierarchy in zip(columns, hierarchies, strict=True)]
 
 
 class Factor(NamedTuple):
@@ -212,7 +216,8 @@ def distinct(values: RawColumn) -> Factor:
     return Factor(position[codes], found)
 
 
-def _leaf_codes(values: RawColumn, hierarchy: Hierarchy) -> Keys:
+def leaf_codes(values: RawColumn, hierarchy: Hierarchy) -> Keys:
+    """Return the leaf of each value, in the smallest integer type that holds them all."""
     # Reading text is slow and columns repeat themselves: each distinct value is read once.
     codes, found = distinct(values)
     return hierarchy.encode(found).astype(np.min_scalar_type(hierarchy.n_leaves))[codes]

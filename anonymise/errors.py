@@ -64,3 +64,21 @@ class GuaranteeBroken(AnonymiseError):
     def __init__(self, *, model: str) -> None:
         self.model = model
         super().__init__(f"the finished table does not satisfy {model} and was withheld; please report this defect")
+
+
+class MissingLibrary(AnonymiseError, ImportError):
+    """A table needs an optional library to be read."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"this table needs another library to be read: pip install '{what}'")
+
+
+class TableChanged(AnonymiseError):
+    """The rows that were to be released are not those that were counted; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the table changed between counting and releasing, so the release would not satisfy its models; "
+            "work on a snapshot and plan again"
+        )

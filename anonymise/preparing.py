@@ -70,7 +70,7 @@ def prepare(
     """Return a table as the search sees it. Raises what `anonymise` raises, but for what only the search finds."""
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     columns = _distinct(frame, schema)
-    _check_table(frame, schema, columns)
+    check_columns(frame, schema, columns)
     patients = _patients(frame, schema, static)
     n_patients = len(frame) if patients is None else int(patients.max()) + 1
     _check_releasable(frame, n_patients, schema, models)
@@ -152,11 +152,15 @@ def _factor(frame: pd.DataFrame, name: str) -> Factor:
         raise SchemaError([problem]) from None
 
 
-def _check_table(frame: pd.DataFrame, schema: Schema, known: Mapping[str, Factor]) -> None:
+def check_columns(frame: pd.DataFrame, schema: Schema, known: Mapping[str, Factor] | None = None) -> None:
+    """Raise SchemaError if a table does not fit its schema.
+
+    known   columns whose distinct values are known already
+    """
     # A day is read by its hierarchy; the schema itself knows bounds of numbers only.
     dates = tuple(c.name for c in schema.columns if c.kind == "date" and c.role == "quasi-identifier")
     columns = tuple(replace(c, bounds=None, categories=()) if c.name in dates else c for c in schema.columns)
-    replace(schema, columns=columns, rules=()).validate(_DistinctValues(frame, known))
+    replace(schema, columns=columns, rules=()).validate(_DistinctValues(frame, {} if known is None else known))
     if schema.rules:
         ruled = {name for rule in schema.rules for name in rule.columns}
         schema.subset(ruled).validate(frame[[name for name in schema.names if name in ruled]])
@@ -202,7 +206,15 @@ def _sensitive(
     frame: pd.DataFrame, schema: Schema, models: Sequence[AnyModel]
 ) -> dict[AttributeName, list[tuple[pd.Series, Hierarchy]]]:
     """Return the columns and hierarchies of the attributes that models name."""
-    out: dict[AttributeName, list[tuple[pd.Series, Hierarchy]]] = {}
+    return {
+        attribute: [(column_of(frame, name), build_hierarchy(schema.column(name))) for name in names]
+        for attribute, names in sensitive_columns(schema, models).items()
+    }
+
+
+def sensitive_columns(schema: Schema, models: Sequence[AnyModel]) -> dict[AttributeName, tuple[str, ...]]:
+    """Return the columns of each attribute that models name. Raises ValueError if one is no sensitive column."""
+    out: dict[AttributeName, tuple[str, ...]] = {}
     for model in models:
         if not isinstance(model, Model) or model.attribute is None:
             continue
@@ -215,7 +227,7 @@ def _sensitive(
                     f"a model names the attribute {name!r}, which is {schema.column(name).role} in the schema; "
                     "a sensitive attribute is what an outsider does not know"
                 )
-        out[model.attribute] = [(column_of(frame, name), build_hierarchy(schema.column(name))) for name in names]
+        out[model.attribute] = names
     return out
 
 

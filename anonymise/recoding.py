@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from anonymise.checking import failing_tuples
-from anonymise.encoded import Node
+from anonymise.encoded import Keys, Node
+from anonymise.hierarchies import Hierarchy
 from anonymise.longitudinal import released_order
 from anonymise.models import AnyModel
 from anonymise.preparing import Prepared, column_of
@@ -31,14 +32,10 @@ def recoded(prepared: Prepared, schema: Schema, models: Sequence[AnyModel], node
     else:
         order, fresh_ids = released_order(kept, patients, rng)
     tuples = encoded.row_tuple[order]
-    labels = {
-        # The labels of a level are public, so a categorical tells no more than its text, in an eighth of the memory.
-        hierarchy.name: pd.Categorical.from_codes(
-            hierarchy.codes[level].astype(np.min_scalar_type(-hierarchy.n_groups(level)))[leaves][tuples],
-            dtype=pd.CategoricalDtype(list(hierarchy.labels[level])),
-        )
-        for hierarchy, leaves, level in zip(encoded.hierarchies, encoded.leaves, node, strict=True)
-    }
+    labels = {}
+    for hierarchy, leaves, level in zip(encoded.hierarchies, encoded.leaves, node, strict=True):
+        group_of_leaf = hierarchy.codes[level].astype(np.min_scalar_type(-hierarchy.n_groups(level)))
+        labels[hierarchy.name] = labelled(hierarchy, level, group_of_leaf[leaves][tuples])
     released: dict[str, Any] = {}
     for column in schema.columns:
         if column.role == "quasi-identifier":
@@ -48,6 +45,12 @@ def recoded(prepared: Prepared, schema: Schema, models: Sequence[AnyModel], node
         elif column.role != "identifier":
             released[column.name] = passed_on(column_of(prepared.frame, column.name), order)
     return pd.DataFrame(released, index=pd.RangeIndex(order.size))
+
+
+def labelled(hierarchy: Hierarchy, level: int, groups: Keys) -> Any:
+    """Return the labels of some groups of a level."""
+    # The labels of a level are public, so a categorical tells no more than its text, in an eighth of the memory.
+    return pd.Categorical.from_codes(groups, dtype=pd.CategoricalDtype(list(hierarchy.labels[level])))
 
 
 def passed_on(values: pd.Series, order: npt.NDArray[np.int64]) -> Any:

@@ -23,7 +23,7 @@ import pandas as pd
 from generators.capping import patient_names
 from generators.domain import Clique, Domain
 from generators.encoding import encode
-from generators.errors import DomainMismatch, TooManyRecords
+from generators.errors import DomainMismatch, MissingLibrary, TooManyRecords
 from generators.marginals import Codes, Counts, count_marginals, smallest_dtype
 from generators.oracle import CountingOracle
 from privacy import Rng, Schema, SchemaError, SchemaProblem
@@ -159,9 +159,9 @@ def chunks_of(table: Any, *, n_rows: int) -> Iterator[Any]:
         yield from (table.iloc[start : start + n_rows] for start in range(0, max(len(table), 1), n_rows))
         return
     # Only other libraries' tables need the extra.
-    from generators._frames import frames_of
+    from privacy._frames import frames_of
 
-    frames = frames_of(table, n_rows=n_rows)
+    frames = frames_of(table, n_rows=n_rows, missing=MissingLibrary)
     if frames is not None:
         yield from frames
         return
