@@ -123,8 +123,9 @@ def compare(adult, entry, models):
     # ARX cuts each column's loss to ten decimals. Where it missed its own optimum, checking every node found it.
     best = entry.get("best_score", entry["score"])
     if any(isinstance(model, TableModel) for model in models) and failing:
-        # Of several classes of one size others go: the same number of rows, with a slightly different loss.
-        assert found.score == pytest.approx(best, abs=5e-4)
+        # Of several classes of one size ARX drops those first that lost least, which costs most; here the others go:
+        # the same number of rows, with a slightly lower loss.
+        assert best - 5e-4 < found.score < best + 1e-9
     else:
         assert found.score == pytest.approx(best, abs=1e-9)
     if found.node != node:
@@ -140,6 +141,28 @@ SMALL = cases("adult_2000")
 def test_2000_rows_of_adult_are_released_as_in_arx(adult, case):
     for entry in SMALL[case]:
         compare(adult, entry, [MADE[model["kind"]](model) for model in entry["models"] if model["kind"] in MADE])
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("distinct", {"l": 4}),
+        ("entropy", {"l": 2.6}),
+        ("recursive", {"c": 1.5}),
+        ("t_equal", {"t": 0.42}),
+        ("t_ordered", {"t": 0.21}),
+        ("t_hierarchical", {"t": 0.31}),
+        ("delta_disclosure", {"delta": 0.8}),
+        ("beta_basic", {"beta": 1.2}),
+        ("beta_enhanced", {"beta": 0.95}),
+    ],
+    ids=str,
+)
+def test_a_slightly_wrong_parameter_is_noticed(adult, kind, wrong):
+    entries = (entry for case in SMALL.values() for entry in case)
+    entry = next(e for e in entries if [m["kind"] for m in e["models"]] == [kind] and e["limit"] == 1.0)
+    with pytest.raises(AssertionError):
+        compare(adult, entry, [MADE[kind](entry["models"][0] | wrong)])
 
 
 def test_every_model_is_compared():
