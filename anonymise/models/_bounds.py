@@ -25,7 +25,7 @@ from anonymise.classes import FloatArray, IntArray
 # may be a row too weak, never a row too strong.
 _SLACK: Final = 1e-11
 # Each step frees the groups whose limit does not bind any more; on real classes two or three leave little to gain.
-_STEPS: Final = 4
+_STEPS: Final = 6
 
 
 def largest_kept(sizes: IntArray, counts: IntArray | FloatArray, shares: FloatArray, reached: float) -> IntArray:
@@ -68,3 +68,30 @@ def largest_kept(sizes: IntArray, counts: IntArray | FloatArray, shares: FloatAr
         at, rows = at[moved], rows[moved]
         kept[at] = lower[moved]
     return kept.astype(np.int64)
+
+
+def largest_within(sizes: IntArray, counts: IntArray, limits: FloatArray) -> IntArray:
+    """Return, per class, a whole number that the size of no part with at most limits_v of its rows of value v exceeds.
+
+    Rows are whole: a part of size m has at most min(c_v, floor(u_v m)) rows of v, so its size is at most the sum of
+    these, which does not fall with m. Starting from above, each step from m to that sum stays above every such part.
+
+    Examples
+    --------
+    A value that may fill a tenth is lost from fewer than ten rows, and the other two may not fill them alone.
+
+    >>> largest_within(np.array([9]), np.array([[4, 4, 1]]), np.array([0.45, 0.45, 0.1])).tolist()
+    [0]
+    """
+    kept = largest_kept(sizes, counts, limits, 1.0)
+    at = np.flatnonzero(kept)
+    rows = counts[at]
+    for _ in range(_STEPS):
+        if not at.size:
+            break
+        fitting = np.floor(np.multiply.outer(kept[at], limits * (1.0 + _SLACK)) + _SLACK)
+        lower = np.minimum(rows, fitting).sum(axis=1).astype(np.int64)
+        moved = lower < kept[at]
+        at, rows = at[moved], rows[moved]
+        kept[at] = lower[moved]
+    return kept

@@ -104,21 +104,31 @@ class LDiversity:
     def class_fails(self, classes: Classes) -> BoolArray:
         """Return which classes have too little diversity, shape (n_classes,)."""
         counts = classes.counts(self.attribute)
+        fails = np.asarray((counts > 0).sum(axis=1) < self.l)
         if self.kind == "distinct":
-            return np.asarray((counts > 0).sum(axis=1) < self.l)
+            return fails
+        # Fewer than l values cannot do; on fine generalisations that spares most classes the rest.
+        at = np.flatnonzero(~fails)
         if self.kind == "entropy":
-            return _too_low_entropy(counts, self.l)
-        return _too_frequent(*_sorted(counts, int(self.l)), *self._multiplier())
+            fails[at] = _too_low_entropy(counts[at], self.l)
+        else:
+            fails[at] = _too_frequent(*_sorted(counts[at], int(self.l)), *self._multiplier())
+        return fails
 
     def least_lost(self, classes: Classes) -> IntArray:
         """Return how many rows of each failing class are lost at every more specific node, shape (n_classes,)."""
         if self.kind == "distinct":
             return classes.sizes
         counts = classes.counts(self.attribute)
+        lost = classes.sizes.copy()
+        # What has fewer than l values has no part with more.
+        at = np.flatnonzero((counts > 0).sum(axis=1) >= self.l)
         if self.kind == "recursive":
-            return classes.sizes - _largest_recursive(counts, int(self.l), *self._multiplier())
-        # A failing class loses a row, even where the margin of the bound cannot tell.
-        return np.asarray(np.maximum(classes.sizes - _largest_diverse(counts, self.l), 1))
+            lost[at] -= _largest_recursive(counts[at], int(self.l), *self._multiplier())
+        else:
+            # A failing class loses a row, even where the margin of the bound cannot tell.
+            lost[at] = np.maximum(lost[at] - _largest_diverse(counts[at], self.l), 1)
+        return lost
 
     def _multiplier(self) -> tuple[int, int]:
         return ratio(self.c or 0.0)
@@ -177,7 +187,7 @@ def _x_log_x(values: FloatArray) -> FloatArray:
 
 
 def _largest_diverse(counts: IntArray, l: float) -> IntArray:
-    """Return, per class, a number that the size of no part with entropy >= ln l exceeds.
+    """Return, per class with at least l values, a number that the size of no part with entropy >= ln l exceeds.
 
     Among parts of one size the one with all large counts cut to a common cap has the highest entropy, since every other
     majorises it (Marshall, Olkin 1979, chapter 5). Its entropy falls as the cap rises. So the lowest cap is sought that
@@ -192,8 +202,7 @@ def _largest_diverse(counts: IntArray, l: float) -> IntArray:
     n_cut = counts.shape[1] - np.arange(counts.shape[1])
     fails = _certainly_low(rows_before + n_cut * rising, logs_before + n_cut * logs, l)
     kept = counts.sum(axis=1).astype(np.float64)
-    kept[(counts > 0).sum(axis=1) < l] = 0.0
-    at = np.flatnonzero((kept > 0.0) & fails.any(axis=1))
+    at = np.flatnonzero(fails.any(axis=1))
     first = fails[at].argmax(axis=1)
     high = rising[at, first].astype(np.float64)
     low = np.where(first > 0, rising[at, first - 1], 0).astype(np.float64)

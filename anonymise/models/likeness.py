@@ -16,7 +16,7 @@ import numpy as np
 
 from anonymise._checks import check_attribute, check_number, is_whole
 from anonymise.classes import Attribute, AttributeName, BoolArray, Classes, FloatArray, IntArray
-from anonymise.models._bounds import largest_kept
+from anonymise.models._bounds import largest_within
 from anonymise.models._exact import exact, ratio
 
 LikenessKind = Literal["basic", "enhanced"]
@@ -72,7 +72,7 @@ class BetaLikeness:
         shares = _shares(attribute) * (1.0 + self.beta)
         if self.kind == "enhanced":
             shares = np.minimum(shares, _enhanced(attribute))
-        kept = largest_kept(classes.sizes, classes.counts(self.attribute), shares, 1.0)
+        kept = largest_within(classes.sizes, classes.counts(self.attribute), shares)
         return np.asarray(np.maximum(classes.sizes - kept, 1))
 
 
@@ -121,7 +121,7 @@ class DeltaDisclosure:
         None for classes that fail because a value is too rare: their parts may all pass.
         """
         shares = _shares(classes.attribute(self.attribute)) * 2.0**self.delta
-        return classes.sizes - largest_kept(classes.sizes, classes.counts(self.attribute), shares, 1.0)
+        return classes.sizes - largest_within(classes.sizes, classes.counts(self.attribute), shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class AlphaKAnonymity:
     def least_lost(self, classes: Classes) -> IntArray:
         """Return how many rows of each failing class are lost at every more specific node, shape (n_classes,)."""
         counts = classes.counts(self.attribute)
-        kept = largest_kept(classes.sizes, counts, np.full(counts.shape[1], float(self.alpha)), 1.0)
+        kept = largest_within(classes.sizes, counts, np.full(counts.shape[1], float(self.alpha)))
         kept = np.minimum(kept, classes.sizes - 1)
         # Parts that pass have k rows each: what is left of a class is none, or at least that many.
         return np.asarray(classes.sizes - np.where(kept < self.least_rows, 0, kept))

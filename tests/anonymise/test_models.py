@@ -290,13 +290,13 @@ def test_brute_force_notices_a_bound_that_claims_too_much():
 TIGHT = {
     "LDiversity distinct": 1.0,
     "LDiversity recursive": 1.0,
-    "LDiversity entropy": 0.85,
+    "LDiversity entropy": 0.95,
     "TCloseness equal": 0.85,
     "TCloseness ordered": 0.5,
     "TCloseness hierarchical": 0.5,
-    "BetaLikeness basic": 0.85,
-    "BetaLikeness enhanced": 0.85,
-    "AlphaKAnonymity": 0.95,
+    "BetaLikeness basic": 0.95,
+    "BetaLikeness enhanced": 0.95,
+    "AlphaKAnonymity": 0.98,
 }
 
 
