@@ -4,7 +4,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymise import Schema, find_quasi_identifiers
@@ -48,7 +48,6 @@ def brute(frame, names):
     return len(sizes) / n, apart / max(n * (n - 1) / 2, 1), (sizes == 1).sum() / n
 
 
-@settings(deadline=None, max_examples=30)
 @given(TABLES, st.sampled_from([0.0, 0.1, 0.3, 0.7]), st.integers(1, 5))
 def test_the_minimal_sets_are_those_of_trying_all(rows, limit, max_columns):
     frame = pd.DataFrame(rows, columns=list("abcde")[: len(rows[0])])
@@ -62,7 +61,6 @@ def test_the_minimal_sets_are_those_of_trying_all(rows, limit, max_columns):
         assert (one.distinction, one.separation, one.singled_out) == pytest.approx(brute(frame, one.columns))
 
 
-@settings(deadline=None, max_examples=30)
 @given(TABLES)
 def test_the_greedy_order_takes_the_best_column_each_time(rows):
     frame = pd.DataFrame(rows, columns=list("abcde")[: len(rows[0])])
@@ -77,7 +75,6 @@ def test_the_greedy_order_takes_the_best_column_each_time(rows):
     assert brute(frame, taken)[1:] == pytest.approx(whole[1:]) or brute(frame, taken)[2] == 1.0
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=25))
 def test_patients_with_several_rows_are_singled_out_by_any_of_them(rows):
     columns = {"pid": {"role": "identifier"}, "a": {"kind": "integer", "bounds": [0, 2]}}

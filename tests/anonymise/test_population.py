@@ -5,7 +5,7 @@ from itertools import product
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
@@ -67,7 +67,6 @@ SHAPES = {
 }
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.floats(-5, 5), st.sampled_from(sorted(SHAPES)))
 def test_a_root_is_found_between_two_signs(root, shape):
     calls = []
@@ -89,7 +88,6 @@ def test_without_a_change_of_sign_there_is_no_root():
 # ---------------------------------------------------------------- each model against its definition
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(0, 60))
 def test_zayatz_is_bayes_rule_in_exact_fractions(sizes, others):
     n, population = sum(sizes), sum(sizes) + others
@@ -257,7 +255,6 @@ def test_nobody_alone_in_the_table_is_nobody_alone_in_the_population(estimator):
     assert population_uniqueness([2, 5, 9], population_size=1e6, estimator=estimator).value == 0.0
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=60),
     st.floats(1.0, 1e6),

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymise import Schema, assess_risk
@@ -57,7 +57,6 @@ def test_different_kinds_of_missing_are_one_value():
     assert assess_risk(frame, quasi_identifiers=["a"]).class_sizes == ((1, 1), (5, 1))
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["F", "M", None])), min_size=1, max_size=60))
 def test_risks_are_those_of_pandas_group_sizes(rows):
     frame = pd.DataFrame(rows, columns=["n", "sex"])
@@ -69,7 +68,6 @@ def test_risks_are_those_of_pandas_group_sizes(rows):
     assert dict(report.share_above) == {level: pytest.approx((size < k).mean()) for level, k in RISK_THRESHOLDS}
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=40))
 def test_knowing_more_columns_never_lowers_a_risk(rows):
     frame = pd.DataFrame(rows, columns=list("abc"))
@@ -111,7 +109,6 @@ def test_what_cannot_be_assessed_is_refused(frame, names, rule):
         assess_risk(frame, quasi_identifiers=names)
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, 130), min_size=1, max_size=8), st.floats(0.005, 1.0))
 def test_the_distribution_counts_people_by_the_size_of_their_class(sizes, threshold):
     frame = pd.DataFrame({"a": np.repeat(np.arange(len(sizes)), sizes)})

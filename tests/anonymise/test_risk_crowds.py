@@ -5,7 +5,7 @@ import mpmath
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymise import KAnonymity, LDiversity, Schema, anonymise, assess_risk
@@ -31,7 +31,6 @@ def agree(row, other):
 # ---------------------------------------------------------------- wildcards
 
 
-@settings(deadline=None, max_examples=60)
 @given(ROWS, st.booleans())
 def test_wildcard_crowds_are_those_of_comparing_each_row_with_each(rows, by_joins):
     crowd = [sum(agree(row, other) for other in rows) for row in rows]
@@ -48,7 +47,6 @@ def test_wildcard_crowds_are_those_of_comparing_each_row_with_each(rows, by_join
     assert dict(report.share_above)[0.33] == sum(c < 3 for c in crowd) / len(crowd)
 
 
-@settings(deadline=None, max_examples=30)
 @given(ROWS)
 def test_a_wildcard_never_makes_a_crowd_smaller(rows):
     names = list("wxyz")[: len(rows[0])]
@@ -111,7 +109,6 @@ def test_a_schema_says_which_columns_have_wildcards_and_a_release_is_counted_as_
 # ---------------------------------------------------------------- a population table
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("FM")), min_size=1, max_size=40), st.data())
 def test_journalist_and_marketer_risks_count_the_population(people, data):
     chosen = data.draw(st.lists(st.integers(0, len(people) - 1), min_size=1, unique=True))
@@ -132,7 +129,6 @@ def test_journalist_and_marketer_risks_count_the_population(people, data):
     assert got.average <= report.average_prosecutor_risk + 1e-12
 
 
-@settings(deadline=None, max_examples=30)
 @given(ROWS, st.data())
 def test_wildcards_agree_with_the_population_too(rows, data):
     people = data.draw(st.lists(st.tuples(*[CELL] * len(rows[0])), min_size=1, max_size=20)) + rows
@@ -206,7 +202,6 @@ VISITS = Schema.from_dict(
 )
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(30, 31), st.sampled_from("AB")), min_size=1, max_size=30))
 def test_patients_are_in_one_class_if_all_their_rows_are_equal(rows):
     frame = pd.DataFrame(rows, columns=["pid", "age", "ward"])

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymise import KAnonymity, LDiversity, Schema, TCloseness, assess_risk
@@ -24,7 +24,6 @@ def test_salaries_have_the_distances_of_the_paper():
     assert level_of(SALARIES, "salary").t_ordered == pytest.approx(0.375, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=40))
 def test_levels_are_those_of_counting_class_by_class(rows):
     frame = pd.DataFrame(rows, columns=["class", "s"])
@@ -178,7 +177,6 @@ LEVELS_SCHEMA = Schema.from_dict(
 )
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("uvwxz")), min_size=2, max_size=30),
     st.integers(2, 4),
