@@ -15,7 +15,7 @@ and p suppresses at least |S_n| + sum of c_C patients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,7 @@ from anonymise.classes import BoolArray, Classes, IntArray
 from anonymise.encoded import Encoded, Keys, Node
 from anonymise.missing import Wildcards, wildcard_k
 from anonymise.models import AnyModel, DeltaPresence, Model, TableModel
+from anonymise.refining import ClassKeys
 
 # Distributions are counted for so many (class, value) cells at a time.
 _CELLS: Final = 4_000_000
@@ -63,13 +64,17 @@ class Checker:
         self.encoded = encoded
         self._weights = encoded.counts.astype(np.float64)
         self._people = None if encoded.people is None else encoded.people.astype(np.float64)
-        self._classes_at = encoded.classes_at_nodes()
         by_class = [model for model in models if isinstance(model, Model)]
         # Sizes alone are cheap; and what fails a closed model needs no other look.
         by_class.sort(key=lambda model: (not model.downward_closed, model.attribute is not None))
-        self._closed = [model for model in by_class if model.downward_closed]
+        closed = [model for model in by_class if model.downward_closed]
+        self._by_size = [model for model in closed if model.attribute is None and not model.needs_population]
+        self._closed = [model for model in closed if model not in self._by_size]
         self._open = [model for model in by_class if not model.downward_closed]
         self._table = [model for model in models if isinstance(model, TableModel)]
+        # Which of equal classes a statement on the table suppresses is decided by their numbers, so these must not
+        # depend on the way to the node.
+        self._classes_at = _without_history(encoded) if self._table else ClassKeys(encoded).at
         # No class with fewer patients satisfies all models.
         self._least = max((model.least_rows for model in by_class), default=1)
         # The people of a class without patients are certainly not in the table, and cannot be suppressed.
@@ -77,20 +82,29 @@ class Checker:
         k = wildcard_k(encoded.hierarchies, models)
         self._wildcards = None if k is None else Wildcards(encoded, k)
 
-    def check(self, node: Node, *, max_suppressed: int) -> Checked:
-        """Return which entries fail at a node and below it."""
+    def check(self, node: Node, *, max_suppressed: int, above: Node | None = None) -> Checked:
+        """Return which entries fail at a node and below it; `above`: a more general node that was checked before."""
         if self._wildcards is not None:
             return self._check_wildcards(self._wildcards, node, max_suppressed)
-        key, size = self._classes_at(node)
+        return self._check_classes(*self._classes_at(node, above), max_suppressed)
+
+    def _check_classes(self, key: Keys, size: int, max_suppressed: int) -> Checked:
         # Whole numbers below 2^53 are exact in float64.
-        sizes = np.bincount(key, weights=self._weights, minlength=size).astype(np.int64)
-        standing = sizes > 0
+        counts = np.bincount(key, weights=self._weights, minlength=size)
+        sizes = counts.astype(np.int64)
+        standing = counts > 0
         if self._all_people and not standing[key].all():
             return Checked(None, ~standing[key], 0, self.encoded.n_rows + 1, 0, _NONE, _NONE)
-        self._judge(self._closed, standing, key, sizes)
+        if self._by_size:
+            # An empty class is asked as if it held one patient; the answer is not used.
+            classes = Classes(sizes=np.maximum(sizes, 1), n_rows=self.encoded.n_rows)
+            for model in self._by_size:
+                standing &= ~model.class_fails(classes)
+        if self._closed:
+            self._judge(self._closed, standing, key, sizes)
         closed = ~standing
-        failing_below = closed[key]
-        n_certain = int(sizes[closed].sum())
+        failing_below = closed.take(key)
+        n_certain = int(counts @ closed)
         if n_certain > max_suppressed:
             return Checked(None, failing_below, n_certain, n_certain, n_certain, _NONE, _NONE)
         if not self._open and not self._table:
@@ -200,6 +214,11 @@ class Checker:
             dropped = max(model.least_dropped(kept) for model in broken)
             standing[places[:dropped]] = False
             places = places[dropped:]
+
+
+def _without_history(encoded: Encoded) -> Callable[[Node, Node | None], tuple[Keys, int]]:
+    classes_at = encoded.classes_at_nodes()
+    return lambda node, _above: classes_at(node)
 
 
 def failing_tuples(encoded: Encoded, models: Sequence[AnyModel], node: Node) -> BoolArray:

@@ -48,6 +48,17 @@ class LatticeTooLarge(AnonymiseError):
         )
 
 
+
+class TimeLimitReached(AnonymiseError):
+    """The search was stopped before it knew any generalisation that satisfies the models."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(
+            f"no combination of levels that satisfies the models was found within {seconds:.3g} s; "
+            "raise time_limit, raise suppression_limit, or give fewer quasi-identifiers"
+        )
+
 class TokenRejected(AnonymiseError):
     """A reversible pseudonym cannot be read: made with another key or domain, changed, or not one at all."""
 
