@@ -80,7 +80,8 @@ class Floors:
         some = np.flatnonzero(entries)
         tuples, rows = self._encoded.rows_of(some, self._encoded.counts.take(some))
         out = np.zeros(self._shape)
-        for row, sums in zip(out, self._metric.level_sums(self._encoded.leaves.take(tuples, axis=1), rows), strict=True):
+        per_column = self._metric.level_sums(self._encoded.leaves.take(tuples, axis=1), rows)
+        for row, sums in zip(out, per_column, strict=True):
             row[: sums.size] = sums
         return float(rows.sum()), out
 
