@@ -7,6 +7,7 @@ Run: pytest benchmarks/test_bench_anonymise.py --benchmark-enable
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -33,3 +34,27 @@ def test_adult_k_5(benchmark, schema, adult, suppression_limit):
 
 def test_adult_risk_report(benchmark, schema, adult):
     assert benchmark(assess_risk, adult, schema).n_classes == 19502
+
+
+def many(adult, n_rows):
+    """Rows drawn from Adult, three columns partly mixed, so that there are more distinct tuples than Adult has."""
+    rng = np.random.default_rng(1)
+    drawn = adult.astype("category").iloc[rng.integers(0, len(adult), n_rows)].reset_index(drop=True)
+    for name in ("age", "native-country", "occupation"):
+        codes = drawn[name].cat.codes.to_numpy(copy=True)
+        mixed = rng.random(n_rows) < 0.15
+        codes[mixed] = rng.permutation(codes[mixed])
+        drawn[name] = pd.Categorical.from_codes(codes, dtype=drawn[name].dtype)
+    return drawn
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["categories", "text"])
+def test_a_million_rows(benchmark, schema, adult, text):
+    # In check mode 20,000 rows show that it works.
+    table = many(adult, 1_000_000 if benchmark.enabled else 20_000)
+    if text:
+        table = table.astype("str")
+    result = benchmark.pedantic(
+        anonymise, (table, schema), {"models": [KAnonymity(5)], "suppression_limit": 0.02}, rounds=3
+    )
+    assert result.optimal
