@@ -37,7 +37,6 @@ CASES: list[tuple[str, bool, float, list[Model], str]] = [
         (f"k=5 + {name}, 2 % (8 qi)", True, 0.02, [KAnonymity(5), model], f"k:5|{text}")
         for name, model, text in (
             ("distinct 5-diversity", LDiversity(5, attribute="occupation"), "distinct:occupation:5"),
-            ("entropy 4-diversity", LDiversity(4, attribute="occupation", kind="entropy"), "entropy:occupation:4"),
             ("t-closeness .2", TCloseness(0.2, attribute="occupation"), "t_equal:occupation:0.2"),
         )
     ),
@@ -80,9 +79,9 @@ def arx(command: str, schema: Schema, case: tuple[str, bool, float, list[Model],
     line = (
         f"id=a table={data / 'adult.csv'} hierarchies={DATA / 'hierarchies'} qi={quasi} models={text} limit={limit:g} "
     )
-    # Several runs in the same process before the one that counts: the compiler has seen all of the search.
+    # As many runs are made to warm up as are timed.
     done = subprocess.run(
-        shlex.split(command), input=f"{line} repeats={REPEATS}\n" * 2, capture_output=True, text=True, check=True
+        shlex.split(command), input=f"{line} repeats={REPEATS}\n", capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout.splitlines()[-1])
     return {
