@@ -64,3 +64,7 @@ class GuaranteeBroken(AnonymiseError):
     def __init__(self, *, model: str) -> None:
         self.model = model
         super().__init__(f"the finished table does not satisfy {model} and was withheld; please report this defect")
+
+
+class AttackableRelease(UserWarning):
+    """The chosen algorithm recodes patients differently, and how it chose tells about them: the text says what."""
