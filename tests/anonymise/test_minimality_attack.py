@@ -1,7 +1,8 @@
 """The minimality attack: who knows the quasi-identifiers infers sensitive values from what was *not* released finer.
 
 The attacker reads the release, knows the algorithm and, from a register, who is in the table with which
-quasi-identifiers (k-anonymity itself assumes that). He tries every assignment of the released values and keeps those with this release.
+quasi-identifiers (k-anonymity itself assumes that). He tries every assignment of the released values and keeps those
+with this release.
 
 Source: Wong, Fu, Wang, Pei 2007, VLDB, "Minimality attack in privacy preserving data publishing".
 """
