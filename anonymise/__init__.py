@@ -22,6 +22,7 @@ from anonymise.date_shift import patient_shifts, possible_shifts, shift_dates, s
 from anonymise.encoded import Encoded, encode_table
 from anonymise.errors import (
     AnonymiseError,
+    AttackableRelease,
     GuaranteeBroken,
     HierarchyError,
     LatticeTooLarge,
@@ -67,6 +68,7 @@ __all__ = [
     "AlphaKAnonymity",
     "AnonymiseError",
     "AttackFigure",
+    "AttackableRelease",
     "AverageRisk",
     "BetaLikeness",
     "DeltaDisclosure",

@@ -1,4 +1,4 @@
-"""A full-domain generalisation, applied: the table that leaves.
+"""A generalisation, applied: the table that leaves.
 
 Identifiers and suppressed rows stay. Rows leave in a random order under a fresh index, because the input's order or
 index would lead back to the patients.
@@ -7,6 +7,7 @@ index would lead back to the patients.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from anonymise.checking import failing_tuples
-from anonymise.encoded import Keys, Node
-from anonymise.hierarchies import Hierarchy
+from anonymise.classes import BoolArray, IntArray
+from anonymise.encoded import Encoded, Keys, Node
 from anonymise.longitudinal import released_order
 from anonymise.models import AnyModel
 from anonymise.preparing import Prepared, column_of
@@ -23,19 +24,43 @@ from privacy.randomness import Rng
 from privacy.schema import Schema
 
 
-def recoded(prepared: Prepared, schema: Schema, models: Sequence[AnyModel], node: Node, rng: Rng) -> pd.DataFrame:
-    """Return the release of a node: labels of its levels as categoricals, in random order, without suppressed rows."""
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Texts:
+    """What every tuple is released as, and who is released.
+
+    texts   per column, the texts in use, or all of a level
+    codes   per column, which of them each tuple has, shape (n_tuples,)
+    kept    entries (tuples, or histories) that are released, shape (n_entries,)
+    """
+
+    texts: tuple[tuple[str, ...], ...]
+    codes: tuple[IntArray, ...]
+    kept: BoolArray
+
+
+def full_domain(encoded: Encoded, models: Sequence[AnyModel], node: Node) -> Texts:
+    """Return the texts of one node for all tuples."""
+    levels = list(zip(encoded.hierarchies, encoded.leaves, node, strict=True))
+    return Texts(
+        texts=tuple(hierarchy.labels[level] for hierarchy, _, level in levels),
+        codes=tuple(hierarchy.codes[level][leaves] for hierarchy, leaves, level in levels),
+        kept=~failing_tuples(encoded, models, node),
+    )
+
+
+def recoded(prepared: Prepared, schema: Schema, texts: Texts, rng: Rng) -> pd.DataFrame:
+    """Return the release: texts as categoricals, in random order, without suppressed rows."""
     encoded, patients = prepared.encoded, prepared.patients
-    kept = np.flatnonzero(~failing_tuples(encoded, models, node)[encoded.row_entry])
+    kept = np.flatnonzero(texts.kept[encoded.row_entry])
     if patients is None:
         order = kept[rng.permutation(kept.size)]
     else:
         order, fresh_ids = released_order(kept, patients, rng)
     tuples = encoded.row_tuple[order]
-    labels = {}
-    for hierarchy, leaves, level in zip(encoded.hierarchies, encoded.leaves, node, strict=True):
-        group_of_leaf = hierarchy.codes[level].astype(np.min_scalar_type(-hierarchy.n_groups(level)))
-        labels[hierarchy.name] = labelled(hierarchy, level, group_of_leaf[leaves][tuples])
+    labels = {
+        hierarchy.name: labelled(names, codes.astype(np.min_scalar_type(-len(names)))[tuples])
+        for hierarchy, names, codes in zip(encoded.hierarchies, texts.texts, texts.codes, strict=True)
+    }
     released: dict[str, Any] = {}
     for column in schema.columns:
         if column.role == "quasi-identifier":
@@ -47,10 +72,10 @@ def recoded(prepared: Prepared, schema: Schema, models: Sequence[AnyModel], node
     return pd.DataFrame(released, index=pd.RangeIndex(order.size))
 
 
-def labelled(hierarchy: Hierarchy, level: int, groups: Keys) -> Any:
-    """Return the labels of some groups of a level."""
-    # The labels of a level are public, so a categorical tells no more than its text, in an eighth of the memory.
-    return pd.Categorical.from_codes(groups, dtype=pd.CategoricalDtype(list(hierarchy.labels[level])))
+def labelled(names: Sequence[str], codes: Keys) -> Any:
+    """Return texts by their codes, as a categorical: an eighth of the memory."""
+    # The labels of a level are public, and those of other algorithms are sorted: it tells no more than its text.
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(names)))
 
 
 def passed_on(values: pd.Series, order: npt.NDArray[np.int64]) -> Any:

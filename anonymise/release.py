@@ -6,13 +6,14 @@ patients apart (a free text, a laboratory value to three digits, a rare diagnosi
 Identifiers and suppressed rows do not leave. Rows leave in a random order under a fresh index, because the input's
 order or index would lead back to the patients.
 
-Everybody is recoded alike (full-domain, global recoding): schemes that choose per class leak through their choices
-(Cohen 2022, "Attacks on deidentification's defenses"). Two releases of the same patients can be intersected; for
-repeated releases use differential privacy.
+Everybody is recoded alike (full-domain, global recoding) unless another algorithm is asked for: schemes that choose
+per class leak through their choices (Cohen 2022, "Attacks on deidentification's defenses"). Two releases of the same
+patients can be intersected; for repeated releases use differential privacy.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -20,14 +21,16 @@ from typing import Literal
 
 import pandas as pd
 
+from anonymise.by_class import ALGORITHMS, Algorithm, LocalAlgorithm, choose
 from anonymise.errors import NotAnonymisable
 from anonymise.lattice import search
+from anonymise.local_recoding import MetricOf
 from anonymise.loss import METRICS
 from anonymise.models import AnyModel
 from anonymise.models.checks import check_kinds
-from anonymise.preparing import prepare
-from anonymise.recoding import recoded
-from anonymise.verifying import check_release
+from anonymise.preparing import Prepared, prepare
+from anonymise.recoding import full_domain, recoded
+from anonymise.verifying import check_classes, check_release, released_classes
 from privacy.randomness import Rng, SecureRng
 from privacy.schema import Schema
 
@@ -38,16 +41,16 @@ Quality = Literal["loss"]
 class Result:
     """A released table and how it came about. Only `table` and `node` are meant to leave the site.
 
-    node        level of each quasi-identifier, in the schema's order
+    node        level of each quasi-identifier, in the schema's order; None where patients are recoded differently
     table       the release: fresh index, random order, labels as text
     score       loss of the release in [0, 1]; it and `suppressed` depend on exact counts and stay inside
     suppressed  number of patients left out
     optimal     whether no other combination of levels has a lower score (proven)
-    gap         score minus the proven lower bound of every score; 0.0 where optimal
+    gap         score minus the proven lower bound of every score; 0.0 where optimal, NaN where none is known
     n_checked   combinations of levels whose classes were counted
     """
 
-    node: Mapping[str, int]
+    node: Mapping[str, int] | None
     table: pd.DataFrame = field(repr=False)
     score: float = field(repr=False)
     suppressed: int = field(repr=False)
@@ -63,6 +66,7 @@ def anonymise(
     models: Sequence[AnyModel],
     suppression_limit: float = 0.0,
     quality: Quality = "loss",
+    algorithm: Algorithm = "optimal",
     population: pd.DataFrame | None = None,
     static: Sequence[str] = (),
     rng: Rng | None = None,
@@ -83,6 +87,9 @@ def anonymise(
         Largest share of patients that may be left out, in [0, 1]; floor(limit * patients), inclusive, and never all.
     quality
         "loss": ARX's Loss with arithmetic mean (`anonymise.loss`).
+    algorithm
+        "optimal": one generalisation for all, the best one. Opt-in, with less loss and an `AttackableRelease` warning:
+        "mondrian" (nobody is suppressed), "local", "cell_suppression" (`anonymise.by_class`).
     population
         The quasi-identifiers of everybody the patients come from, for models that compare with it; raw values.
     static
@@ -120,16 +127,21 @@ def anonymise(
         raise ValueError(f"suppression_limit must be in [0, 1], got {suppression_limit!r}")
     if quality not in METRICS:
         raise ValueError(f"quality must be one of {', '.join(sorted(METRICS))}, got {quality!r}")
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
     check_kinds(models)
     prepared = prepare(frame, schema, models, suppression_limit=suppression_limit, population=population, static=static)
     encoded, hierarchies = prepared.encoded, prepared.hierarchies
+    rng = SecureRng() if rng is None else rng
+    if algorithm != "optimal":
+        return _by_class(algorithm, prepared, schema, models, METRICS[quality], rng)
     optimum = search(encoded, METRICS[quality](hierarchies), models, max_suppressed=prepared.max_suppressed)
     if optimum is None:
         raise NotAnonymisable(
             rule="no combination of levels satisfies the models within the suppression limit",
             way_out="let the hierarchies end in one group (*), raise suppression_limit, or relax the models",
         )
-    table = recoded(prepared, schema, models, optimum.node, SecureRng() if rng is None else rng)
+    table = recoded(prepared, schema, full_domain(encoded, models, optimum.node), rng)
     check_release(
         table,
         hierarchies,
@@ -140,15 +152,43 @@ def anonymise(
         population=prepared.population,
         patient=None if prepared.patients is None else schema.patient_id,
     )
-    n_all = prepared.n_records
-    n_lacking = n_all - len(prepared.frame)
     return Result(
         node=MappingProxyType(dict(zip(schema.quasi_identifiers, optimum.node, strict=True))),
         table=table,
-        # Rows that were left out beforehand have loss 1, as all that are suppressed.
-        score=(optimum.score * (n_all - n_lacking) + n_lacking) / n_all if n_lacking else optimum.score,
+        score=_with_lacking(optimum.score, prepared),
         suppressed=optimum.n_suppressed + prepared.n_lacking,
         optimal=True,
         gap=0.0,
         n_checked=optimum.n_checked,
     )
+
+
+def _by_class(
+    algorithm: LocalAlgorithm,
+    prepared: Prepared,
+    schema: Schema,
+    models: Sequence[AnyModel],
+    metric_of: MetricOf,
+    rng: Rng,
+) -> Result:
+    choice = choose(algorithm, prepared, models, metric_of=metric_of)
+    table = recoded(prepared, schema, choice.texts, rng)
+    names, encoded = schema.quasi_identifiers, prepared.encoded
+    classes, _ = released_classes(table, names, n_rows=encoded.n_rows, attributes=encoded.attributes)
+    check_classes(classes, models)
+    return Result(
+        node=None,
+        table=table,
+        score=_with_lacking(choice.score, prepared),
+        suppressed=choice.n_suppressed + prepared.n_lacking,
+        optimal=False,
+        gap=math.nan,
+        n_checked=choice.n_checked,
+    )
+
+
+def _with_lacking(score: float, prepared: Prepared) -> float:
+    """Return the score with the rows that were left out beforehand: loss 1, as all that are suppressed."""
+    n_all = prepared.n_records
+    n_lacking = n_all - len(prepared.frame)
+    return (score * (n_all - n_lacking) + n_lacking) / n_all if n_lacking else score

@@ -110,7 +110,7 @@ class Plan:
         self, frame: pd.DataFrame, groups: Sequence[Keys], order: npt.NDArray[np.int64], node: Node
     ) -> pd.DataFrame:
         labels = {
-            hierarchy.name: labelled(hierarchy, level, codes[order])
+            hierarchy.name: labelled(hierarchy.labels[level], codes[order])
             for hierarchy, level, codes in zip(self._hierarchies, node, groups, strict=True)
         }
         out = {name: labels[name] if name in labels else passed_on(frame[name], order) for name in self.columns}

@@ -75,7 +75,7 @@ def report_risk(
         columns = _columns(schema, before, None, {})
         return RiskDocument(title, before, columns=columns, findings=findings, attacks=tuple(attacks), context=said)
     table = released.table if isinstance(released, Result) else released
-    node: Mapping[str, int] = released.node if isinstance(released, Result) else {}
+    node: Mapping[str, int] = (released.node or {}) if isinstance(released, Result) else {}
     counted = None if population is None or not node else _generalised(population, schema, node)
     names = [str(name) for name in table.columns]
     kept = schema.subset(name for name in schema.names if name in names)
