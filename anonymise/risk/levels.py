@@ -1,7 +1,7 @@
 """What a table gives away about sensitive values: the levels of the models of diversity and closeness it reaches.
 
-p, q         distribution of a sensitive column in a class, in the whole table; where the schema lists its values, of
-             these (a continuous column's bins), as for the models
+p, q         distribution of a sensitive column in a class, in the whole table, over the values that occur (a continuous
+             column's bins), as for the models
 distinct     l of the class with the fewest different values
 entropy      exp(H(p)) of the least diverse class, H in nats: l of entropy l-diversity, not cut to a whole number
 recursive    c for l = 2: the largest class share ratio r_1 / (r_2 + ... + r_m), r_1 the commonest value's count;
@@ -60,6 +60,9 @@ def sensitive_risk(name: str, classes: IntArray, values: IntArray, *, n_values: 
     >>> risk.distinct_l, round(risk.entropy_l, 3), risk.recursive_c, round(risk.t_equal, 3)
     (2, 1.89, 2.0, 0.1)
     """
+    # Only values that occur count, as for the models: more values would make every ordered distance smaller.
+    occurs = np.bincount(values, minlength=n_values) > 0
+    values, n_values = (np.cumsum(occurs) - 1)[values], int(occurs.sum())
     # Pairs of class and value that occur, sorted by class and, within it, by value.
     key = classes * n_values + values
     pairs, counts = _pairs(key, int(classes.max() + 1) * n_values)

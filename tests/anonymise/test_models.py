@@ -102,7 +102,7 @@ def test_a_model_is_its_definition(table):
         assert found.tolist() == [not passes(model, row, overall, hierarchy) for row in rows], model
 
 
-N_CLASSES = 150
+N_CLASSES = 80
 
 
 @pytest.mark.parametrize("model", DISTRIBUTION_MODELS, ids=repr)
@@ -190,6 +190,16 @@ def test_limits_are_inclusive_or_strict_as_documented():
     # r_1 < c (r_l + ...): 121 against 1.1 x 110.
     assert fails(LDiversity(2, attribute=NAME, kind="recursive", c=1.1), (121, 110), (1, 1))
     assert not fails(LDiversity(2, attribute=NAME, kind="recursive", c=1.1), (120, 110), (1, 1))
+
+
+def test_a_quotient_is_the_fraction_that_was_meant():
+    # 1 / 3 in floating point is below a third, and 0.29 times 100 below 29.
+    assert AverageRisk(1 / 3).satisfied(np.array([3, 3, 3]))
+    assert AverageRisk(1 / 3).least_rows == 3
+    assert not AverageRisk(0.3333333).satisfied(np.array([3, 3, 3]))
+    assert not fails(TCloseness(1 / 3, attribute=NAME), (5, 1), (50, 50))
+    assert fails(TCloseness(0.3333333, attribute=NAME), (5, 1), (50, 50))
+    assert not fails(AlphaKAnonymity(2 / 3, 3, attribute=NAME), (2, 1), (50, 50))
 
 
 def test_distinct_diversity_counts_a_missing_value_as_a_value():

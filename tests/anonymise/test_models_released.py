@@ -133,7 +133,7 @@ def losses():
 LOSS = dict(losses())
 
 
-@given(tables(), st.integers(0, 12), st.lists(st.sampled_from(MODELS), min_size=6, max_size=6))
+@given(tables(), st.integers(0, 12), st.lists(st.sampled_from(MODELS), min_size=4, max_size=4))
 def test_the_search_finds_what_brute_force_finds(rows, max_suppressed, choices):
     data = encoded(rows)
     for models, expected in zip(choices, brute_force(rows, choices, max_suppressed), strict=True):
