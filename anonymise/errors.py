@@ -48,7 +48,6 @@ class LatticeTooLarge(AnonymiseError):
         )
 
 
-
 class TimeLimitReached(AnonymiseError):
     """The search was stopped before it knew any generalisation that satisfies the models."""
 
@@ -58,6 +57,7 @@ class TimeLimitReached(AnonymiseError):
             f"no combination of levels that satisfies the models was found within {seconds:.3g} s; "
             "raise time_limit, raise suppression_limit, or give fewer quasi-identifiers"
         )
+
 
 class TokenRejected(AnonymiseError):
     """A reversible pseudonym cannot be read: made with another key or domain, changed, or not one at all."""

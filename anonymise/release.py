@@ -13,7 +13,7 @@ repeated releases use differential privacy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -21,7 +21,7 @@ from typing import Literal
 import pandas as pd
 
 from anonymise.errors import NotAnonymisable
-from anonymise.lattice import search
+from anonymise.lattice import Progress, search
 from anonymise.loss import METRICS
 from anonymise.models import AnyModel
 from anonymise.models.checks import check_kinds
@@ -65,6 +65,8 @@ def anonymise(
     quality: Quality = "loss",
     population: pd.DataFrame | None = None,
     static: Sequence[str] = (),
+    time_limit: float | None = None,
+    progress: Callable[[Progress], None] | None = None,
     rng: Rng | None = None,
 ) -> Result:
     """Return the release of least loss that satisfies all models, among all full-domain generalisations.
@@ -87,6 +89,11 @@ def anonymise(
         The quasi-identifiers of everybody the patients come from, for models that compare with it; raw values.
     static
         Columns that have one value a patient (sex, year of birth): a table where they do not is refused.
+    time_limit
+        Seconds after which the search returns the best release so far; how much better one could be at most is its
+        `gap`. By default it ends with the proof of the optimum, which can take long from about 15 quasi-identifiers on.
+    progress
+        Called a few times a second with where the search stands. It depends on exact counts: for the site's own eyes.
     rng
         Source of the released order; the operating system's by default.
 
@@ -99,8 +106,8 @@ def anonymise(
     NotAnonymisable
         Too few patients, several values of a patient in a sensitive attribute, or no generalisation that satisfies
         the models.
-    LatticeTooLarge
-        More than 5e7 combinations of levels.
+    TimeLimitReached
+        Nothing that satisfies the models was found in time.
 
     Examples
     --------
@@ -123,7 +130,14 @@ def anonymise(
     check_kinds(models)
     prepared = prepare(frame, schema, models, suppression_limit=suppression_limit, population=population, static=static)
     encoded, hierarchies = prepared.encoded, prepared.hierarchies
-    optimum = search(encoded, METRICS[quality](hierarchies), models, max_suppressed=prepared.max_suppressed)
+    optimum = search(
+        encoded,
+        METRICS[quality](hierarchies),
+        models,
+        max_suppressed=prepared.max_suppressed,
+        time_limit=time_limit,
+        progress=progress,
+    )
     if optimum is None:
         raise NotAnonymisable(
             rule="no combination of levels satisfies the models within the suppression limit",
@@ -148,7 +162,7 @@ def anonymise(
         # Rows that were left out beforehand have loss 1, as all that are suppressed.
         score=(optimum.score * (n_all - n_lacking) + n_lacking) / n_all if n_lacking else optimum.score,
         suppressed=optimum.n_suppressed + prepared.n_lacking,
-        optimal=True,
-        gap=0.0,
+        optimal=optimum.proven,
+        gap=optimum.gap * (n_all - n_lacking) / n_all,
         n_checked=optimum.n_checked,
     )
