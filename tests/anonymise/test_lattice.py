@@ -350,7 +350,7 @@ def test_fifteen_quasi_identifiers_are_searched_to_the_proof(max_suppressed):
     n_feasible = 0
     for at in range(300):
         if at % 2:
-            node = tuple(int(rng.integers(0, levels)) for levels in data.shape)
+            node = tuple(int(rng.integers(0, levels, 4).max()) for levels in data.shape)
         else:
             moved = np.array(found.node) + rng.integers(-1, 2, len(data.shape))
             node = tuple(np.clip(moved, 0, np.array(data.shape) - 1).tolist())
