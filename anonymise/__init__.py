@@ -27,11 +27,13 @@ from anonymise.errors import (
     HierarchyError,
     LatticeTooLarge,
     NotAnonymisable,
+    TimeLimitReached,
     TokenRejected,
 )
 from anonymise.hierarchies import Hierarchy, build_hierarchy
 from anonymise.histories import patient_class_sizes
 from anonymise.keys import KeyDomain, KeyRing, PseudonymKey
+from anonymise.lattice import Progress
 from anonymise.longitudinal import first_visits
 from anonymise.models import (
     AlphaKAnonymity,
@@ -88,6 +90,7 @@ __all__ = [
     "Model",
     "NotAnonymisable",
     "PopulationUniqueness",
+    "Progress",
     "PseudonymKey",
     "QuasiIdentifiers",
     "ReleaseContext",
@@ -98,6 +101,7 @@ __all__ = [
     "Schema",
     "TCloseness",
     "TableModel",
+    "TimeLimitReached",
     "TokenRejected",
     "anonymise",
     "assess_risk",

@@ -14,7 +14,7 @@ patients can be intersected; for repeated releases use differential privacy.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -23,7 +23,7 @@ import pandas as pd
 
 from anonymise.by_class import ALGORITHMS, Algorithm, LocalAlgorithm, choose
 from anonymise.errors import NotAnonymisable
-from anonymise.lattice import search
+from anonymise.lattice import Progress, search
 from anonymise.local_recoding import MetricOf
 from anonymise.loss import METRICS
 from anonymise.models import AnyModel
@@ -69,6 +69,8 @@ def anonymise(
     algorithm: Algorithm = "optimal",
     population: pd.DataFrame | None = None,
     static: Sequence[str] = (),
+    time_limit: float | None = None,
+    progress: Callable[[Progress], None] | None = None,
     rng: Rng | None = None,
 ) -> Result:
     """Return the release of least loss that satisfies all models, among all full-domain generalisations.
@@ -94,6 +96,11 @@ def anonymise(
         The quasi-identifiers of everybody the patients come from, for models that compare with it; raw values.
     static
         Columns that have one value a patient (sex, year of birth): a table where they do not is refused.
+    time_limit
+        Seconds after which the search returns the best release so far; how much better one could be at most is its
+        `gap`. By default it ends with the proof of the optimum, which can take long from about 15 quasi-identifiers on.
+    progress
+        Called a few times a second with where the search stands. It depends on exact counts: for the site's own eyes.
     rng
         Source of the released order; the operating system's by default.
 
@@ -106,8 +113,8 @@ def anonymise(
     NotAnonymisable
         Too few patients, several values of a patient in a sensitive attribute, or no generalisation that satisfies
         the models.
-    LatticeTooLarge
-        More than 5e7 combinations of levels.
+    TimeLimitReached
+        Nothing that satisfies the models was found in time.
 
     Examples
     --------
@@ -135,7 +142,14 @@ def anonymise(
     rng = SecureRng() if rng is None else rng
     if algorithm != "optimal":
         return _by_class(algorithm, prepared, schema, models, METRICS[quality], rng)
-    optimum = search(encoded, METRICS[quality](hierarchies), models, max_suppressed=prepared.max_suppressed)
+    optimum = search(
+        encoded,
+        METRICS[quality](hierarchies),
+        models,
+        max_suppressed=prepared.max_suppressed,
+        time_limit=time_limit,
+        progress=progress,
+    )
     if optimum is None:
         raise NotAnonymisable(
             rule="no combination of levels satisfies the models within the suppression limit",
@@ -157,8 +171,8 @@ def anonymise(
         table=table,
         score=_with_lacking(optimum.score, prepared),
         suppressed=optimum.n_suppressed + prepared.n_lacking,
-        optimal=True,
-        gap=0.0,
+        optimal=optimum.proven,
+        gap=optimum.gap * len(prepared.frame) / prepared.n_records,
         n_checked=optimum.n_checked,
     )
 

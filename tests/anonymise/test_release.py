@@ -1,3 +1,4 @@
+import itertools
 import pickle
 from collections import Counter
 
@@ -7,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymise import GuaranteeBroken, KAnonymity, LatticeTooLarge, NotAnonymisable, Schema, anonymise, recoding
+from anonymise import (
+    GuaranteeBroken,
+    KAnonymity,
+    NotAnonymisable,
+    Schema,
+    anonymise,
+    assess_risk,
+    lattice,
+    recoding,
+)
 from privacy.errors import SchemaError
 
 N_ROWS = 4000
@@ -257,7 +267,8 @@ def test_unknown_qualities_and_empty_lists_of_models_are_refused():
         anonymise(patients(), clinic(), models=[])
 
 
-def test_a_lattice_that_is_too_large_is_refused():
+def test_a_lattice_of_any_size_is_searched_to_the_proof():
+    # 7^10 = 282,475,249 combinations of levels.
     wide = {
         f"q{i}": {
             "role": "quasi-identifier",
@@ -268,8 +279,29 @@ def test_a_lattice_that_is_too_large_is_refused():
         for i in range(10)
     }
     frame = pd.DataFrame(dict.fromkeys(wide, range(20)))
-    with pytest.raises(LatticeTooLarge):
-        anonymise_some(frame, Schema.from_dict({"columns": wide}))
+    result = anonymise_some(frame, Schema.from_dict({"columns": wide}))
+    # Any two columns of a row tell the same: all must be as coarse, or "*".
+    assert result.optimal
+    assert result.gap == 0.0
+
+
+def test_a_search_that_is_stopped_says_so_and_its_release_is_checked_as_any_other(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(lattice.time, "monotonic", lambda: float(next(ticks)))
+    stopped = anonymise(patients(), clinic(), models=[KAnonymity(2)], time_limit=1.5, progress=None)
+    monkeypatch.undo()
+    whole = anonymise(patients(), clinic(), models=[KAnonymity(2)])
+    assert whole.optimal
+    assert not stopped.optimal
+    assert stopped.gap > 0.0
+    assert stopped.score - stopped.gap <= whole.score <= stopped.score
+    assert assess_risk(stopped.table, clinic()).max_prosecutor_risk <= 0.5
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_a_time_limit_is_positive(seconds):
+    with pytest.raises(ValueError, match="time_limit must be a number of seconds > 0"):
+        anonymise(patients(), clinic(), models=[KAnonymity(2)], time_limit=seconds)
 
 
 def test_days_and_continuous_values_are_released_as_periods_and_bins():
