@@ -52,6 +52,7 @@ from anonymise.models import (
 )
 from anonymise.population import Estimate, population_uniqueness
 from anonymise.pseudonyms import pseudonym_buckets, pseudonymise, rotate_pseudonyms, rotation_table
+from anonymise.quality import Measure, measure_quality
 from anonymise.release import Result, anonymise
 from anonymise.report import AttackFigure, ReleaseContext, RiskDocument, report_risk
 from anonymise.risk import (
@@ -87,6 +88,7 @@ __all__ = [
     "KeyRing",
     "LDiversity",
     "LatticeTooLarge",
+    "Measure",
     "Model",
     "NotAnonymisable",
     "PopulationUniqueness",
@@ -115,6 +117,7 @@ __all__ = [
     "find_quasi_identifiers",
     "first_visits",
     "hide_births_of_oldest",
+    "measure_quality",
     "patient_class_sizes",
     "patient_shifts",
     "population_uniqueness",

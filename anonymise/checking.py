@@ -88,6 +88,13 @@ class Checker:
             return self._check_wildcards(self._wildcards, node, max_suppressed)
         return self._check_classes(*self._classes_at(node, above), max_suppressed)
 
+    def check_with_keys(self, node: Node, *, max_suppressed: int) -> tuple[Checked, Keys, int]:
+        """Return what `check` returns, the key of each entry's class, and a bound above all keys."""
+        key, size = self._classes_at(node, None)
+        if self._wildcards is not None:
+            return self._check_wildcards(self._wildcards, node, max_suppressed), key, size
+        return self._check_classes(key, size, max_suppressed), key, size
+
     def _check_classes(self, key: Keys, size: int, max_suppressed: int) -> Checked:
         # Whole numbers below 2^53 are exact in float64.
         counts = np.bincount(key, weights=self._weights, minlength=size)

@@ -66,6 +66,7 @@ def prepare(
     suppression_limit: float,
     population: pd.DataFrame | None = None,
     static: Sequence[str] = (),
+    target: str | None = None,
 ) -> Prepared:
     """Return a table as the search sees it. Raises what `anonymise` raises, but for what only the search finds."""
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
@@ -91,22 +92,21 @@ def prepare(
             way_out="raise suppression_limit, or set missing = 'own_value'",
         )
     population = None if population is None else with_ages(population, schema)
-    encoded = _encoded(frame, schema, models, hierarchies, columns, patients, population)
+    sensitive = _sensitive(frame, schema, models, target)
+    encoded = _encoded(schema, hierarchies, columns, patients, population, sensitive)
     check_models(models, encoded)
     return Prepared(frame, encoded, patients, population, n_records, n_patients, n_lacking, max_suppressed)
 
 
 def _encoded(
-    frame: pd.DataFrame,
     schema: Schema,
-    models: Sequence[AnyModel],
     hierarchies: Sequence[Hierarchy],
     columns: Mapping[str, Factor],
     patients: IntArray | None,
     population: pd.DataFrame | None,
+    sensitive: Mapping[AttributeName, Sequence[tuple[pd.Series, Hierarchy]]],
 ) -> Encoded:
     known = [columns[name] for name in schema.quasi_identifiers]
-    sensitive = _sensitive(frame, schema, models)
     if patients is None:
         people = None if population is None else _population(population, schema)
         return encode_table(known, hierarchies, sensitive=sensitive, population=people)
@@ -203,12 +203,17 @@ def _check_releasable(frame: pd.DataFrame, n_patients: int, schema: Schema, mode
 
 
 def _sensitive(
-    frame: pd.DataFrame, schema: Schema, models: Sequence[AnyModel]
+    frame: pd.DataFrame, schema: Schema, models: Sequence[AnyModel], target: str | None
 ) -> dict[AttributeName, list[tuple[pd.Series, Hierarchy]]]:
-    """Return the columns and hierarchies of the attributes that models name."""
+    """Return the columns and hierarchies of the attributes that models name, and of the column to be predicted."""
+    wanted = sensitive_columns(schema, models)
+    if target is not None:
+        if target not in schema.names or schema.column(target).role in ("identifier", "quasi-identifier"):
+            raise ValueError(f"target {target!r} must be a column of the schema that is released unchanged")
+        wanted[target] = (target,)
     return {
         attribute: [(column_of(frame, name), build_hierarchy(schema.column(name))) for name in names]
-        for attribute, names in sensitive_columns(schema, models).items()
+        for attribute, names in wanted.items()
     }
 
 

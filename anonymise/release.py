@@ -17,24 +17,23 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
 
 import pandas as pd
 
 from anonymise.by_class import ALGORITHMS, Algorithm, LocalAlgorithm, choose
 from anonymise.errors import NotAnonymisable
-from anonymise.lattice import Progress, search
+from anonymise.lattice import Progress
 from anonymise.local_recoding import MetricOf
 from anonymise.loss import METRICS
 from anonymise.models import AnyModel
 from anonymise.models.checks import check_kinds
+from anonymise.optimising import check_quality, find_optimum
 from anonymise.preparing import Prepared, prepare
+from anonymise.quality.registry import QualityName
 from anonymise.recoding import full_domain, recoded
 from anonymise.verifying import check_classes, check_release, released_classes
 from privacy.randomness import Rng, SecureRng
 from privacy.schema import Schema
-
-Quality = Literal["loss"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +42,7 @@ class Result:
 
     node        level of each quasi-identifier, in the schema's order; None where patients are recoded differently
     table       the release: fresh index, random order, labels as text
-    score       loss of the release in [0, 1]; it and `suppressed` depend on exact counts and stay inside
+    score       what is lost by the chosen metric, 0 at best; it and `suppressed` depend on exact counts and stay inside
     suppressed  number of patients left out
     optimal     whether no other combination of levels has a lower score (proven)
     gap         score minus the proven lower bound of every score; 0.0 where optimal, NaN where none is known
@@ -65,7 +64,10 @@ def anonymise(
     *,
     models: Sequence[AnyModel],
     suppression_limit: float = 0.0,
-    quality: Quality = "loss",
+    quality: QualityName = "loss",
+    weights: Mapping[str, float] | None = None,
+    suppression_factor: float = 0.5,
+    target: str | None = None,
     algorithm: Algorithm = "optimal",
     population: pd.DataFrame | None = None,
     static: Sequence[str] = (),
@@ -88,7 +90,16 @@ def anonymise(
     suppression_limit
         Largest share of patients that may be left out, in [0, 1]; floor(limit * patients), inclusive, and never all.
     quality
-        "loss": ARX's Loss with arithmetic mean (`anonymise.loss`).
+        What is lost least: "loss" (ARX's, arithmetic mean), "loss_geometric", "precision", "entropy",
+        "non_uniform_entropy", "discernibility", "average_class_size", "kl_divergence" or "classification"
+        (`anonymise.quality`). Algorithms other than "optimal" know "loss".
+    weights
+        Importance of quasi-identifiers, >= 0; 1 for one that is not listed. For the first five metrics.
+    suppression_factor
+        Generalisation against suppression as in ARX, in [0, 1]: below 0.5 suppressing is cheaper, above it
+        generalising. Not for "discernibility" and "kl_divergence".
+    target
+        For "classification": the column that the release should predict.
     algorithm
         "optimal": one generalisation for all, the best one. Opt-in, with less loss and an `AttackableRelease` warning:
         "mondrian" (nobody is suppressed), "local", "cell_suppression" (`anonymise.by_class`).
@@ -132,21 +143,34 @@ def anonymise(
     """
     if not 0.0 <= suppression_limit <= 1.0:
         raise ValueError(f"suppression_limit must be in [0, 1], got {suppression_limit!r}")
-    if quality not in METRICS:
-        raise ValueError(f"quality must be one of {', '.join(sorted(METRICS))}, got {quality!r}")
+    check_quality(quality, weights=weights, suppression_factor=suppression_factor, target=target)
+    plain_loss = quality == "loss" and weights is None and suppression_factor == 0.5
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
+    if algorithm != "optimal" and not plain_loss:
+        raise ValueError(f"algorithm={algorithm!r} knows quality='loss' alone, without weights and suppression_factor")
     check_kinds(models)
-    prepared = prepare(frame, schema, models, suppression_limit=suppression_limit, population=population, static=static)
+    prepared = prepare(
+        frame,
+        schema,
+        models,
+        suppression_limit=suppression_limit,
+        population=population,
+        static=static,
+        target=target,
+    )
     encoded, hierarchies = prepared.encoded, prepared.hierarchies
     rng = SecureRng() if rng is None else rng
     if algorithm != "optimal":
-        return _by_class(algorithm, prepared, schema, models, METRICS[quality], rng)
-    optimum = search(
+        return _by_class(algorithm, prepared, schema, models, METRICS["loss"], rng)
+    optimum = find_optimum(
         encoded,
-        METRICS[quality](hierarchies),
         models,
+        quality=quality,
         max_suppressed=prepared.max_suppressed,
+        weights=weights,
+        suppression_factor=suppression_factor,
+        target=target,
         time_limit=time_limit,
         progress=progress,
     )
@@ -169,10 +193,11 @@ def anonymise(
     return Result(
         node=MappingProxyType(dict(zip(schema.quasi_identifiers, optimum.node, strict=True))),
         table=table,
-        score=_with_lacking(optimum.score, prepared),
+        # Other metrics speak of the rows that entered the search.
+        score=_with_lacking(optimum.score, prepared) if plain_loss else optimum.score,
         suppressed=optimum.n_suppressed + prepared.n_lacking,
         optimal=optimum.proven,
-        gap=optimum.gap * len(prepared.frame) / prepared.n_records,
+        gap=optimum.gap * (len(prepared.frame) / prepared.n_records if plain_loss else 1.0),
         n_checked=optimum.n_checked,
     )
 

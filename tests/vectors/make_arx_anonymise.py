@@ -111,7 +111,7 @@ COMMENT = [
     "best_score: only where checking every node found a better one than ARX's search did.",
     "released_rows: that many first rows are the released table; all rows of the table are the population.",
     "metric: function aggregates the columns; gs_factor is 0.5 where absent; weights are divided by the largest one,",
-    "  and if any is given the columns without one have weight 0.",
+    "  a column without one has weight 0.5.",
     "risks: of a raw table (no models) or of a release without its suppressed rows. summary[threshold]: of prosecutor",
     "  and journalist the share of records at risk, the highest risk, the success rate; of marketer the success rate.",
     "  population[sampling fraction]: estimated share of the population that is alone; null: ARX found none.",
