@@ -126,6 +126,8 @@ def anonymise(
         the models.
     TimeLimitReached
         Nothing that satisfies the models was found in time.
+    LatticeTooLarge
+        More than 5e7 combinations of levels, for a metric that is no sum over rows and columns.
 
     Examples
     --------
