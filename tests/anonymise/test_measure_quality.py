@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymise import KAnonymity, Schema, build_hierarchy, encode_table
+from anonymise import KAnonymity, Schema, anonymise, build_hierarchy, encode_table
 from anonymise.checking import failing_tuples
 from anonymise.class_search import NodeView, problem_of
 from anonymise.quality import QUALITIES, measure_quality
@@ -231,3 +231,41 @@ def test_what_cannot_be_measured_is_refused():
     for target in ("x", "z"):
         with pytest.raises(ValueError, match="must be a released column"):
             measure_quality(raw, raw, schema, targets=[target])
+
+
+@pytest.mark.parametrize("algorithm", ["mondrian", "local", "cell_suppression"])
+@pytest.mark.filterwarnings("ignore::anonymise.errors.AttackableRelease")
+def test_releases_that_are_recoded_by_class_measure_the_loss_that_they_report(algorithm):
+    rng = np.random.default_rng(8)
+    rows = [[c, f"{c[0]}*", "*"] for c in ("a1", "a2", "b1", "b2", "b3")]
+    schema = Schema.from_dict(
+        {
+            "columns": {
+                "age": {
+                    "role": "quasi-identifier",
+                    "kind": "integer",
+                    "bounds": [0, 59],
+                    "hierarchy": {"interval": [10, 30]},
+                },
+                "zip": {
+                    "role": "quasi-identifier",
+                    "categories": [row[0] for row in rows],
+                    "hierarchy": {"rows": rows},
+                },
+                "sex": {"role": "quasi-identifier", "categories": ["F", "M"]},
+            }
+        }
+    )
+    raw = pd.DataFrame(
+        {
+            "age": rng.integers(0, 60, 200),
+            "zip": rng.choice([row[0] for row in rows], 200),
+            "sex": rng.choice(["F", "M"], 200),
+        }
+    )
+    result = anonymise(raw, schema, models=[KAnonymity(5)], suppression_limit=0.1, algorithm=algorithm)
+    measured = measure_quality(raw, result.table, schema)
+    assert measured["loss"].value == pytest.approx(result.score, abs=1e-12)
+    sizes = Counter(result.table.itertuples(index=False, name=None)).values()
+    assert measured["discernibility"].value == sum(size**2 for size in sizes) + 200 * result.suppressed
+    assert 0.0 < measured["kl_divergence"].value < math.log2(60 * 5 * 2)
