@@ -4,10 +4,10 @@ step        a node and the tuples that are released at it
 rest        the tuples that no step has released; they are anonymised by themselves in the next step
 
 `local_recoding` takes the best node for all rows, any number of them being suppressed, then the best node for those
-rows, and so on, as long as something can be released. A step that leaves a rest of which too much is certainly lost
-(too few rows, or too skewed) is not taken. Where the steps end with too large a rest, the best node *within the limit*
-is sought, steps being undone from the last until there is one, so that local recoding succeeds whenever full-domain
-generalisation does. It never loses more: each step releases rows that would cost 1 each.
+rows, and so on. A step is only taken if the rest is within the limit, or the most general node could release it: so no
+step leads astray. Otherwise the best node *within the limit* is the last step but for what it leaves. Local recoding
+therefore succeeds whenever full-domain generalisation does, and never loses more: each step releases rows that would
+cost 1 each.
 
 `cell_suppression` does the same after the first step with hierarchies of two levels, the first node's text and "*": a
 failing row keeps its text except for some cells. A "*" is a value of its own here: a class is equal text, cell for
@@ -96,47 +96,42 @@ def _refined(
     hierarchies = encoded.hierarchies
     rest: Tuples = np.flatnonzero(encoded.counts > 0)
     n_checked = 0
-
-    def release(most: int) -> bool:
-        """Release the best part of the rest at one node, leaving at most so many patients; return if it is released."""
-        nonlocal hierarchies, rest, n_checked
+    # The best node at all, and where it leaves a rest that could not be released, the best within the limit.
+    limits = [max_suppressed, encoded.n_rows]
+    while rest.size and limits:
         part = rest_of(encoded, hierarchies, rest)
-        best = search(part, metric_of(hierarchies), models, max_suppressed=most)
-        if best is None:
-            return False
-        n_checked += best.n_checked
-        failing = failing_tuples(part, models, best.node)
-        if failing.all() or (best.n_suppressed > max_suppressed and stuck(rest[failing])):
-            return False
+        n_rest = int(part.counts.sum())
+        best = search(part, metric_of(hierarchies), models, max_suppressed=min(limits[-1], n_rest - 1))
+        n_checked += 0 if best is None else best.n_checked
+        failing = None if best is None else failing_tuples(part, models, best.node)
+        if best is None or failing is None or failing.all():
+            limits.pop()
+            continue
+        after = hierarchies if steps or after_first is None else after_first(hierarchies, best.node)
+        if best.n_suppressed > max_suppressed and not _releasable(
+            rest_of(encoded, after, rest[failing]), models, max_suppressed=max_suppressed
+        ):
+            limits.pop()
+            continue
         steps.append(Step(hierarchies, best.node, rest[~failing]))
-        rest = rest[failing]
-        if len(steps) == 1 and after_first is not None:
-            hierarchies = after_first(hierarchies, best.node)
-        return True
-
-    def stuck(tuples: Tuples) -> bool:
-        """Return whether more than the limit is certainly lost of these tuples, whatever steps follow."""
-        part = rest_of(encoded, encoded.hierarchies, tuples)
-        top = tuple(levels - 1 for levels in part.shape)
-        return Checker(part, models).check(top, max_suppressed=max_suppressed).n_below > max_suppressed
-
-    while rest.size and release(int(encoded.counts[rest].sum()) - 1):
-        pass
-    # What is left is too much. The last steps are undone until a node within the limit releases what they did.
-    while int(encoded.counts[rest].sum()) > max_suppressed and not release(max_suppressed):
-        if not steps:
-            raise NotAnonymisable(
-                rule="no combination of levels satisfies the models within the suppression limit",
-                way_out="let the hierarchies end in one group (*), raise suppression_limit, or relax the models",
-            )
-        undone = steps.pop()
-        hierarchies = undone.hierarchies
-        rest = np.sort(np.concatenate([undone.tuples, rest]))
+        rest, hierarchies = rest[failing], after
+    if int(encoded.counts[rest].sum()) > max_suppressed:
+        raise NotAnonymisable(
+            rule="no combination of levels satisfies the models within the suppression limit",
+            way_out="let the hierarchies end in one group (*), raise suppression_limit, or relax the models",
+        )
     lost = float(encoded.counts[rest].sum())
     for step in steps:
         losses = metric_of(step.hierarchies).row_losses(encoded.leaves[:, step.tuples], step.node)
         lost += float(np.dot(losses, encoded.counts[step.tuples]))
     return Steps(tuple(steps), n_checked, lost / encoded.n_rows)
+
+
+def _releasable(part: Encoded, models: Sequence[Model], *, max_suppressed: int) -> bool:
+    """Return whether the most general node releases a table within the limit: then some step always can."""
+    top = tuple(levels - 1 for levels in part.shape)
+    checked = Checker(part, models).check(top, max_suppressed=max_suppressed)
+    return checked.failing is not None and checked.n_failing <= max_suppressed
 
 
 def rest_of(encoded: Encoded, hierarchies: tuple[Hierarchy, ...], tuples: Tuples) -> Encoded:

@@ -105,7 +105,7 @@ def test_a_failing_row_keeps_its_text_but_for_some_cells():
     assert Counter(released) == {("0", "a1", "F"): 50, ("*", "a1", "F"): 2, ("0", "*", "F"): 2}
 
 
-def test_steps_are_undone_where_what_is_left_is_too_few_and_may_not_be_lost():
+def test_no_step_is_taken_that_leaves_too_few_who_may_not_be_lost():
     # Five alike and one alone: to release five first would leave one, which can be neither released nor lost.
     rows = [(0, "a1", "F")] * 5 + [(15, "b1", "F")]
     released = texts(data := encoded(rows), local_recoding(data, METRICS["loss"], [KAnonymity(2)], max_suppressed=0))
