@@ -4,7 +4,8 @@ For scale: ARX 3.9.2, warm, one thread, without encoding, takes 41-58 ms (no sup
 2846-3677 ms (100 %) on a 2-core machine; with 8 quasi-identifiers, the occupation being sensitive, 392 ms (5 different
 occupations, 2 %) and 719 ms (t-closeness 0.2, 2 %). `encode_and_search` does what ARX does, encoding included; the
 whole door also recodes, shuffles and checks the finished table.
-Run: pytest benchmarks/test_bench_anonymise.py --benchmark-enable [--benchmark-timer=time.process_time on a busy machine]
+Run: pytest benchmarks/test_bench_anonymise.py --benchmark-enable; on a busy machine with
+--benchmark-timer=time.process_time
 """
 
 from pathlib import Path
