@@ -52,7 +52,7 @@ class ClassKeys:
             key, size = np.zeros(self._encoded.n_tuples, dtype=np.intp), 1
         else:
             key, size = self._known[above]
-        limit = key.size + 1024
+        limit = 2 * key.size + 1024
         for column, (level, before) in enumerate(zip(node, above, strict=True)):
             if level == before:
                 continue

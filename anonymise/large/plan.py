@@ -154,7 +154,7 @@ def plan_release(source: Any, schema: Schema, *, models: Sequence[AnyModel], sup
 
     Raises
     ------
-    SchemaError, HierarchyError, NotAnonymisable, LatticeTooLarge
+    SchemaError, HierarchyError, NotAnonymisable
         As `anonymise`. Columns that are neither quasi-identifiers nor looked at by a model are checked when they are
         released.
     """
