@@ -137,19 +137,30 @@ def test_the_text_says_what_was_done_and_that_nothing_recorded_it(folder):
 
 GRAMMAR = [
     (ModelOptions(k=5), [KAnonymity(5)]),
-    (ModelOptions(l=("3:diagnosis",)), [LDiversity(3, attribute="diagnosis")]),
-    (ModelOptions(l=("2.5:diagnosis:entropy",)), [LDiversity(2.5, attribute="diagnosis", kind="entropy")]),
+    (ModelOptions(l=("3:d",)), [LDiversity(3, attribute="d")]),
+    (ModelOptions(l=("2.5:d:entropy",)), [LDiversity(2.5, attribute="d", kind="entropy")]),
     (ModelOptions(l=("3:a+b:recursive,2",)), [LDiversity(3, attribute=("a", "b"), kind="recursive", c=2)]),
-    (ModelOptions(t=("0.2:d", ".3:e:ordered")), [TCloseness(0.2, attribute="d"), TCloseness(0.3, attribute="e", distance="ordered")]),
-    (ModelOptions(beta=("1:d", "2:e:enhanced")), [BetaLikeness(1, attribute="d"), BetaLikeness(2, attribute="e", kind="enhanced")]),
+    (ModelOptions(t=("0.2:d",)), [TCloseness(0.2, attribute="d")]),
+    (
+        ModelOptions(t=("0.2:d", ".3:e:ordered")),
+        [TCloseness(0.2, attribute="d"), TCloseness(0.3, attribute="e", distance="ordered")],
+    ),
+    (ModelOptions(beta=("1:d",)), [BetaLikeness(1, attribute="d")]),
+    (ModelOptions(beta=("2:d:enhanced",)), [BetaLikeness(2, attribute="d", kind="enhanced")]),
     (ModelOptions(delta_disclosure=("1.5:d",)), [DeltaDisclosure(1.5, attribute="d")]),
     (ModelOptions(k=3, alpha=("0.5:d",)), [AlphaKAnonymity(0.5, 3, attribute="d")]),
     (ModelOptions(k_map="5"), [KMap(5)]),
-    (ModelOptions(k_map="5:1000:zero_truncated_poisson"), [KMap(5, population_size=1000, estimator="zero_truncated_poisson")]),
+    (
+        ModelOptions(k_map="5:1000:zero_truncated_poisson"),
+        [KMap(5, population_size=1000, estimator="zero_truncated_poisson")],
+    ),
     (ModelOptions(presence="0.1:0.5"), [DeltaPresence(0.1, 0.5)]),
     (ModelOptions(average_risk=0.1, sample_uniqueness=0.0), [AverageRisk(0.1), SampleUniqueness(0.0)]),
-    (ModelOptions(population_uniqueness="0.05:900:pitman"), [PopulationUniqueness(0.05, population_size=900, estimator="pitman")]),
-]  # fmt: skip
+    (
+        ModelOptions(population_uniqueness="0.05:900:pitman"),
+        [PopulationUniqueness(0.05, population_size=900, estimator="pitman")],
+    ),
+]
 
 
 @pytest.mark.parametrize(("options", "models"), GRAMMAR)
