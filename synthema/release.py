@@ -5,6 +5,8 @@ What leaves is the table and, if asked for, its manifest. The report is internal
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import IO, Any
 
 import pandas as pd
 
+from anonymise.errors import AttackableRelease
+from anonymise.lattice import Progress
 from anonymise.release import Result, anonymise
 from anonymise.report import ReleaseContext, RiskDocument, report_risk
 from privacy import Schema
@@ -66,14 +70,19 @@ class Decided:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Released:
-    """What a run made; `document` is None unless a report was asked for."""
+    """What a run made.
+
+    warning    what an algorithm that can be attacked says of itself, or None
+    document   None unless a report was asked for
+    """
 
     result: Result
     n_rows: int
+    warning: str | None
     document: RiskDocument | None
 
 
-def released(table: Path, decided: Decided, say: Callable[[str], object], *, with_report: bool) -> Released:
+def released(table: Path, decided: Decided, say: Callable[..., object], *, with_report: bool) -> Released:
     """Return the release of a CSV file under a policy. Raises what `read_table` and `anonymise` raise."""
     schema, policy = decided.schema, decided.policy
     say("reading the table")
@@ -81,7 +90,13 @@ def released(table: Path, decided: Decided, say: Callable[[str], object], *, wit
     file = decided.population_file
     people = None if file is None else read_table(file, schema.subset(schema.quasi_identifiers))
     say("searching")
-    result = anonymise(frame, schema, population=people, **policy.arguments())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AttackableRelease)
+        result = anonymise(frame, schema, population=people, progress=_told(say), **policy.arguments())
+    told = [each for each in caught if issubclass(each.category, AttackableRelease)]
+    for each in caught:
+        if each not in told:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     document = None
     if with_report:
         say("counting risks")
@@ -94,7 +109,7 @@ def released(table: Path, decided: Decided, say: Callable[[str], object], *, wit
             population_size=_population_size(policy),
             context=ReleaseContext(**dict(policy.context)),
         )
-    return Released(result, len(frame), document)
+    return Released(result, len(frame), str(told[0].message) if told else None, document)
 
 
 def stage(
@@ -144,6 +159,18 @@ def provenance(decided: Decided, recorded: Recorded | None) -> tuple[tuple[str, 
         ("Software", ", ".join(f"{name} {number}" for name, number in software().items())),
         ("Ledger", entry),
     )
+
+
+def _told(say: Callable[..., object]) -> Callable[[Progress], None]:
+    """Return what tells people how far a search is, on their own screen."""
+
+    def tell(now: Progress) -> None:
+        found = "no release yet"
+        if math.isfinite(now.score):
+            found = f"best {now.score:.4g}, at most {max(0.0, now.score - now.bound):.2g} above the least"
+        say(f"searching: {now.n_checked:,} combinations counted, {found}", same=True)
+
+    return tell
 
 
 def _population_size(policy: ReleasePolicy) -> int | None:

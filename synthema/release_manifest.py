@@ -29,7 +29,13 @@ _NOTICE: Final = (
 
 
 def manifest(
-    policy: ReleasePolicy, schema: Schema, *, node: Mapping[str, int], file: str, sha256: str, recorded: Recorded | None
+    policy: ReleasePolicy,
+    schema: Schema,
+    *,
+    node: Mapping[str, int] | None,
+    file: str,
+    sha256: str,
+    recorded: Recorded | None,
 ) -> dict[str, Any]:
     """Return the manifest of a table that was written to a file with this hash."""
     return {
@@ -41,14 +47,20 @@ def manifest(
         "policy_sha256": policy.content_hash(schema),
         "schema_sha256": schema.content_hash(),
         "models": [repr(model) for model in policy.privacy_models],
-        "node": dict(node),
-        "levels": {name: build_hierarchy(schema.column(name)).n_levels for name in node},
+        "algorithm": policy.release.algorithm,
+        "node": None if node is None else dict(node),
+        "levels": levels_of(schema, node),
         "software": software(),
         "ledger": None
         if recorded is None
         else {"ledger_id": recorded.ledger_id, "account": recorded.account, "key": recorded.key},
         "notice": _NOTICE,
     }
+
+
+def levels_of(schema: Schema, node: Mapping[str, int] | None) -> dict[str, int] | None:
+    """Return how many levels each quasi-identifier has, the one without any change included."""
+    return None if node is None else {name: build_hierarchy(schema.column(name)).n_levels for name in node}
 
 
 def manifest_text(body: Mapping[str, Any]) -> str:

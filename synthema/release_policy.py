@@ -62,7 +62,10 @@ class Release(_Section):
 
     suppression_limit: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
     quality: str = "loss"
+    algorithm: str = "optimal"
     static: tuple[str, ...] = ()
+    # Seconds. What a search has found when it is stopped depends on the machine.
+    time_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class Context(_Section):

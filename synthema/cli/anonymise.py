@@ -59,9 +59,20 @@ def anonymise(
     quality: Annotated[
         str | None, typer.Option(help="What is lost least; loss by default.", rich_help_panel=_SEARCH)
     ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(
+            help="optimal; or, less loss and open to attacks: mondrian, local, cell_suppression.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     static: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Has one value a patient; may be repeated.", rich_help_panel=_SEARCH),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Then the best so far, with its gap.", rich_help_panel=_SEARCH),
     ] = None,
     report: Annotated[
         Path | None,
@@ -118,7 +129,13 @@ def anonymise(
             k_map=k_map,
             presence=presence,
         )
-        terms = {"suppression_limit": suppression, "quality": quality, "static": static}
+        terms = {
+            "suppression_limit": suppression,
+            "quality": quality,
+            "algorithm": algorithm,
+            "static": static,
+            "time_limit": time_limit,
+        }
         given = {name: value for name, value in terms.items() if value is not None}
         decided = _decided(policy, schema, models, population, given)
         with progress(quiet=as_json) as say, outputs(force=force) as files:

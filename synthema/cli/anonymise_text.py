@@ -17,7 +17,7 @@ _FOUND = 8
 
 def release_body(made: Released, decided: Decided, recorded: Recorded | None, files: dict[str, str]) -> dict[str, Any]:
     """Return what a release was, as plain data."""
-    from anonymise.hierarchies import build_hierarchy
+    from synthema.release_manifest import levels_of
     from synthema.release_models import described
 
     result, schema = made.result, decided.schema
@@ -29,9 +29,11 @@ def release_body(made: Released, decided: Decided, recorded: Recorded | None, fi
         "suppressed": result.suppressed,
         "unit": "patient" if schema.patient_id else "row",
         "models": [described(model) for model in decided.policy.privacy_models],
-        "node": dict(result.node),
-        "levels": {name: build_hierarchy(schema.column(name)).n_levels for name in result.node},
+        "node": None if result.node is None else dict(result.node),
+        "levels": levels_of(schema, result.node),
         "quality": decided.policy.release.quality,
+        "algorithm": decided.policy.release.algorithm,
+        "warning": made.warning,
         "score": result.score,
         "optimal": result.optimal,
         "gap": result.gap,
@@ -54,11 +56,14 @@ def release_text(body: dict[str, Any]) -> str:
         f"Left out: {body['suppressed']:,} {body['unit']}(s); {body['rows_read']:,} rows were read.",
     ]
     lines.append(f"Models: {'; '.join(body['models'])}.")
-    lines.append("Levels, 0 being as it was:")
-    width = max(map(len, body["node"]))
-    lines += [f"  {name:<{width}}  {level} of {body['levels'][name] - 1}" for name, level in body["node"].items()]
+    if body["node"] is not None:
+        lines.append("Levels, 0 being as it was:")
+        width = max(map(len, body["node"]))
+        lines += [f"  {name:<{width}}  {level} of {body['levels'][name] - 1}" for name, level in body["node"].items()]
     lines.append(f"{body['quality'].replace('_', ' ').capitalize()} {body['score']:.6g}, {_proof(body)}.")
     lines.append(f"Release policy {body['policy_sha256']}.")
+    if body["warning"] is not None:
+        lines.append(f"WARNING. {body['warning']}.")
     paid = body["ledger"]
     if paid is None:
         return "\n".join([*lines, "", f"NOT IN ANY LEDGER. {body['note']}"])
@@ -69,7 +74,12 @@ def release_text(body: dict[str, Any]) -> str:
 def _proof(body: dict[str, Any]) -> str:
     if body["optimal"]:
         return "the least of all combinations of levels, proven"
-    return f"not proven to be the least: at most {body['gap']:.3g} less is possible"
+    if body["node"] is None:
+        return f"by {body['algorithm'].replace('_', ' ')}, which proves no least"
+    return (
+        f"not proven to be the least: at most {body['gap']:.3g} less is possible. The time limit stopped the search, so "
+        "another run may give another table"
+    )
 
 
 def risk_body(document: RiskDocument, found: QuasiIdentifiers | None, report: str | None) -> dict[str, Any]:

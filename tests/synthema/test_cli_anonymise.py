@@ -135,6 +135,22 @@ def test_the_text_says_what_was_done_and_that_nothing_recorded_it(folder):
     assert "NOT IN ANY LEDGER" in text
 
 
+@pytest.mark.parametrize("algorithm", ["mondrian", "local", "cell_suppression"])
+def test_an_algorithm_that_can_be_attacked_says_so_and_its_table_keeps_the_model(folder, algorithm):
+    files = ("--manifest", folder / "m.json", "--report", folder / "r.html")
+    done = anonymise(folder, *files, "--algorithm", algorithm)
+    assert "WARNING" in done.stdout
+    assert "can be attacked" in done.stdout
+    assert "proves no least" in done.stdout
+    told = json.loads((folder / "m.json").read_text())
+    assert (told["algorithm"], told["node"]) == (algorithm, None)
+    made = pd.read_csv(folder / "out.csv", dtype=str)
+    assert made.groupby(["sex", "age"]).size().min() >= 4
+    body = json.loads(anonymise(folder, "--algorithm", algorithm, "--json", out="2.csv").stdout)
+    assert (body["node"], body["gap"], body["optimal"]) == (None, None, False)
+    assert "can be attacked" in body["warning"]
+
+
 GRAMMAR = [
     (ModelOptions(k=5), [KAnonymity(5)]),
     (ModelOptions(l=("3:d",)), [LDiversity(3, attribute="d")]),
@@ -217,6 +233,7 @@ def test_a_map_that_is_no_model_is_refused(terms, said):
         ((), "at least one privacy model"),
         (("--k", 4, "--suppression", 2), "suppression_limit"),
         (("--k", 4, "--quality", "beauty"), "quality"),
+        (("--k", 4, "--algorithm", "magic"), "algorithm"),
         (("--l", "2:doctor"), "doctor"),
         (("--l", "2:age"), "quasi-identifier"),
         (("--k-map", 5), "population"),
@@ -378,8 +395,8 @@ def test_the_manifest_names_hashes_versions_and_levels_and_no_value_or_count(fol
     assert set(told["software"]) == {"python", "synthema", "numpy", "pandas"}
     assert told["ledger"] is None
     # Everything else would have to be looked at before it is told.
-    allowed = {"format", "version", "table", "file", "sha256", "policy_sha256", "schema_sha256", "models", "node",
-               "levels", "software", "ledger", "notice"}  # fmt: skip
+    allowed = {"format", "version", "table", "file", "sha256", "policy_sha256", "schema_sha256", "models", "algorithm",
+               "node", "levels", "software", "ledger", "notice"}  # fmt: skip
     assert set(told) == allowed
     page = (folder / "r.html").read_text()
     assert "INTERNAL" in page
