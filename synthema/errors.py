@@ -15,6 +15,10 @@ class StudyError(SynthemaError):
     """A study document is not one; the message names the field, the rule and the way out."""
 
 
+class PolicyError(SynthemaError):
+    """The policy of a release is not one; the message names the field, the rule and the way out."""
+
+
 class SignatureInvalid(SynthemaError):
     """A document's signature does not fit its bytes and key."""
 

@@ -118,6 +118,7 @@ class SiteJob:
             "rows": table.astype(str).to_numpy().tolist(),
             "levels": [
                 [name, int(level), build_hierarchy(schema.column(name)).n_levels - 1]
+                # One node for all: the optimal algorithm always has one.
                 for name, level in (result.node or {}).items()
             ],
             "optimal": bool(result.optimal),

@@ -56,6 +56,22 @@ def read_table(path: str | Path, schema: Schema) -> pd.DataFrame:
     return frame[list(schema.names)]
 
 
+def read_released(path: str | Path, schema: Schema) -> pd.DataFrame:
+    """Read a table that was made of another: any of the schema's columns, values as text, whatever they became.
+
+    Raises TableError for a file that cannot be read as it is, or that has a column of another name.
+    """
+    path = Path(path)
+    text = _read_text(path)
+    header = _check_form(path.name, text, schema)
+    unknown = [name for name in header if name not in schema.names]
+    if unknown:
+        raise TableError(f"{path.name} has the column {unknown[0]!r}, which is not in the schema; drop it")
+    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_values=[""], index_col=False)
+    frame.columns = pd.Index(header)
+    return frame
+
+
 def _read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()

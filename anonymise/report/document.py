@@ -99,7 +99,10 @@ class ReleaseFacts:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RiskDocument:
-    """The report. `after` and `release` are None for a table that was only assessed."""
+    """The report. `after` and `release` are None for a table that was only assessed.
+
+    provenance   name and text of what made the release: hashes, versions, an entry in a ledger
+    """
 
     title: str
     before: RiskReport
@@ -109,6 +112,7 @@ class RiskDocument:
     findings: tuple[Finding, ...] = ()
     attacks: tuple[AttackFigure, ...] = ()
     context: ReleaseContext = ReleaseContext()
+    provenance: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, report: RiskReport, *, title: str = "Table") -> RiskDocument:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synthema.cli.account import account_app
+from synthema.cli.anonymise import anonymise
 from synthema.cli.errors import errors, show
 from synthema.cli.evaluate import evaluate
 from synthema.cli.generate import generate
@@ -18,6 +19,7 @@ from synthema.cli.ledger_app import ledger_app
 from synthema.cli.material import dealer_app, material_app
 from synthema.cli.party import party_app, relay
 from synthema.cli.plan import plan
+from synthema.cli.risk import risk
 from synthema.cli.steps import progress
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ app.add_typer(dealer_app, name="dealer")
 app.add_typer(material_app, name="material")
 app.command()(relay)
 app.command()(plan)
+app.command()(anonymise)
+app.command()(risk)
 app.command()(generate)
 app.command()(evaluate)
 

@@ -49,6 +49,15 @@ def input_errors(*, as_json: bool) -> Iterator[None]:
 
 
 @contextmanager
+def argument_errors(*, as_json: bool) -> Iterator[None]:
+    """Report arguments that a package refuses, and files that cannot be read or written, as bad input."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        fail(error, BAD_INPUT, as_json=as_json)
+
+
+@contextmanager
 def generator_errors(*, as_json: bool) -> Iterator[None]:
     """Report what generators refuse, and files that cannot be written, as bad input."""
     from generators.errors import GeneratorError
@@ -62,9 +71,9 @@ def generator_errors(*, as_json: bool) -> Iterator[None]:
 def exit_code(error: Exception) -> int | None:
     """Return the exit code of an error that is reported without a traceback, or None."""
     from privacy import LedgerError, SchemaError, UnsupportedEvent
-    from synthema.errors import SiteRefused, StudyError, SynthemaError, TableError
+    from synthema.errors import PolicyError, SiteRefused, StudyError, SynthemaError, TableError
 
-    if isinstance(error, TableError | StudyError | SchemaError | UnsupportedEvent):
+    if isinstance(error, TableError | StudyError | PolicyError | SchemaError | UnsupportedEvent):
         return BAD_INPUT
     if isinstance(error, SiteRefused):
         return REFUSED
@@ -78,6 +87,11 @@ def exit_code(error: Exception) -> int | None:
         # A witness that says no says so for good; one that cannot be asked stops us, as a restored ledger does.
         return REFUSED if isinstance(error, WitnessRefused | WitnessConflict) else STOPPED
     # Who has not imported it cannot have raised its errors.
+    anonymise_errors = sys.modules.get("anonymise.errors")
+    if anonymise_errors is not None and isinstance(error, anonymise_errors.AnonymiseError):
+        if isinstance(error, anonymise_errors.NotAnonymisable):
+            return REFUSED
+        return STOPPED if isinstance(error, anonymise_errors.GuaranteeBroken) else BAD_INPUT
     smpc_errors = sys.modules.get("smpc.errors")
     if smpc_errors is not None and isinstance(error, smpc_errors.SmpcError):
         if isinstance(error, smpc_errors.PackageRefused):

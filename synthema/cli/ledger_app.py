@@ -177,6 +177,7 @@ def ledger_doctor(
         raise typer.Exit(NOT_VERIFIED)
 
 
+ledger_app.command("open-exact")(ledger_keys.open_exact)
 ledger_app.command("new-key")(ledger_keys.new_key)
 ledger_app.command("set-key")(ledger_keys.set_key)
 ledger_app.command("sign-cap")(ledger_keys.sign_cap)

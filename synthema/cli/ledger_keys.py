@@ -16,6 +16,7 @@ from synthema.cli.ledger_common import (
     Json,
     Key,
     NoPassphrase,
+    OptionalKey,
     Passphrase,
     ledger_errors,
     new_signer,
@@ -85,6 +86,25 @@ def init(
             "head": head,
         }
         show(body, _what_where(body), as_json=as_json)
+
+
+def open_exact(
+    file: File,
+    account: Annotated[str, typer.Argument(help="Name of the new account.")],
+    key: OptionalKey = None,
+    passphrase_file: Passphrase = None,
+    anchor: AnchorFile = None,
+    as_json: Json = False,
+) -> None:
+    """Allow exact releases, such as anonymised tables, by opening an account that counts them. No epsilon covers them.
+
+    One account for each table: releases of the same patients are what must be counted together.
+    """
+    with ledger_errors(as_json=as_json):
+        signer = None if key is None else signer_of(key, passphrase_file)
+        with opened(file, signer=signer, anchor=anchor) as ledger:
+            ledger.open_exact_account(account)
+        show({"ok": True, "account": account}, f"{file}: account {account} takes exact releases", as_json=as_json)
 
 
 def new_key(
