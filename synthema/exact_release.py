@@ -13,15 +13,9 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from privacy import NonPrivate
 from privacy.ledger import Ledger, LedgerRefused
-
-NOT_RECORDED: Final = (
-    "No ledger was written: nobody will know that this table was released, and nothing counts the releases of the same "
-    "patients. Give --ledger and --account to have it recorded."
-)
 
 
 @dataclass(frozen=True, slots=True)

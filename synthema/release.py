@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -19,11 +19,13 @@ from anonymise.lattice import Progress
 from anonymise.release import Result, anonymise
 from anonymise.report import ReleaseContext, RiskDocument, report_risk
 from privacy import Schema
-from synthema.exact_release import Recorded
 from synthema.outputs import INTERNAL, Outputs
 from synthema.release_manifest import file_hash, manifest, manifest_text, software
 from synthema.release_policy import ReleasePolicy
 from synthema.tables import read_table
+
+if TYPE_CHECKING:
+    from synthema.exact_release import Recorded
 
 
 @dataclass(frozen=True, slots=True)

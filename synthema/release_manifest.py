@@ -13,12 +13,14 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from anonymise.hierarchies import build_hierarchy
 from privacy import Schema
-from synthema.exact_release import Recorded
 from synthema.release_policy import ReleasePolicy
+
+if TYPE_CHECKING:
+    from synthema.exact_release import Recorded
 
 FORMAT: Final = "synthema-release-manifest"
 VERSION: Final = 1

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-from synthema.exact_release import NOT_RECORDED, Recorded
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from anonymise import QuasiIdentifiers, RiskDocument
+    from synthema.exact_release import Recorded
     from synthema.release import Decided, Released
 
-_INTERNAL = "INTERNAL: counts of patients. Do not pass this on."
-_FOUND = 8
+NOT_RECORDED: Final = (
+    "No ledger was written: nobody will know that this table was released, and nothing counts the releases of the same "
+    "patients. Give --ledger and --account to have it recorded."
+)
+_INTERNAL: Final = "INTERNAL: counts of patients. Do not pass this on."
+_FOUND: Final = 8
 
 
 def release_body(made: Released, decided: Decided, recorded: Recorded | None, files: dict[str, str]) -> dict[str, Any]:
