@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -570,3 +572,33 @@ def test_a_search_that_is_stopped_says_how_much_less_is_possible(folder):
     assert 0 < body["gap"] <= body["score"]
     text = anonymise(folder, out="2.csv", by=by).stdout
     assert "not proven to be the least" in text
+
+
+# ---------------------------------------------------------------- documentation
+
+
+def test_the_documented_commands_work_as_written(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "anonymise" / "command.md").read_text(encoding="utf-8")
+    schema, policy = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "registry.toml").write_text(schema, encoding="utf-8")
+    rng = np.random.default_rng(4)
+    n = 600
+    columns = {
+        "mrn": range(n),
+        "age": rng.integers(20, 95, n),
+        "sex": rng.choice(["F", "M"], n),
+        "district": rng.choice(["1010", "1020", "1030", "2340", "2345", "2380"], n),
+        "diagnosis": rng.choice(["AML", "CML", "MDS", "MPN"], n),
+    }
+    pd.DataFrame(columns).to_csv(tmp_path / "registry.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    text = "".join(re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL))
+    lines = [shlex.split(line)[1:] for line in text.splitlines()]
+    assert len(lines) == 9
+    for line in lines:
+        run(*line)
+    made = {name: rows(tmp_path / f"{name}.csv") for name in ("second", "third", "fourth")}
+    assert made["second"] == made["third"] == made["fourth"]
+    saved = ReleasePolicy.load(tmp_path / "policy.toml")
+    hashed = policy.replace('"..."', f'"{saved.schema_file.sha256}"')
+    assert hashed == f"# policy.toml\n{saved.to_toml()}"
