@@ -43,7 +43,10 @@ def test_the_commands_on_your_own_data_work_as_written(tmp_path):
     prepare(tmp_path)
     text = "\n".join(blocks("sh"))
     lines = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("synthema ")]
-    assert [line[1] for line in lines] == ["check", "simulate", "plan", "generate", "evaluate", "account", "account"]
+    assert [line[1] for line in lines] == [
+        *("check", "simulate", "plan", "generate", "evaluate"),
+        *("risk", "anonymise", "account", "account"),
+    ]
     for line in lines:
         done = subprocess.run(
             [sys.executable, "-m", *line], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
@@ -51,6 +54,7 @@ def test_the_commands_on_your_own_data_work_as_written(tmp_path):
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "pilot" / "report.html").exists()
     assert (tmp_path / "internal.html").exists()
+    assert (tmp_path / "risk.html").exists()
     assert len(pd.read_csv(tmp_path / "synthetic.csv")) == 1000
 
 
