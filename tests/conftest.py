@@ -13,7 +13,7 @@ settings.register_profile(
     "project",
     deadline=None,
     derandomize=bool(os.environ.get("CI")),
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "30")),
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "15")),
 )
 settings.load_profile("project")
 

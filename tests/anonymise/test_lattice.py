@@ -333,6 +333,7 @@ def test_columns_that_mirror_each_other_have_a_known_optimum():
     assert found.score == pytest.approx((2 / 8 - 1 / 8) / (1 - 1 / 8), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_suppressed", [0, 50])
 def test_fifteen_quasi_identifiers_are_searched_to_the_proof(max_suppressed):
     # Couples of Adult: nine columns of one person, six of the other; 1.4e7 nodes.

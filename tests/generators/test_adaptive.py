@@ -40,6 +40,7 @@ def is_not_worse(ours, others):
     return stats.ttest_1samp(excess, 0.0, alternative="less").pvalue < P_THRESHOLD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.1, 1.0])
 def test_adaptive_is_not_worse_than_independent_columns_on_few_patients(epsilon, leuk_frame, leuk_schema):
     ours, independent = (
@@ -48,6 +49,7 @@ def test_adaptive_is_not_worse_than_independent_columns_on_few_patients(epsilon,
     assert is_not_worse(ours, independent)
 
 
+@pytest.mark.slow
 def test_negative_control_aim_is_worse_than_independent_columns_on_few_patients(leuk_frame, leuk_schema):
     aim, independent = (
         errors(kind, leuk_frame, leuk_schema, epsilon=0.1, n_seeds=N_SEEDS) for kind in (AIM, Independent)
@@ -55,6 +57,7 @@ def test_negative_control_aim_is_worse_than_independent_columns_on_few_patients(
     assert not is_not_worse(aim, independent)
 
 
+@pytest.mark.slow
 def test_adaptive_is_better_than_independent_columns_where_there_is_budget(leuk_frame, leuk_schema):
     ours, independent = (
         errors(kind, leuk_frame, leuk_schema, epsilon=10.0, n_seeds=2) for kind in (Adaptive, Independent)

@@ -170,6 +170,7 @@ def test_inference_of_numbers_allows_for_the_tolerance_and_for_signs():
     assert inference(far, table, secrets=["x"], rng=rng)[0].success.value == 0.0
 
 
+@pytest.mark.slow
 def test_membership_is_chance_for_other_people_and_certain_for_copies():
     def interval(part: float, seed: int):
         real, fresh, control, rng = three_tables(300 + seed)

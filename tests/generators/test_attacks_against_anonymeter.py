@@ -19,6 +19,8 @@ from generators.attacks.singling_out import singling_out
 from generators.attacks.table import Rows
 from privacy import Schema
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 RECORDED = json.loads((TESTS / "vectors" / "anonymeter_adult.json").read_text())
 N_ROWS = RECORDED["n_rows"]

@@ -74,11 +74,15 @@ def claimed(mechanism):
     return lambda epsilon: accountant.delta(epsilon=epsilon)
 
 
-@pytest.mark.parametrize("kind", MECHANISMS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize(
-    ("n_runs", "least"),
-    [(N_RUNS, 0.0), pytest.param(N_RUNS_SLOW, 0.75, marks=pytest.mark.slow)],
-    ids=["few", "many"],
+    ("kind", "n_runs", "least"),
+    [
+        *(pytest.param(kind, N_RUNS, 0.0, id=f"few-{kind.__name__}") for kind in (Independent, ChowLiu)),
+        *(
+            pytest.param(kind, N_RUNS_SLOW, 0.75, id=f"many-{kind.__name__}", marks=pytest.mark.slow)
+            for kind in MECHANISMS
+        ),
+    ],
 )
 def test_no_attack_on_worst_case_neighbours_beats_the_claim(kind, n_runs, least):
     mechanism = kind(rho=RHO)
@@ -154,6 +158,7 @@ def test_half_of_the_sensitivity_is_caught_and_the_whole_is_enough(kind):
     assert honest.gaussian_dp_lower < MU < broken.gaussian_dp_lower
 
 
+@pytest.mark.slow
 def test_replacing_a_patient_costs_what_replace_one_says():
     more, fewer = worst_case()
     other = pd.concat([fewer, pd.DataFrame([["1"] * 4], columns=list("abcd"))], ignore_index=True)

@@ -95,6 +95,7 @@ def pattern_distance(one, two):
     return float(p.sub(q, fill_value=0).abs().sum())
 
 
+@pytest.mark.slow
 def test_the_joint_pattern_of_missing_values_and_the_order_of_dates_are_kept():
     frame = pd.read_csv(DATA / "myeloid.csv", dtype={"trt": str, "sex": str}).drop(columns="id")
     found = {}

@@ -303,6 +303,7 @@ def test_copies_is_a_count(model, copies):
         model.sample(10, copies=copies)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cliques", [(("a", "b"), ("b", "c")), (("a", "b"), ("b", "c"), ("a", "c"))], ids=["tree", "triple"]
 )

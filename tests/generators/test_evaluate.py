@@ -234,6 +234,7 @@ def registry(n: int, *, seed: int) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_dates_groups_patterns_and_competing_events_are_judged_as_they_are_modelled():
     real, other = registry(900, seed=1), registry(700, seed=2)
     report = evaluate(real, other, holdout=registry(500, seed=3), schema=REGISTRY, resamples=2)

@@ -125,6 +125,7 @@ def test_a_table_that_does_not_fit_is_refused(mechanism, clinic_schema, clinic_f
         fitter.fit(None, clinic_schema)
 
 
+@pytest.mark.slow
 def test_the_noise_has_no_seed_at_the_public_doors(mechanism, clinic_schema, clinic_frame):
     assert not {"seed", "rng", "random_state"} & set(inspect.signature(mechanism).parameters)
     with pytest.raises(TypeError, match=r"never comes from numpy\.random"):

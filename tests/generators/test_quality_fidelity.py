@@ -84,6 +84,7 @@ def test_associations_equal_scipys():
     assert spearman(np.array([[3, 2]])) == cramers_v(np.array([[3, 2]])) == 0.0
 
 
+@pytest.mark.slow
 def test_the_propensity_null_is_calibrated_and_dependence_that_is_lost_is_seen(schema):
     rng = np.random.default_rng(20_263)
     domain, columns = Domain.from_schema(schema), {column.name: column for column in schema.modelled}

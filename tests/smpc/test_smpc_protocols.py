@@ -163,6 +163,7 @@ def test_any_small_opens_one_number_after_a_tree_of_products():
     assert (cost.rounds, cost.triples) == (5, 7)
 
 
+@pytest.mark.slow
 def test_what_any_small_opens_if_none_is_small_is_uniform():
     n_runs, alpha = 300, 1e-6
 

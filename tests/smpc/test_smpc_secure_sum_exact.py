@@ -87,6 +87,7 @@ def test_vectors_longer_than_a_chunk_are_summed_in_both_rings():
         assert (run.total == vectors[0] + vectors[2]).all()
 
 
+@pytest.mark.slow
 def test_a_hundred_and_twenty_sites_use_the_sparse_graph_and_lose_some():
     vectors = np.random.default_rng(2).integers(-99, 99, (120, 4))
     run = secure_sum_local(

@@ -82,6 +82,7 @@ def recorded():
     return [*network.sent.values(), *filter(None, network.answered.values())]
 
 
+@pytest.mark.slow
 def test_a_hundred_tamperings_end_in_typed_errors_or_the_right_sum(recorded):
     ended = [outcome_of_one_tampering(seed, recorded) for seed in range(100)]
     # A run survives the loss of one site.

@@ -83,6 +83,7 @@ def test_the_largest_few_are_those_of_a_stable_sort(data, bound, n_parties, n):
     assert values.tolist() == x[indices].tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     data=st.data(),

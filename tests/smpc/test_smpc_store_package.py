@@ -225,6 +225,7 @@ def tampered(data, rng):
     return bytes(data)
 
 
+@pytest.mark.slow
 def test_ten_thousand_tamperings_of_a_package_fail_or_change_nothing(tmp_path):
     path = deal({Product(RING64): 40, Digits(16): 9, all_of(3): 2}, 2, tmp_path).files[1]
     data, rng = path.read_bytes(), random.Random(5)

@@ -10,6 +10,8 @@ SAMPLE_SIZE equal numbers, each position an independent sample. Read from a coal
 
 From words the four highest and four lowest bits are taken, and four in the middle of long ones; from bits the bits;
 from thermometers four of their bits at both ends. Compared between two runs, by chi-square: the law of each, and the
+
+pytestmark = pytest.mark.slow
 joint law of each opening or result with each other one and with each sum of material (so that differences and exclusive
 ors of openings are covered).
 """

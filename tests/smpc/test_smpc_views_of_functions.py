@@ -14,6 +14,8 @@ from smpc import run_local
 from smpc.kinds import Gates
 from smpc.pieces import MaskedPieces
 
+pytestmark = pytest.mark.slow
+
 FRAC_BITS = 8
 N_UNIFORM = 40_000
 

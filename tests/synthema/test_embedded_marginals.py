@@ -95,6 +95,7 @@ def test_weights_and_penalties_decide_a_selection(sites):
     assert [event.epsilon for event in oracle.events] == [10.0] * 3
 
 
+@pytest.mark.slow
 def test_a_close_choice_is_random_and_a_weak_one_nearly_even(sites):
     oracle = EmbeddedMarginals(sites, SCHEMA)
     counts = [pooled(sites, ["a", name]).sum(axis=axis).astype(float) for name, axis in (("b", 1), ("c", 0))]

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from synthema.demo import demo_frames, demo_study
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_example_writes_its_page_and_finds_no_difference_in_survival(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["evaluate_synthetic.py", str(tmp_path)])
     runpy.run_path(str(ROOT / "examples" / "evaluate_synthetic.py"), run_name="__main__")

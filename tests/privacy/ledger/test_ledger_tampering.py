@@ -17,6 +17,7 @@ from privacy.ledger.notes import Signer
 FLIPPED_BYTES = 400
 
 
+@pytest.mark.slow
 def test_every_changed_digit_of_every_entry_and_hash_is_found(copy):
     url = f"sqlite:///{copy}"
     rows = entries(copy)

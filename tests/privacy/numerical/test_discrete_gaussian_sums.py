@@ -24,6 +24,8 @@ from privacy.numerical import (
 from privacy.numerical._explicit import SummedCurve, log_delta_between
 from privacy.numerical._terms import AtomsTerm, DiscreteGaussianTerm, LaplaceTerm
 
+pytestmark = pytest.mark.slow
+
 RELATIVE = 1e-9
 
 

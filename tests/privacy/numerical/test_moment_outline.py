@@ -76,6 +76,7 @@ def test_a_step_that_is_too_long_leaves_the_error(monkeypatch):
     assert abs(wrong.log_moment[0] - exact(law, window, 2.0)) > wrong.error[0]
 
 
+@pytest.mark.slow
 def test_random_moments_agree_with_the_rule_of_the_lines():
     # 300 sets of all sizes: the two may differ by their errors only.
     rng = np.random.default_rng(5)

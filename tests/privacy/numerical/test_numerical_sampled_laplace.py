@@ -13,6 +13,8 @@ from privacy.events import Gaussian, Laplace, PoissonSampled, PureDP
 from privacy.numerical import NumericalAccountant
 from privacy.numerical._sampled_laplace import SampledLaplaceTerm
 
+pytestmark = pytest.mark.slow
+
 
 def account(*pairs):
     accountant = NumericalAccountant(neighbours="add_remove_one")

@@ -17,6 +17,8 @@ from privacy.numerical._split import Splitter, split_epsilon
 from privacy.numerical._terms import LaplaceTerm
 from privacy.numerical._window import Edge, Window
 
+pytestmark = pytest.mark.slow
+
 DIGITS = 30
 
 
