@@ -38,6 +38,13 @@ _TABLE: Final = (
     ("Hashing, tokenisation", ("yes", "yes", "may not"), ()),
 )
 
+_NAMES: Final = {
+    "known columns": "Isolating by known columns",
+    "all columns": "Isolating by all columns",
+    "two halves": "Joining two data sets",
+    "register": "Matching a register",
+}
+
 
 def techniques(document: RiskDocument) -> tuple[Technique, ...]:
     """Return the opinion's table; models that hold for the table shown are named in their row."""
@@ -62,10 +69,9 @@ def figures(result: Wp29Result) -> tuple[AttackFigure, ...]:
 
 
 def _figure(attack: Wp29Attack) -> AttackFigure:
-    name = attack.name if attack.criterion != "inference" else f"guessing {attack.name}"
     return AttackFigure(
         criterion=attack.criterion,
-        name=name[:1].upper() + name[1:],
+        name=_NAMES[attack.name] if attack.criterion != "inference" else f"Guessing {attack.name}",
         success=attack.success.value or 0.0,
         low=attack.success.low,
         high=attack.success.high,
@@ -79,6 +85,16 @@ def _figure(attack: Wp29Attack) -> AttackFigure:
         guess=None if attack.control is None else attack.guess.value,
         notes=attack.notes,
     )
+
+
+def notes(document: RiskDocument) -> tuple[str, ...]:
+    """Return what limits the figures: each note once, behind the names of the attacks that it speaks of."""
+    names: dict[str, list[str]] = {}
+    for attack in document.tried:
+        for note in attack.notes:
+            said = names.setdefault(note, [])
+            said.append(f"{attack.name[:1].lower()}{attack.name[1:]}" if said else attack.name)
+    return tuple(f"{listing(tuple(of))}: {note}." for note, of in names.items())
 
 
 def _plain(value: float | None) -> float | None:

@@ -29,6 +29,7 @@ def render(document: RiskDocument) -> str:
         sensitive=_sensitive(document),
         techniques=opinion.techniques(document),
         measured=opinion.measured(document),
+        notes=opinion.notes(document),
         not_attacked=opinion.columns_not_attacked(document.wp29),
         left=[column for column in document.columns if column.values_after is None],
     )

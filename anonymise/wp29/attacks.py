@@ -23,7 +23,7 @@ import numpy as np
 from anonymise.classes import FloatArray, IntArray
 from anonymise.wp29.cells import Cells, named
 from anonymise.wp29.matching import count_fitting, distinct_asked, guess_right
-from anonymise.wp29.results import LOW, Wp29Attack, judge
+from anonymise.wp29.results import LOW, Wp29Attack, judge, judge_isolation
 from privacy._formats import listing, percent
 from privacy._rates import Rate, Risk, excess_risk
 from privacy._table_size import rate_at_size
@@ -57,13 +57,15 @@ def single_out(
     if excess.low is not None and excess.high is not None:
         # (s - c) / (1 - c) <= s, and s is known by the rows alone.
         excess = Risk(excess.value, excess.low, min(excess.high, success.high))
-    verdict = judge(success, excess, every_one_counts=True)
+    verdict = judge_isolation(success)
     untrue = float((found == 0).mean())
     if untrue > 0:
         notes.append(
             f"{percent(untrue)} of the released rows fit nobody in the raw table: values were changed and not only "
             "generalised, which these attacks do not undo"
         )
+        # A row that describes nobody may describe somebody by chance, so here the reference decides.
+        verdict = judge(success, excess)
         verdict = None if verdict == "good" else verdict
     if beyond_known:
         verdict = "fair" if verdict == "poor" else verdict

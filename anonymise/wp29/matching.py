@@ -21,6 +21,8 @@ from anonymise.wp29.cells import Cells
 Codes = Sequence[IntArray]
 # Conjunctions whose bit sets are held at a time: 256 of a million rows are 32 MB.
 _BLOCK = 256
+# Bit sets of a column's codes are kept over all blocks if they take no more than this many words: 64 MB.
+_KEPT_WORDS = 1 << 23
 
 
 def count_fitting(cells: Sequence[Cells], asked: Codes, rows: Codes, *, labels_asked: bool) -> IntArray:
@@ -82,7 +84,7 @@ def _right_by_bits(cells: Sequence[Cells], people: Codes, rows: Codes, secret: C
     right = np.full(truth.size, np.nan)
     for block, bits in _fitting(cells, [codes[first] for codes in people], rows, labels_asked=False):
         for at, met in zip(range(block.start, block.stop), bits, strict=True):
-            fitting = np.flatnonzero(np.unpackbits(met.view(np.uint8), count=rows[0].size))
+            fitting = np.flatnonzero(np.unpackbits(met.view(np.uint8), count=rows[0].size).view(np.bool_))
             if fitting.size:
                 counts = np.bincount(secret.labels[fitting], minlength=secret.n_labels)
                 commonest = counts == counts.max()
@@ -118,16 +120,27 @@ def _fitting(
 ) -> Iterator[tuple[slice, npt.NDArray[np.uint64]]]:
     """Yield blocks of conjunctions, and the rows that fit each as a bit set, shape (n_block, n_words)."""
     n_words = (rows[0].size + 63) // 64
+    kept = [
+        _accepting(cell, np.unique(codes), of_rows, label=labels_asked)
+        if np.unique(codes).size * n_words <= _KEPT_WORDS
+        else None
+        for cell, codes, of_rows in zip(cells, asked, rows, strict=True)
+    ]
     for start in range(0, asked[0].size, _BLOCK):
         block = slice(start, min(start + _BLOCK, asked[0].size))
         met = np.full((block.stop - start, n_words), ~np.uint64(0))
-        for cell, codes, of_rows in zip(cells, asked, rows, strict=True):
-            used, place = np.unique(codes[block], return_inverse=True)
-            bits = np.zeros((used.size, n_words), dtype=np.uint64)
-            for row, code in zip(bits, used.tolist(), strict=True):
-                packed = np.packbits(
-                    of_rows == code if cell.covers is None else cell.accepts(code, label=labels_asked)[of_rows]
-                )
-                row.view(np.uint8)[: packed.size] = packed
-            met &= bits[place]
+        for cell, codes, of_rows, known in zip(cells, asked, rows, kept, strict=True):
+            used, bits = known or _accepting(cell, np.unique(codes[block]), of_rows, label=labels_asked)
+            met &= bits[np.searchsorted(used, codes[block])]
         yield block, met
+
+
+def _accepting(
+    cell: Cells, used: IntArray, of_rows: IntArray, *, label: bool
+) -> tuple[IntArray, npt.NDArray[np.uint64]]:
+    """Return some codes, ascending, and which rows each accepts, shape (n_used, n_words)."""
+    bits = np.zeros((used.size, (of_rows.size + 63) // 64), dtype=np.uint64)
+    for row, code in zip(bits, used.tolist(), strict=True):
+        packed = np.packbits(of_rows == code if cell.covers is None else cell.accepts(code, label=label)[of_rows])
+        row.view(np.uint8)[: packed.size] = packed
+    return used, bits

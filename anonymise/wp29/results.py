@@ -155,10 +155,8 @@ def worst(verdicts: list[Verdict | None]) -> Verdict | None:
     return max((verdict for verdict in verdicts if verdict is not None), key=ORDER.index, default=None)
 
 
-def judge(success: Rate, excess: Risk, *, every_one_counts: bool = False) -> Verdict | None:
+def judge(success: Rate, excess: Risk) -> Verdict | None:
     """Return the verdict on an excess over the reference, by its 95 % interval.
-
-    every_one_counts   a single success is no low risk: who is isolated is isolated
 
     Examples
     --------
@@ -166,12 +164,26 @@ def judge(success: Rate, excess: Risk, *, every_one_counts: bool = False) -> Ver
     >>> [judge(rate, excess_risk(rate, Rate.of(20, 2000))) for rate in (Rate.of(n, 2000) for n in (20, 150, 600))]
     ['good', 'fair', 'poor']
     """
-    if every_one_counts and success.value == 0.0 and success.high <= LOW:
-        return "good"
     if success.value is None or excess.low is None or excess.high is None:
         return None
     if excess.low > HIGH:
         return "poor"
-    if excess.high > LOW or (every_one_counts and success.successes > 0):
-        return "fair"
-    return "good"
+    return "fair" if excess.high > LOW else "good"
+
+
+def judge_isolation(success: Rate) -> Verdict | None:
+    """Return the verdict on descriptions that fit exactly one person, by their rate alone.
+
+    In a table where classes have one person on average, a third of them has exactly one by chance, in any other table
+    of such people as well. Those who are alone are isolated none the less, and one of them is enough.
+
+    Examples
+    --------
+    >>> [judge_isolation(Rate.of(n, 2000)) for n in (0, 1, 600)]
+    ['good', 'fair', 'poor']
+    """
+    if success.value is None:
+        return None
+    if success.low > HIGH:
+        return "poor"
+    return "fair" if success.successes > 0 or success.high > LOW else "good"

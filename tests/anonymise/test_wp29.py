@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from collections import Counter
 from dataclasses import replace
@@ -20,12 +21,13 @@ from anonymise.report import opinion, words
 from anonymise.wp29.cells import Cells
 from anonymise.wp29.matching import count_fitting, guess_right
 from anonymise.wp29.regions import regions
-from anonymise.wp29.results import judge
+from anonymise.wp29.results import judge, judge_isolation
 from privacy import SchemaError
 from privacy._rates import Rate, excess_risk
 from privacy.schema import Column, HierarchySpec
 
 DATA = Path(__file__).parent / "data"
+PAGE = Path(__file__).parents[2] / "docs" / "anonymise" / "wp29.md"
 N = 400
 # Under the null an attack may be called an excess in 2.5 % of the runs; more than this many are refused at p = 1e-6.
 N_RUNS, P = 200, 1e-6
@@ -280,8 +282,9 @@ def test_verdicts_follow_the_interval_and_nobody_isolated_is_a_low_risk():
     for successes, verdict in [(0, "good"), (5, "good"), (120, "fair"), (190, "fair"), (300, "poor")]:
         rate = Rate.of(successes, 2000)
         assert judge(rate, excess_risk(rate, reference)) == verdict
-    rate = Rate.of(1, 2000)
-    assert judge(rate, excess_risk(rate, reference), every_one_counts=True) == "fair"
+    verdicts = [judge_isolation(Rate.of(n, 2000)) for n in (0, 1, 190, 300)]
+    assert verdicts == ["good", "fair", "fair", "poor"]
+    assert judge_isolation(Rate.of(0, 20)) == "fair"
     # Too few tries to exclude anything.
     rate = Rate.of(0, 20)
     assert judge(rate, excess_risk(rate, Rate.of(0, 20))) == "fair"
@@ -322,6 +325,18 @@ def test_a_text_that_means_nothing_is_refused_without_being_shown():
     with pytest.raises(ValueError, match="column 'age'") as caught:
         measure_wp29(raw, raw.assign(age=["about 77"] * 20), SCHEMA)
     assert "77" not in str(caught.value)
+
+
+def test_people_who_are_alone_are_isolated_even_if_others_would_be_by_chance():
+    raw, others = (people(seed).assign(code=5) for seed in (0, 1))
+    for frame in (raw, others):
+        frame["age"] = frame["age"] * 2 // 5
+    attack = measured(raw, raw, holdout=others)[0].of("singling out")[0]
+    # About one person of each of 400 ages: the excess is small, the success is not.
+    assert attack.success.value > 0.2
+    assert attack.control.value > 0.2
+    assert attack.excess.low < 0.1
+    assert attack.verdict == "poor"
 
 
 def test_values_that_were_changed_are_not_called_safe():
@@ -379,7 +394,14 @@ def test_the_report_shows_what_was_measured_beside_the_opinion():
     found = measure_wp29(raw, release, SCHEMA, holdout=people(1), rng=rng())
     document = report_risk(raw, SCHEMA, released=release, models=[KAnonymity(11)], wp29=found)
     page = document.to_html()
-    for text in ("Known columns", "Two halves", "Register", "Guessing secret", "people not in the table", "table 6"):
+    for text in (
+        "Isolating by known",
+        "Joining two",
+        "Matching a register",
+        "Guessing secret",
+        "people not in the table",
+        "table 6",
+    ):
         assert text in page
     assert json.loads(document.to_json())["wp29"]["verdicts"] == {
         criterion: found.verdict(criterion) for criterion in ("singling out", "linkability", "inference")
@@ -398,3 +420,12 @@ def test_an_attack_that_failed_takes_nothing_back_of_a_count():
     raw = people(0, 30)
     failed = AttackFigure("singling out", "one that failed", 0.0, verdict="good")
     assert words.answers(report_risk(raw, SCHEMA, attacks=[failed]))[0].verdict == "poor"
+
+
+def test_the_examples_of_the_page_run_and_its_table_is_the_reports():
+    result = doctest.testfile(str(PAGE), module_relative=False)
+    assert result.attempted >= 14
+    assert result.failed == 0
+    text = PAGE.read_text(encoding="utf-8").lower()
+    for row in opinion.techniques(report_risk(people(0, 30), SCHEMA)):
+        assert f"| {row.name.partition(' (')[0].lower()} | {' | '.join(row.still_a_risk)} |" in text
