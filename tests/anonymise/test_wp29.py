@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from anonymise import AttackFigure, KAnonymity, Schema, anonymise, assess_risk, measure_wp29, report_risk
+from anonymise import (
+    AttackableRelease,
+    AttackFigure,
+    KAnonymity,
+    Schema,
+    anonymise,
+    assess_risk,
+    measure_wp29,
+    report_risk,
+)
 from anonymise.hierarchies import build_hierarchy
 from anonymise.report import opinion, words
 from anonymise.wp29.cells import Cells
@@ -230,6 +240,58 @@ def test_who_fits_whom_is_what_brute_force_finds(drawn):
         assert count_fitting(some, values, labels, labels_asked=False).tolist() == fit.sum(axis=0).tolist()
         right, _ = guess_right(some, values, labels, secret, secret.values)
         assert right == pytest.approx(np.array(expected))
+
+
+@pytest.mark.parametrize("algorithm", ["optimal", "local", "cell_suppression", "mondrian"])
+def test_every_text_that_a_recoding_writes_stands_for_its_people(algorithm):
+    schema = Schema.from_dict(
+        {
+            "columns": {
+                "age": {
+                    "role": "quasi-identifier",
+                    "kind": "integer",
+                    "bounds": [0, 110],
+                    "hierarchy": {"interval": [5, 20], "bottom": 20, "top": 70},
+                },
+                "icd": {
+                    "role": "quasi-identifier",
+                    "categories": ["D57.0", "D57.1", "C92.0", "C92.1"],
+                    "hierarchy": {"prefix": [3]},
+                },
+                "weight": {
+                    "role": "quasi-identifier",
+                    "kind": "continuous",
+                    "bounds": [0, 120],
+                    "hierarchy": {"interval": [10, 40]},
+                    "nullable": True,
+                },
+                "day": {"role": "quasi-identifier", "kind": "date", "bounds": [2001, 2002]},
+                "blood": {"role": "quasi-identifier", "categories": ["A", "B", "AB", "0"]},
+            }
+        }
+    )
+    draw, n = rng(4), 300
+    raw = pd.DataFrame(
+        {
+            "age": draw.integers(0, 111, n),
+            "icd": draw.choice(["D57.0", "D57.1", "C92.0", "C92.1"], n),
+            "weight": np.where(draw.random(n) < 0.1, np.nan, draw.uniform(0, 120, n)),
+            "day": pd.Timestamp("2001-01-01") + pd.to_timedelta(draw.integers(0, 365, n), "D"),
+            "blood": draw.choice(["A", "B", "AB", "0"], n),
+        }
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AttackableRelease)
+        release = anonymise(raw, schema, models=[KAnonymity(4)], suppression_limit=0.1, algorithm=algorithm)
+    found = measure_wp29(raw, release, schema, rng=rng())
+    isolating = found.of("singling out")[0]
+    # Whoever was in a class fits its text, so no row fits fewer than four people, and none fits nobody.
+    assert (isolating.success.successes, isolating.verdict, isolating.notes) == (0, "good", ())
+    cells = [Cells.generalised(schema.column(c), release.table[c], raw[c], None) for c in schema.names]
+    labels, values = [cell.labels for cell in cells], [cell.values for cell in cells]
+    assert count_fitting(cells, labels, values, labels_asked=True).min() >= 4
+    kept = count_fitting(cells, values, labels, labels_asked=False) >= 4
+    assert kept.sum() >= len(release.table)
 
 
 def test_a_star_in_one_row_fits_everybody():
