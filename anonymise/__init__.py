@@ -65,6 +65,7 @@ from anonymise.risk import (
     find_quasi_identifiers,
 )
 from anonymise.tokens import decrypt_ids, encrypt_ids, reencrypt_ids
+from anonymise.wp29 import Wp29Result, measure_wp29
 from privacy.schema import Schema
 
 __all__ = [
@@ -105,6 +106,7 @@ __all__ = [
     "TableModel",
     "TimeLimitReached",
     "TokenRejected",
+    "Wp29Result",
     "anonymise",
     "assess_risk",
     "build_hierarchy",
@@ -118,6 +120,7 @@ __all__ = [
     "first_visits",
     "hide_births_of_oldest",
     "measure_quality",
+    "measure_wp29",
     "patient_class_sizes",
     "patient_shifts",
     "population_uniqueness",

@@ -4,12 +4,11 @@ from anonymise.report.build import report_risk
 from anonymise.report.document import (
     AttackFigure,
     ColumnFacts,
-    Criterion,
     ReleaseContext,
     ReleaseFacts,
     RiskDocument,
-    Verdict,
 )
+from anonymise.wp29.results import Criterion, Verdict
 
 __all__ = [
     "AttackFigure",

@@ -14,6 +14,7 @@ from anonymise.release import Result
 from anonymise.report.document import AttackFigure, ColumnFacts, ReleaseContext, ReleaseFacts, RiskDocument
 from anonymise.risk import RiskReport, assess_risk, check_policy_0070, check_safe_harbor
 from anonymise.risk.figures import Missing
+from anonymise.wp29 import Wp29Result
 from privacy.schema import Schema
 
 
@@ -29,6 +30,7 @@ def report_risk(
     missing: Missing | None = None,
     threshold: float = 0.09,
     attacks: Sequence[AttackFigure] = (),
+    wp29: Wp29Result | None = None,
     context: ReleaseContext | None = None,
 ) -> RiskDocument:
     """Return the report of a table, and of what was made of it.
@@ -45,7 +47,9 @@ def report_risk(
         As for `assess_risk`. The population is raw; for a `Result` it is generalised as the table was, and a table
         from elsewhere is compared by `population_size` only.
     attacks
-        Figures of attacks that were tried on the released table.
+        Figures of other attacks that were tried on the released table.
+    wp29
+        What `measure_wp29` found on the released table (on the raw one, if nothing was released).
     context
         What a person has to say about recipient, purpose and safeguards.
 
@@ -73,7 +77,9 @@ def report_risk(
     if released is None:
         findings = (*check_safe_harbor(frame, schema), *check_policy_0070(before))
         columns = _columns(schema, before, None, {})
-        return RiskDocument(title, before, columns=columns, findings=findings, attacks=tuple(attacks), context=said)
+        return RiskDocument(
+            title, before, columns=columns, findings=findings, attacks=tuple(attacks), context=said, wp29=wp29
+        )
     table = released.table if isinstance(released, Result) else released
     node: Mapping[str, int] = (released.node or {}) if isinstance(released, Result) else {}
     counted = None if population is None or not node else _generalised(population, schema, node)
@@ -94,6 +100,7 @@ def report_risk(
         findings=(*check_safe_harbor(table, kept), *check_policy_0070(after)),
         attacks=tuple(attacks),
         context=said,
+        wp29=wp29,
     )
 
 

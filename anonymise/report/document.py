@@ -2,7 +2,7 @@
 
 before, after   figures of risk of the raw and of the released table
 context         what the figures cannot know: who receives the table, for what, under which safeguards
-attacks         figures of attacks that were tried on the table, after the three criteria of WP29 Opinion 05/2014
+attacks, wp29   attacks that were tried on the table, after the three criteria of WP29 Opinion 05/2014
 
 The order follows ISO/IEC 27559:2022: context (clause 6), data and attackers (7), identifiability and mitigation (8),
 governance (9).
@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from anonymise.risk import Finding, RiskReport, check_policy_0070
+from anonymise.wp29.results import Criterion, Verdict, Wp29Result
 
 FORMAT: Final = "synthema-anonymisation"
 VERSION: Final = 1
@@ -23,9 +24,6 @@ NOTICE: Final = (
     "INTERNAL. The figures are exact counts of patients, without noise and without being paid for in a ledger. Do not "
     "share them outside the house that holds the rows."
 )
-
-Criterion = Literal["singling out", "linkability", "inference"]
-Verdict = Literal["good", "fair", "poor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,10 @@ class AttackFigure:
     low, high   95 % interval of the success, if it is known
     reference   success without the table, or on people who are not in it; None if it was not measured
     meaning     one plain sentence: what the attacker tried
+    excess      (success - reference) / (1 - reference) with its 95 % interval, if it is known
+    compared    what the reference is
+    guess       success of guessing, where the reference is something else
+    notes       what limits the figure
     """
 
     criterion: Criterion
@@ -65,6 +67,12 @@ class AttackFigure:
     reference: float | None = None
     meaning: str = ""
     verdict: Verdict | None = None
+    excess: float | None = None
+    excess_low: float | None = None
+    excess_high: float | None = None
+    compared: str = ""
+    guess: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,7 @@ class ReleaseFacts:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RiskDocument:
-    """The report. `after` and `release` are None for a table that was only assessed.
+    """The report. `after` and `release` are None for a table that was only assessed, `wp29` if it was not attacked.
 
     provenance   name and text of what made the release: hashes, versions, an entry in a ledger
     """
@@ -113,6 +121,7 @@ class RiskDocument:
     attacks: tuple[AttackFigure, ...] = ()
     context: ReleaseContext = ReleaseContext()
     provenance: tuple[tuple[str, str], ...] = ()
+    wp29: Wp29Result | None = None
 
     @classmethod
     def of(cls, report: RiskReport, *, title: str = "Table") -> RiskDocument:
@@ -137,6 +146,14 @@ class RiskDocument:
         """The figures that count: those of the released table, if there is one."""
         return self.before if self.after is None else self.after
 
+    @property
+    def tried(self) -> tuple[AttackFigure, ...]:
+        """All attacks: those measured here, and those that were given."""
+        # The conversion needs the values defined here.
+        from anonymise.report.opinion import figures
+
+        return (*(() if self.wp29 is None else figures(self.wp29)), *self.attacks)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, marked internal; what is infinite or undefined becomes None."""
         body = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -145,6 +162,7 @@ class RiskDocument:
             body[name] = [asdict(item) for item in body[name]]
         body["context"] = asdict(self.context)
         body["release"] = None if self.release is None else asdict(self.release)
+        body["wp29"] = None if self.wp29 is None else self.wp29.to_dict()
         head = {"format": FORMAT, "version": VERSION, "audience": "INTERNAL", "notice": NOTICE}
         return {**head, **{name: _finite(value) for name, value in body.items()}}
 

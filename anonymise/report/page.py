@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from anonymise.report import words
+from anonymise.report import opinion, words
 from anonymise.report.document import NOTICE, RiskDocument
 from anonymise.risk import RiskReport, SensitiveRisk, SizeShare
 from anonymise.risk.figures import least_class
@@ -27,6 +27,10 @@ def render(document: RiskDocument) -> str:
         needed=least_class(before.threshold),
         sizes=distribution(before, after, key="sizes"),
         sensitive=_sensitive(document),
+        techniques=opinion.techniques(document),
+        measured=opinion.measured(document),
+        notes=opinion.notes(document),
+        not_attacked=opinion.columns_not_attacked(document.wp29),
         left=[column for column in document.columns if column.values_after is None],
     )
 

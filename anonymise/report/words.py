@@ -1,7 +1,8 @@
 """The report in plain words: one question for each criterion of WP29 Opinion 05/2014, and what the figures answer.
 
-Where an attack was tried, its verdict counts. Else singling out is judged by counting; linkability is not judged,
-because no count of one table tells what another one holds; and inference is called low by no count alone.
+Where an attack was tried, its verdict counts, unless counting alone finds a high risk: an attack that failed takes
+nothing back. Else singling out is judged by counting; linkability is not judged, because no count of one table tells
+what another one holds; and inference is called low by no count alone.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from anonymise.report.document import AttackFigure, Criterion, RiskDocument, Verdict
+from anonymise.report.document import AttackFigure, RiskDocument
 from anonymise.risk import RiskReport
 from anonymise.risk.figures import least_class
+from anonymise.wp29.results import ORDER, Criterion, Verdict, worst
 from privacy._formats import listing, percent
 
 VERDICTS: Final = {"good": "Low risk", "fair": "Some risk", "poor": "High risk", "None": "Not judged"}
 # A column that is no quasi-identifier, and alone tells apart more than this share of the rows, is pointed at.
 _TELLING: Final = 0.05
-_ORDER: Final = ("good", "fair", "poor")
+_REFERENCES: Final = {"guessing": "by guessing", "people not in the table": "on people who are not in the table"}
 _QUESTIONS: Final[dict[Criterion, str]] = {
     "singling out": "Singling out: can one patient be isolated?",
     "linkability": "Linkability: can a record be tied to the same patient elsewhere?",
@@ -51,10 +53,11 @@ def answers(document: RiskDocument) -> tuple[Answer, ...]:
     counted = {"singling out": _singling_out, "linkability": _linkability, "inference": _inference}
     out = []
     for criterion, question in _QUESTIONS.items():
-        tried = [attack for attack in document.attacks if attack.criterion == criterion]
+        tried = [attack for attack in document.tried if attack.criterion == criterion]
         verdict, text = counted[criterion](document.shown)
         if tried:
-            verdict, text = _worst(tried), f"{_tried(tried)} {text}"
+            found = worst([attack.verdict for attack in tried])
+            verdict, text = verdict if verdict == "poor" else found, f"{_tried(tried)} {text}"
         out.append(Answer(criterion.replace(" ", "-"), question, str(verdict), text))
     return tuple(out)
 
@@ -121,15 +124,18 @@ def _inference(report: RiskReport) -> tuple[Verdict | None, str]:
     )
 
 
-def _worst(tried: list[AttackFigure]) -> Verdict | None:
-    verdicts = [attack.verdict for attack in tried if attack.verdict is not None]
-    return max(verdicts, key=_ORDER.index, default=None)
-
-
 def _tried(tried: list[AttackFigure]) -> str:
-    worst = max(tried, key=lambda attack: attack.success - (attack.reference or 0.0))
-    beside = "" if worst.reference is None else f" ({percent(worst.reference)} without the table)"
-    return f"Tried: {worst.name} succeeded in {percent(worst.success)} of the tries{beside}."
+    most = max(tried, key=_strength)
+    what = f" ({percent(most.reference)} {_REFERENCES.get(most.compared, 'without the table')})"
+    beside = "" if most.reference is None else what
+    name = f"{most.name[:1].lower()}{most.name[1:]}" if most.compared else most.name
+    return f"Tried: {name} succeeded in {percent(most.success)} of the tries{beside}."
+
+
+def _strength(attack: AttackFigure) -> tuple[int, float]:
+    """Return what the most telling attack has most of: the worst verdict, then the distance from its reference."""
+    order = -1 if attack.verdict is None else ORDER.index(attack.verdict)
+    return order, attack.success - (attack.reference or 0.0)
 
 
 def rows(document: RiskDocument) -> Iterator[Row]:

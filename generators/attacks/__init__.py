@@ -8,9 +8,9 @@ rulers: a total leak, and a harmless table. Everything here reads real rows and 
 
 from generators.attacks.closest import ClosestRecords, Distances
 from generators.attacks.membership import MembershipResult
-from generators.attacks.rates import Rate, Risk
 from generators.attacks.results import AttackResult
 from generators.attacks.suite import AttackSuite, PrivacyAttacks, privacy_attacks
+from privacy._rates import Rate, Risk
 
 __all__ = [
     "AttackResult",

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from generators.attacks.neighbours import NeighbourSearch
-from generators.attacks.rates import CONFIDENCE, Rate
 from generators.attacks.table import Rows
+from privacy._rates import CONFIDENCE, Rate
 
 NOT_A_GUARANTEE = (
     "Distances are no guarantee of privacy: tables that pass such tests have let records be reconstructed "

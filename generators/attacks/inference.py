@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from generators.attacks.neighbours import NeighbourSearch
-from generators.attacks.rates import Rate, excess_risk
 from generators.attacks.results import AttackResult, control_note, made_note
 from generators.attacks.table import IntArray, Rows
+from privacy._rates import Rate, excess_risk
 
 TOLERANCE = 0.05
 

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from generators.attacks.neighbours import NeighbourSearch
-from generators.attacks.rates import Rate, excess_risk
 from generators.attacks.results import AttackResult, control_note, made_note
 from generators.attacks.table import Rows
 from generators.errors import DomainMismatch
+from privacy._rates import Rate, excess_risk
 
 Halves = tuple[Sequence[str], Sequence[str]]
 

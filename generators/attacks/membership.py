@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from generators.attacks.neighbours import NeighbourSearch
-from generators.attacks.rates import CONFIDENCE, Rate, auc, auc_interval
 from generators.attacks.table import Rows
 from generators.errors import DomainMismatch
+from privacy._rates import CONFIDENCE, Rate, auc, auc_interval
 
 FALSE_POSITIVE_RATE = 0.01
 

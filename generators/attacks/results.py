@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from generators.attacks.rates import Rate, Risk
+from privacy._rates import Rate, Risk
 
 _WHAT = {
     "singling out (univariate)": "guessing that exactly one person has a value that one synthetic row has",

@@ -5,7 +5,7 @@ multivariate  conditions on k columns of one synthetic row: its category, or "at
               whichever points away from the median
 An attack succeeds if its predicate matches exactly one row. Repeated rows count once.
 
-The control's rate is taken to the real table's number of rows (see `table_size`).
+The control's rate is taken to the real table's number of rows (see `privacy._table_size`).
 
 Sources: Cohen, Nissim 2020, PNAS 117:8344 (predicate singling out); Giomi et al. 2023, arXiv:2211.10459, section 4.1.
 """
@@ -17,10 +17,10 @@ from typing import Literal
 import numpy as np
 
 from generators.attacks.predicates import Conjunctions, Matcher, Relation
-from generators.attacks.rates import Rate, Risk, excess_risk
 from generators.attacks.results import AttackResult, made_note
 from generators.attacks.table import IntArray, Rows
-from generators.attacks.table_size import rate_at_size
+from privacy._rates import Rate, Risk, excess_risk
+from privacy._table_size import rate_at_size
 
 Mode = Literal["univariate", "multivariate"]
 

@@ -19,12 +19,12 @@ from generators.attacks.closest import ClosestRecords, closest_records
 from generators.attacks.inference import TOLERANCE, inference
 from generators.attacks.linkability import Halves, linkability
 from generators.attacks.membership import MembershipResult, membership
-from generators.attacks.rates import CONFIDENCE, Rate, excess_risk
 from generators.attacks.results import AttackResult
 from generators.attacks.singling_out import singling_out
 from generators.attacks.table import IntArray, Rows
 from privacy import Schema
 from privacy._checks import check_count, check_probability
+from privacy._rates import CONFIDENCE, Rate, excess_risk
 
 Finding = AttackResult | MembershipResult | ClosestRecords
 

@@ -10,11 +10,11 @@ from scipy import stats
 from generators.attacks import neighbours, predicates
 from generators.attacks.neighbours import NeighbourSearch
 from generators.attacks.predicates import Conjunctions, Matcher, Relation
-from generators.attacks.rates import Rate, auc, auc_interval, excess_risk
 from generators.attacks.table import Rows
-from generators.attacks.table_size import rate_at_size, singled_out_in_sample
 from generators.errors import DomainMismatch
 from privacy import Schema, SchemaError
+from privacy._rates import Rate, auc, auc_interval, excess_risk
+from privacy._table_size import rate_at_size, singled_out_in_sample
 
 N_SIMULATIONS = 4000
 # A 95 % interval that covers in fewer of 4,000 simulations than this is refused at p = 1e-6.

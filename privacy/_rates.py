@@ -1,7 +1,7 @@
 """Success rates of attacks, what they say beyond a reference, and their intervals.
 
-s, c       success rates against the generator's rows and against the reference (control rows, or random guesses)
-risk       (s - c) / (1 - c): the share of attacks that succeed because the rows were seen, of those that would not
+s, c       success rates against the people of a table and against the reference (people not in it, or random guesses)
+risk       (s - c) / (1 - c): the share of attacks that succeed because of the table, of those that would not
            have succeeded anyway
 AUC        probability that a member gets a higher score than a non-member, ties counted as a half
 

@@ -18,9 +18,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from generators.attacks.rates import Rate
-from generators.attacks.table import IntArray
+from privacy._rates import Rate
 
+IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 _GRID = 48
