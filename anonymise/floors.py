@@ -65,7 +65,7 @@ class Floors:
             n_new, sums = self._lost(np.unpackbits(new, count=checked.failing_below.size))
             lost = new if lost is None else lost | new
             terms, n_lost = terms - sums, n_lost + n_new
-        return Floor(lost, n_lost, n_lost + self._beyond(checked, node), terms)
+        return Floor(lost, n_lost, n_lost + self._beyond(checked, node, lost), terms)
 
     def score(self, checked: Checked, node: Node, floor: Floor) -> float:
         """Return the summed loss of a checked node, whose floor is given."""
@@ -85,11 +85,17 @@ class Floors:
             row[: sums.size] = sums
         return float(rows.sum()), out
 
-    def _beyond(self, checked: Checked, node: Node) -> float:
+    def _beyond(self, checked: Checked, node: Node, lost: npt.NDArray[np.uint8] | None) -> float:
         """Return what the certain losses of partly lost classes cost beyond the loss of their rows, at least."""
-        if not checked.partly.size:
+        partly, partly_lost = checked.partly, checked.partly_lost
+        if partly.size and lost is not None:
+            # A class can be known from above to be lost as a whole, though its own check proves less. It is part of a
+            # class there, so one of its entries tells, and its patients count once.
+            counted = (lost[partly >> 3] >> (7 - (partly & 7)).astype(np.uint8)) & 1 == 1
+            partly, partly_lost = partly[~counted], partly_lost[~counted]
+        if not partly.size:
             return 0.0
         # All patients of a class are generalised alike, so one of them tells the loss of all.
-        tuples, rows = self._encoded.rows_of(checked.partly, checked.partly_lost)
+        tuples, rows = self._encoded.rows_of(partly, partly_lost)
         loss = self._metric.row_losses(self._encoded.leaves.take(tuples, axis=1), node)
         return float(np.dot(rows, np.maximum(0.0, 1.0 - loss)))

@@ -84,4 +84,13 @@ def passed_on(values: pd.Series, order: npt.NDArray[np.int64]) -> Any:
     # only suppressed rows have; a new array of plain values carries neither.
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
-    return values.array.take(order)
+    released = values.array.take(order)
+    if isinstance(released, pd.arrays.IntegerArray | pd.arrays.FloatingArray | pd.arrays.BooleanArray):
+        # Under the mask of a missing value its old one may still stand.
+        missing = released.isna()
+        released = released.fillna(released.dtype.type(0))
+        released[missing] = pd.NA
+    if isinstance(released.dtype, pd.ArrowDtype) and hasattr(released.dtype.pyarrow_dtype, "index_type"):
+        # A dictionary of Arrow is such a list of categories as well; no other type has an index type.
+        released = released.astype(pd.ArrowDtype(released.dtype.pyarrow_dtype.value_type))
+    return released
