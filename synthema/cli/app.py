@@ -19,6 +19,7 @@ from synthema.cli.ledger_app import ledger_app
 from synthema.cli.material import dealer_app, material_app
 from synthema.cli.party import party_app, relay
 from synthema.cli.plan import plan
+from synthema.cli.pseudonymise import pseudonymise
 from synthema.cli.risk import risk
 from synthema.cli.steps import progress
 
@@ -41,6 +42,7 @@ app.command()(relay)
 app.command()(plan)
 app.command()(anonymise)
 app.command()(risk)
+app.command()(pseudonymise)
 app.command()(generate)
 app.command()(evaluate)
 
