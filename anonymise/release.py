@@ -31,7 +31,7 @@ from anonymise.optimising import check_quality, find_optimum
 from anonymise.preparing import Prepared, prepare
 from anonymise.quality.registry import QualityName
 from anonymise.recoding import full_domain, recoded
-from anonymise.verifying import check_classes, check_release, released_classes
+from anonymise.verifying import check_classes, check_contents, check_release, released_classes
 from privacy.randomness import Rng, SecureRng
 from privacy.schema import Schema
 
@@ -182,6 +182,7 @@ def anonymise(
             way_out="let the hierarchies end in one group (*), raise suppression_limit, or relax the models",
         )
     table = recoded(prepared, schema, full_domain(encoded, models, optimum.node), rng)
+    patient = None if prepared.patients is None else schema.patient_id
     check_release(
         table,
         hierarchies,
@@ -190,8 +191,9 @@ def anonymise(
         n_rows=encoded.n_rows,
         attributes=encoded.attributes,
         population=prepared.population,
-        patient=None if prepared.patients is None else schema.patient_id,
+        patient=patient,
     )
+    check_contents(table, schema, n_patients=encoded.n_rows - optimum.n_suppressed, patient=patient)
     return Result(
         node=MappingProxyType(dict(zip(schema.quasi_identifiers, optimum.node, strict=True))),
         table=table,
@@ -217,6 +219,7 @@ def _by_class(
     names, encoded = schema.quasi_identifiers, prepared.encoded
     classes, _ = released_classes(table, names, n_rows=encoded.n_rows, attributes=encoded.attributes)
     check_classes(classes, models)
+    check_contents(table, schema, n_patients=encoded.n_rows - choice.n_suppressed)
     return Result(
         node=None,
         table=table,

@@ -17,6 +17,7 @@ from anonymise.errors import GuaranteeBroken
 from anonymise.hierarchies import Hierarchy
 from anonymise.missing import released_crowds, wildcard_k
 from anonymise.models import AnyModel, Model
+from privacy.schema import Schema
 
 
 def released_classes(
@@ -109,6 +110,21 @@ def check_release(
     if population is not None:
         classes.people = _people(table, class_of_row, hierarchies, node, population)
     check_classes(classes, models)
+
+
+def check_contents(table: pd.DataFrame, schema: Schema, *, n_patients: int, patient: str | None = None) -> None:
+    """Raise GuaranteeBroken unless a release has the schema's columns but identifiers, a fresh index, and each patient
+    once: who came twice would make a class look larger than it is.
+
+    n_patients   patients who are not suppressed
+    patient      the column of released numbers, where patients have several rows
+    """
+    columns = [column.name for column in schema.columns if column.role != "identifier" or column.name == patient]
+    if list(table.columns) != columns or table.attrs or not table.index.equals(pd.RangeIndex(len(table))):
+        raise GuaranteeBroken(model="that nothing but the schema's columns leaves")
+    n_released = len(table) if patient is None else int(table[patient].nunique())
+    if n_released != n_patients:
+        raise GuaranteeBroken(model="that every patient who is not suppressed leaves once")
 
 
 def check_classes(classes: Classes, models: Sequence[AnyModel]) -> None:
