@@ -56,6 +56,7 @@ def test_the_score_is_arxs_to_the_last_digit_once_its_rounding_is_applied(schema
     assert np.mean(cut) == pytest.approx(score, abs=1e-15)
 
 
+@pytest.mark.slow
 def test_order_of_rows_and_columns_changes_nothing(schema, adult):
     turned = Schema(name="adult", columns=schema.columns[::-1])
     shuffled = adult.sample(frac=1.0, random_state=4)[list(turned.names)]

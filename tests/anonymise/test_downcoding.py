@@ -141,6 +141,7 @@ def adult():
     return dataclasses.replace(schema, columns=(*columns, row)), frame.assign(row=np.arange(len(frame)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "n_cells"), [("optimal", 0), ("local", 7), ("cell_suppression", 161)])
 def test_downcoded_cells_of_adult(adult, algorithm, n_cells):
     schema, frame = adult

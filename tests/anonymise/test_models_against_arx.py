@@ -143,6 +143,7 @@ def test_2000_rows_of_adult_are_released_as_in_arx(adult, case):
         compare(adult, entry, [MADE[model["kind"]](model) for model in entry["models"] if model["kind"] in MADE])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "wrong"),
     [

@@ -144,6 +144,7 @@ def test_every_class_has_k_rows_and_every_text_covers_what_it_stands_for(algorit
         assert all(covers(name, text, value) for text, value in zip(table[name], raw[name], strict=True))
 
 
+@pytest.mark.slow
 @ALGORITHMS
 @given(st.integers(0, 10**6))
 def test_the_order_of_rows_changes_no_class(algorithm, seed):

@@ -59,6 +59,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_larger_leaks_give_larger_risks(attack):
     parts = (0.0, 0.1, 0.5, 1.0)
@@ -72,6 +73,7 @@ def test_larger_leaks_give_larger_risks(attack):
     assert all(of_seed[0].low <= 0.05 and of_seed[2].low > 0 for of_seed in risks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_tables_of_other_people_give_no_risk(attack):
     def covered(part: float) -> int:

@@ -36,6 +36,7 @@ def flchain():
     return frame.rename(columns={"futime": "time", "death": "event"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mechanism", [ChowLiu, MST])
 @pytest.mark.parametrize("step", [180, 365])
 @pytest.mark.parametrize(("table", "others"), [(leuksurv, LEUKSURV), (flchain, {"sex": {"categories": ["F", "M"]}})])

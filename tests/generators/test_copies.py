@@ -72,6 +72,7 @@ def test_counts_of_cliques_are_those_of_independent_rows(marginals):
     assert worst_covariance(apart) > Z_THRESHOLD
 
 
+@pytest.mark.slow
 def test_simulated_measurements_vary_as_sampling_and_noise_say_and_forgotten_noise_is_noticed(marginals):
     rng = np.random.default_rng(3)
     n = 200

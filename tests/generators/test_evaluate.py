@@ -108,6 +108,7 @@ def test_longer_and_shorter_survival_are_told_apart(real):
     assert evaluate(real, cut, schema=SCHEMA, attacks=False).figures["short_sightedness"].verdict == "poor"
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_patients_is_called_a_leak(real):
     report = evaluate(real[:400], real[:400], holdout=patients(400, seed=6), schema=SCHEMA)
     assert report.verdicts["fidelity"] == "good"

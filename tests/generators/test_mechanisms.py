@@ -217,6 +217,7 @@ def test_any_oracle_that_adds_noise_to_sums_will_do_for_chow_liu(leuk_frame, leu
     assert len(model.edges) >= 1
 
 
+@pytest.mark.slow
 def test_patients_with_several_rows_cost_more_noise(mechanism, clinic_schema, clinic_frame):
     one = mechanism(rho=0.5).fit(clinic_frame, clinic_schema)
     three = mechanism(rho=0.5, max_records_per_patient=3).fit(clinic_frame, clinic_schema)

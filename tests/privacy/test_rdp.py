@@ -112,6 +112,7 @@ def test_the_vectors_are_those_of_the_oracle(case):
         assert mpmath.nstr(exact, VECTOR_DIGITS) == case[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise_multiplier", [0.3, 1.0, 5.0])
 @pytest.mark.parametrize("rate", [1e-6, 0.01, 0.3, 0.9])
 def test_adding_never_costs_more_than_removing(noise_multiplier, rate):

@@ -225,6 +225,7 @@ def test_the_rounded_exponent_is_within_the_stated_error_of_the_exact_one(scale,
 # ---------------------------------------------------------------- refinement, forced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample", [sample_discrete_gaussian, sample_discrete_laplace])
 @pytest.mark.parametrize("scale", [2.0**-8, 0.5, 10.0, Fraction(10**20 + 7, 3 * 10**17), 2.0**40])
 def test_refining_every_decision_changes_no_draw(sample, scale, monkeypatch):
@@ -352,6 +353,7 @@ def test_the_variance_at_small_scales_is_the_published_one():
         assert math.fsum(probabilities * support**2) == pytest.approx(variance, abs=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 def test_the_far_tail_has_the_right_weight(law):
     sample, pmf = LAWS[law]

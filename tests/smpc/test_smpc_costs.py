@@ -147,6 +147,7 @@ def check(cost, plan, n_parties):
 WIDTHS = {8: 2**5, 16: 2**12, 32: 2**25, 64: 2**40}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_parties", [2, 5])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("n", SIZES)
@@ -246,6 +247,7 @@ def test_products_of_real_numbers_cost_the_product_and_a_truncation(n_parties):
         check(measured(ask, n, 2**20, n_parties, frac_bits=f), plan, n_parties)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_parties", [3])
 @pytest.mark.parametrize(("width", "rounds"), [(8, 4), (16, 4), (32, 5), (64, 5), (None, 6)])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 16, 17, 100])

@@ -10,8 +10,6 @@ SAMPLE_SIZE equal numbers, each position an independent sample. Read from a coal
 
 From words the four highest and four lowest bits are taken, and four in the middle of long ones; from bits the bits;
 from thermometers four of their bits at both ends. Compared between two runs, by chi-square: the law of each, and the
-
-pytestmark = pytest.mark.slow
 joint law of each opening or result with each other one and with each sum of material (so that differences and exclusive
 ors of openings are covered).
 """
@@ -29,6 +27,8 @@ from smpc.binary import BITS
 from smpc.kinds import Bit, Conjunctions, Digits, Gate, Product, Truncation
 from smpc.material import Dealer, MaterialStore
 from smpc.ring import RING64
+
+pytestmark = pytest.mark.slow
 
 SAMPLE_SIZE = 4096
 # For a whole run; divided by the number of comparisons.

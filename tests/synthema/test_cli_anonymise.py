@@ -557,6 +557,7 @@ def test_risk_refuses_a_released_table_of_other_columns(folder):
     assert "180" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_search_that_is_stopped_says_how_much_less_is_possible(folder):
     # Thirty columns of five levels: 9e20 combinations, and no proof in a moment.
     n = 30

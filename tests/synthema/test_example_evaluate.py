@@ -24,6 +24,7 @@ def test_the_example_writes_its_page_and_finds_no_difference_in_survival(tmp_pat
     assert "INTERNAL" in (tmp_path / "evaluation.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_code_of_the_documentation_runs(tmp_path, monkeypatch):
     text = (ROOT / "docs" / "generators" / "evaluate.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)

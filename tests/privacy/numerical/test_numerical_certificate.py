@@ -110,6 +110,7 @@ def test_a_discrete_gaussian_beside_a_wide_one_is_the_sum_over_its_lattice(scale
     assert high - low < 1e-9 * high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.7, 1.9, 2.1, 3.7])
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("c", [-0.4, 0.3, 2.5, 11.75])

@@ -62,6 +62,7 @@ def account(*pairs, neighbours=ADD_REMOVE, make=NumericalAccountant):
     return accountant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("event", "neighbours"), ALONE, ids=repr)
 @pytest.mark.parametrize("mixed", [(), ((Gaussian(3.0), 4), (PureDP(0.1), 10))], ids=["alone", "mixed"])
 def test_one_moment_costs_no_more_than_all_renyi_orders(event, neighbours, mixed):

@@ -175,6 +175,7 @@ def test_a_curve_falls_is_convex_symmetric_and_below_the_diagonal(name):
         assert np.all(f >= np.maximum(kept - math.exp(epsilon) * x, math.exp(-epsilon) * (kept - x)) - CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in COMPOSITIONS if name not in {"rare and loud", "two of them"}])
 def test_one_line_for_all_epsilons_agrees_with_one_for_each(name):
     made = account(COMPOSITIONS[name])
