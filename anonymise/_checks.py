@@ -37,3 +37,9 @@ def check_attribute(attribute: object) -> None:
         raise ValueError(
             f"attribute: a tuple takes several columns together; write one column as text, got {attribute!r}"
         )
+
+
+def check_suppression_limit(limit: object) -> None:
+    """Raise ValueError if a suppression limit is no share; True is not one."""
+    if isinstance(limit, bool) or not isinstance(limit, int | float | np.number) or not 0.0 <= float(limit) <= 1.0:
+        raise ValueError(f"suppression_limit must be in [0, 1], got {limit!r}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hmac
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,9 @@ class KeyDomain:
                 continue
             if not isinstance(given, str) or not given.strip():
                 raise ValueError(f"domain: {name} must be a text, neither empty nor blank")
+            # Two spellings of one name would give two domains, and sites that mean the same would not agree.
+            if given != unicodedata.normalize("NFC", given.strip()):
+                raise ValueError(f"domain: write {name} without blanks around it, in Unicode's composed form (NFC)")
 
 
 Domain = KeyDomain | tuple[str, str] | tuple[str, str, str]

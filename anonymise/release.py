@@ -20,6 +20,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
+from anonymise._checks import check_suppression_limit
 from anonymise.by_class import ALGORITHMS, Algorithm, LocalAlgorithm, choose
 from anonymise.errors import NotAnonymisable
 from anonymise.lattice import Progress
@@ -143,8 +144,9 @@ def anonymise(
     >>> sorted(result.table["age"].unique())
     ['[30, 40)', '[60, 70)']
     """
-    if not 0.0 <= suppression_limit <= 1.0:
-        raise ValueError(f"suppression_limit must be in [0, 1], got {suppression_limit!r}")
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"frame must be a pandas DataFrame, got {type(frame).__name__} (anonymise.large reads others)")
+    check_suppression_limit(suppression_limit)
     check_quality(quality, weights=weights, suppression_factor=suppression_factor, target=target)
     plain_loss = quality == "loss" and weights is None and suppression_factor == 0.5
     if algorithm not in ALGORITHMS:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from anonymise._checks import check_suppression_limit
 from anonymise._domains import is_age, reference_day
 from anonymise._free_text import free_text_problems
 from anonymise.checking import Checker
@@ -29,7 +30,7 @@ from anonymise.preparing import check_columns, sensitive_columns
 from anonymise.recoding import labelled, passed_on
 from privacy.errors import SchemaError, SchemaProblem
 from privacy.randomness import Rng, SecureRng
-from privacy.schema import Schema
+from privacy.schema import Column, Schema
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -113,7 +114,10 @@ class Plan:
             hierarchy.name: labelled(hierarchy.labels[level], codes[order])
             for hierarchy, level, codes in zip(self._hierarchies, node, groups, strict=True)
         }
-        out = {name: labels[name] if name in labels else passed_on(frame[name], order) for name in self.columns}
+        out = {
+            name: labels[name] if name in labels else _alike(self.schema.column(name), passed_on(frame[name], order))
+            for name in self.columns
+        }
         return pd.DataFrame(out, index=pd.RangeIndex(order.size))
 
     def _holds(
@@ -158,8 +162,7 @@ def plan_release(source: Any, schema: Schema, *, models: Sequence[AnyModel], sup
         As `anonymise`. Columns that are neither quasi-identifiers nor looked at by a model are checked when they are
         released.
     """
-    if not 0.0 <= suppression_limit <= 1.0:
-        raise ValueError(f"suppression_limit must be in [0, 1], got {suppression_limit!r}")
+    check_suppression_limit(suppression_limit)
     check_kinds(models)
     _check_supported(schema, models)
     hierarchies = build_hierarchies(schema.column(name) for name in schema.quasi_identifiers)
@@ -201,6 +204,19 @@ def plan_release(source: Any, schema: Schema, *, models: Sequence[AnyModel], sup
         _failing=_failing_groups(encoded.leaves[:, failing], hierarchies, optimum.node),
         _attributes=encoded.attributes,
     )
+
+
+def _alike(column: Column, values: Any) -> Any:
+    """Return the values of a part in the form that they have in every part.
+
+    A missing value turns the integers of its part into floats: "1.0" in a file would say which rows were in one part.
+    """
+    if not pd.api.types.is_any_real_numeric_dtype(values.dtype):
+        return values
+    numbers = pd.array(values).astype("Float64")
+    # Categories may be numbers with a fraction.
+    has_fractions = column.kind == "continuous" or any("." in text for text in column.categories)
+    return numbers if has_fractions else numbers.astype("Int64")
 
 
 def _failing_groups(leaves: Codes, hierarchies: Sequence[Hierarchy], node: Node) -> Codes:

@@ -193,3 +193,9 @@ def test_every_part_of_a_domain_and_the_version_make_another_sub_key():
 def test_a_domain_is_project_field_and_perhaps_site(bad):
     with pytest.raises(ValueError, match="domain"):
         pseudonymise(["MRN-1"], SECRET, domain=bad)
+
+
+@pytest.mark.parametrize("name", [" aml", "aml\n", "Mu\u0308nchen"])
+def test_a_domain_has_one_spelling(name):
+    with pytest.raises(ValueError, match="write project without blanks"):
+        KeyDomain(name, "patient")

@@ -178,3 +178,25 @@ def test_populations_and_sources_that_can_be_read_once_are_refused(schema, adult
 def test_nothing_of_the_patients_is_shown(schema, adult):
     plan = plan_release([adult], schema, models=[KAnonymity(5)], suppression_limit=0.02)
     assert repr(plan) == f"Plan(node={dict(plan.node)!r})"
+
+
+def test_the_form_of_a_number_does_not_tell_its_part(tmp_path):
+    schema = Schema.from_dict(
+        {
+            "columns": {
+                "sex": {"role": "quasi-identifier", "categories": ["F", "M"]},
+                "count": {"role": "sensitive", "kind": "integer", "bounds": [0, 9], "nullable": True},
+                "level": {"role": "sensitive", "kind": "continuous", "bounds": [0, 9], "edges": [3, 6]},
+                "event": {"role": "sensitive", "categories": ["0", "1"], "nullable": True},
+            }
+        }
+    )
+    whole = {"sex": ["F", "M"], "count": [1, 2], "level": [1, 2], "event": [0, 1]}
+    lacking = {"sex": ["F", "M"], "count": [1, None], "level": [1.5, 2], "event": [1, None]}
+    source = [pd.DataFrame(whole), pd.DataFrame(lacking)]
+    plan = plan_release(source, schema, models=[KAnonymity(2)])
+    release_to_csv(plan, source, tmp_path / "out.csv")
+    written = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
+    assert set(written["count"]) == {"1", "2", ""}
+    assert set(written["level"]) == {"1.0", "2.0", "1.5"}
+    assert set(written["event"]) == {"0", "1", ""}

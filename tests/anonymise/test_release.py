@@ -254,7 +254,7 @@ def test_neither_rows_nor_counts_show_in_the_repr():
     assert "score" not in text
 
 
-@pytest.mark.parametrize("limit", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("limit", [-0.1, 1.1, float("nan"), True, "0.1", None])
 def test_the_suppression_limit_is_a_share(limit):
     with pytest.raises(ValueError, match=r"suppression_limit must be in \[0, 1\]"):
         anonymise_some(suppression_limit=limit)
@@ -320,3 +320,8 @@ def test_days_and_continuous_values_are_released_as_periods_and_bins():
     table = anonymise_some(frame, schema, suppression_limit=0.05).table
     assert set(table["wbc"]) <= {"0 to 10", "10 to 50", "50 to 100", "100 to 500", "*"}
     assert table["seen"].str.fullmatch(r"\d{4}(-\d{4}|-\d{2})?|\*").all()
+
+
+def test_what_is_no_frame_is_refused():
+    with pytest.raises(TypeError, match="must be a pandas DataFrame, got dict"):
+        anonymise({"sex": ["F", "M"]}, clinic(), models=[KAnonymity(2)])
