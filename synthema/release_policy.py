@@ -62,6 +62,9 @@ class Release(_Section):
 
     suppression_limit: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
     quality: str = "loss"
+    weights: dict[str, float] | None = None
+    suppression_factor: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
+    target: str | None = None
     algorithm: str = "optimal"
     static: tuple[str, ...] = ()
     # Seconds. What a search has found when it is stopped depends on the machine.

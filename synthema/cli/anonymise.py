@@ -59,6 +59,22 @@ def anonymise(
     quality: Annotated[
         str | None, typer.Option(help="What is lost least; loss by default.", rich_help_panel=_SEARCH)
     ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=NUMBER,...", help="How much a column matters; 1 by default.", rich_help_panel=_SEARCH
+        ),
+    ] = None,
+    suppression_factor: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Below 0.5, leaving rows out is cheap; above, generalising.", rich_help_panel=_SEARCH
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="What --quality classification predicts.", rich_help_panel=_SEARCH),
+    ] = None,
     algorithm: Annotated[
         str | None,
         typer.Option(
@@ -107,7 +123,7 @@ def anonymise(
     """
     with errors(as_json=as_json), argument_errors(as_json=as_json):
         from synthema.cli.anonymise_text import release_body, release_text
-        from synthema.cli.model_grammar import ModelOptions
+        from synthema.cli.model_grammar import ModelOptions, weights_of
         from synthema.errors import TableError
         from synthema.outputs import outputs
         from synthema.release import released, stage
@@ -132,6 +148,9 @@ def anonymise(
         terms = {
             "suppression_limit": suppression,
             "quality": quality,
+            "weights": weights_of(weights, "--weights") if weights else None,
+            "suppression_factor": suppression_factor,
+            "target": target,
             "algorithm": algorithm,
             "static": static,
             "time_limit": time_limit,

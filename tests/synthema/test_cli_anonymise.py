@@ -314,6 +314,21 @@ def test_a_saved_policy_gives_the_same_release_from_anywhere(folder, monkeypatch
     assert rows(folder / "1.csv") == rows(folder / "2.csv")
 
 
+def test_weights_factor_and_target_reach_the_search_and_the_policy(folder):
+    schema = Schema.load(folder / "schema.toml")
+    by = {"weights": {"age": 3.0, "sex": 0.5}, "suppression_factor": 0.4}
+    models = {"models": [KAnonymity(5)], "suppression_limit": 0.1}
+    expected = anonymised(read_table(folder / "in.csv", schema), schema, **models, **by)
+    words = ("--k", 5, "--suppression", 0.1, "--weights", "age=3,sex=.5", "--suppression-factor", 0.4)
+    told = anonymise(folder, "--save-policy", folder / "policy.toml", "--json", by=words)
+    again = anonymise(folder, "--policy", folder / "policy.toml", "--json", out="again.csv")
+    for one in (told, again):
+        assert json.loads(one.stdout)["score"] == pytest.approx(expected.score, abs=1e-12)
+    anonymise(folder, "--quality", "classification", "--target", "diagnosis", out="predicts.csv")
+    refused = anonymise(folder, "--weights", "age", out="refused.csv", code=2)
+    assert "--weights takes COLUMN=NUMBER" in refused.stderr
+
+
 def test_a_policy_is_not_mixed_with_options_and_holds_its_schema(folder):
     policy = folder / "policy.toml"
     anonymise(folder, "--save-policy", policy)
