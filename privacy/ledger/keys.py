@@ -17,12 +17,12 @@ import contextlib
 import os
 import re
 import secrets
-import stat
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from privacy._secret_files import read_secret
 from privacy.ledger.errors import LedgerRefused, LedgerUnavailable
 from privacy.ledger.notes import Signer
 
@@ -169,26 +169,8 @@ def _create(path: Path, data: bytes) -> bool:
 def _read(path: Path) -> bytes:
     """Return the bytes of a regular file that only its owner (we, or root) can touch."""
     try:
-        # Without O_NONBLOCK, a pipe at this place would keep us waiting before it could be refused.
-        place = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(place, "rb") as file:
-            # Of the open file, not of the path: that could be exchanged in between.
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise LedgerRefused(f"{path.name} is not a regular file")
-            if status.st_mode & 0o077:
-                mode = stat.S_IMODE(status.st_mode)
-                raise LedgerRefused(
-                    f"{path.name} can be touched by others (mode {mode:04o}): chmod 600, and make a new key if others "
-                    "may have read it"
-                )
-            if status.st_uid not in (os.geteuid(), 0):
-                raise LedgerRefused(f"{path.name} belongs to another user: change its owner to the one we run as")
-            data = file.read(_MOST_BYTES + 1)
-    except IsADirectoryError:
-        raise LedgerRefused(f"{path.name} is not a regular file") from None
+        return read_secret(path, most_bytes=_MOST_BYTES)
+    except ValueError as error:
+        raise LedgerRefused(str(error)) from None
     except OSError as error:
         raise LedgerUnavailable(f"{path.name} cannot be read: {error.strerror}") from error
-    if len(data) > _MOST_BYTES:
-        raise LedgerRefused(f"{path.name} is too large for a key")
-    return data

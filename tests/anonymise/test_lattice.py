@@ -1,7 +1,6 @@
 import itertools
 import math
 from collections import Counter
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from small_lattices import EvenClasses, hierarchies
 
 from anonymise import KAnonymity, TimeLimitReached, build_hierarchy, encode_table, lattice
 from anonymise.checking import Checker, failing_tuples
@@ -19,40 +19,6 @@ from anonymise.loss import Loss
 from privacy.schema import Column, HierarchySpec, Schema
 
 DATA = Path(__file__).parent / "data"
-
-
-@dataclass(frozen=True)
-class EvenClasses:
-    """A model made up for this test: classes have an even size. A failing class has passing parts."""
-
-    downward_closed: bool = False
-    monotone: bool = True
-    least_rows: int = 2
-    attribute: None = None
-    needs_population: bool = False
-
-    def class_fails(self, classes):
-        return classes.sizes % 2 == 1
-
-    def least_lost(self, classes):
-        # All parts of an odd class cannot be even.
-        return np.ones(len(classes), dtype=np.int64)
-
-
-@st.composite
-def hierarchies(draw, name):
-    """A random tree: groups of each level are merged into groups of the next."""
-    n_leaves = draw(st.integers(1, 5))
-    levels = [list(range(n_leaves))]
-    for _ in range(draw(st.integers(1, 3))):
-        merged = draw(st.lists(st.integers(0, 2), min_size=5, max_size=5))
-        levels.append([merged[group] for group in levels[-1]])
-    if draw(st.booleans()):
-        levels.append([0] * n_leaves)
-    rows = tuple(tuple(f"{at}:{level[leaf]}" for at, level in enumerate(levels)) for leaf in range(n_leaves))
-    return build_hierarchy(
-        Column(name, categories=tuple(row[0] for row in rows), hierarchy=HierarchySpec("rows", rows=rows))
-    )
 
 
 @st.composite

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plain_models import NAME, passes
+from small_lattices import EvenClasses, hierarchies
 
 from anonymise import (
     GuaranteeBroken,
@@ -38,43 +39,13 @@ RHO_THRESHOLD = 0.08
 KEPT_THRESHOLD = 0.5 + 4.9 * 0.5 / np.sqrt(2000)
 
 
-@dataclass(frozen=True)
-class EvenClasses:
-    """A model made up for this test: classes have an even number of patients. A failing class has passing parts."""
-
-    downward_closed: bool = False
-    monotone: bool = True
-    least_rows: int = 2
-    attribute: None = None
-    needs_population: bool = False
-
-    def class_fails(self, classes):
-        return classes.sizes % 2 == 1
-
-    def least_lost(self, classes):
-        # All parts of an odd class cannot be even.
-        return np.ones(len(classes), dtype=np.int64)
-
-
-@st.composite
-def hierarchies(draw, name):
-    """A random tree: groups of each level are merged into groups of the next."""
-    n_leaves = draw(st.integers(1, 4))
-    levels = [list(range(n_leaves))]
-    for _ in range(draw(st.integers(1, 2))):
-        merged = draw(st.lists(st.integers(0, 2), min_size=5, max_size=5))
-        levels.append([merged[group] for group in levels[-1]])
-    levels.append([0] * n_leaves)
-    rows = tuple(tuple(f"{at}:{level[leaf]}" for at, level in enumerate(levels)) for leaf in range(n_leaves))
-    return build_hierarchy(
-        Column(name, categories=tuple(row[0] for row in rows), hierarchy=HierarchySpec("rows", rows=rows))
-    )
-
-
 @st.composite
 def tables(draw):
     """Hierarchies, rows, and the patient of each row: few values, so that histories coincide."""
-    chosen = [draw(hierarchies(f"q{i}")) for i in range(draw(st.integers(1, 3)))]
+    chosen = [
+        draw(hierarchies(f"q{i}", most_leaves=4, most_levels=2, ends_in_one=True))
+        for i in range(draw(st.integers(1, 3)))
+    ]
     n_rows = draw(st.integers(2, 16))
     row = st.tuples(*(st.sampled_from(hierarchy.labels[0]) for hierarchy in chosen))
     rows = draw(st.lists(row, min_size=n_rows, max_size=n_rows))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plain_models import passes
+from unshuffled import Unshuffled
 
 from anonymise import (
     AlphaKAnonymity,
@@ -66,22 +67,6 @@ SCHEMA = Schema.from_dict(
 )
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "pycanon_opt_in.json").read_text())["cases"]
 NAMES = list(SCHEMA.quasi_identifiers)
-
-
-class Unshuffled:
-    """A random source that is none: the negative control of the tests on order."""
-
-    def bytes(self, n):
-        return bytes(n)
-
-    def uint64(self, size):
-        return np.zeros(size, dtype=np.uint64)
-
-    def below(self, bound, size):
-        return np.full(size, min(bound, 1) - 1)
-
-    def permutation(self, n):
-        return np.arange(n)
 
 
 def patients(n=80, seed=1, missing=0.1):

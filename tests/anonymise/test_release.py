@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unshuffled import Unshuffled
 
 from anonymise import (
     GuaranteeBroken,
@@ -25,22 +26,6 @@ N_ROWS = 4000
 RHO_THRESHOLD = 0.08
 # P(a uniform permutation of 4000 keeps more than 10 neighbours in order) < 1e-6; the number is about Poisson(1).
 NEIGHBOURS_KEPT_THRESHOLD = 10
-
-
-class Unshuffled:
-    """A random source that is none: the negative control of the tests on order."""
-
-    def bytes(self, n):
-        return bytes(n)
-
-    def uint64(self, size):
-        return np.zeros(size, dtype=np.uint64)
-
-    def below(self, bound, size):
-        return np.full(size, min(bound, 1) - 1)
-
-    def permutation(self, n):
-        return np.arange(n)
 
 
 def clinic(**more):

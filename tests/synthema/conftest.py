@@ -1,7 +1,14 @@
+"""The demo, run once; the helpers beside the tests are modules of no package."""
+
+import sys
+from pathlib import Path
+
 import pytest
 
 from synthema.demo import demo_frames, demo_study
 from synthema.pipeline import simulate
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,13 @@
 
 import hashlib
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from clinic_files import ROOT, anonymise, listed, rows, run, write_clinic
 
 from anonymise import (
     AlphaKAnonymity,
@@ -31,8 +25,6 @@ from anonymise import (
     TCloseness,
 )
 from anonymise import anonymise as anonymised
-from privacy.ledger import open_ledger, verify
-from synthema.cli.app import app
 from synthema.cli.model_grammar import ModelOptions
 from synthema.errors import PolicyError, TableError
 from synthema.outputs import outputs
@@ -40,64 +32,10 @@ from synthema.release_models import MODELS, model_of, terms_of
 from synthema.release_policy import ReleasePolicy
 from synthema.tables import read_table
 
-SCHEMA = """
-[table]
-name = "clinic"
-[columns.mrn]
-role = "identifier"
-[columns.sex]
-role = "quasi-identifier"
-categories = ["F", "M"]
-[columns.age]
-role = "quasi-identifier"
-kind = "integer"
-bounds = [0, 99]
-hierarchy = { interval = [10, 50] }
-[columns.diagnosis]
-role = "sensitive"
-categories = ["HbSS", "HbSC", "HbSb"]
-[columns.weeks]
-role = "insensitive"
-kind = "integer"
-bounds = [0, 400]
-nullable = true
-"""
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "schema.toml").write_text(SCHEMA)
-    rng = np.random.default_rng(1)
-    n = 200
-    columns = {
-        "mrn": [f"MRN-{i:04}" for i in range(n)],
-        "sex": rng.choice(["F", "M"], n),
-        "age": rng.integers(20, 80, n),
-        "diagnosis": rng.choice(["HbSS", "HbSC", "HbSb"], n),
-        "weeks": [None if i % 9 == 0 else int(w) for i, w in enumerate(rng.integers(0, 400, n))],
-    }
-    pd.DataFrame(columns).astype({"weeks": "Int64"}).to_csv(tmp_path / "in.csv", index=False)
-    return tmp_path
-
-
-def run(*words, code=0):
-    done = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
-    assert done.exit_code == code, done.output
-    return done
-
-
-def anonymise(folder, *more, out="out.csv", code=0, by=("--k", 4, "--suppression", 0.1)):
-    schema = () if "--policy" in more else ("--schema", folder / "schema.toml", *by)
-    return run("anonymise", folder / "in.csv", *schema, "-o", folder / out, *more, code=code)
-
-
-def listed(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def rows(path):
-    return sorted(path.read_text().splitlines())
+    return write_clinic(tmp_path)
 
 
 def test_the_written_table_is_the_release_and_nothing_else(folder):
@@ -298,105 +236,6 @@ def test_staged_files_appear_together_or_not_at_all(tmp_path):
     assert listed(tmp_path) == ["one", "two"]
 
 
-# ---------------------------------------------------------------- policies
-
-
-def test_a_saved_policy_gives_the_same_release_from_anywhere(folder, monkeypatch):
-    (folder / "kept").mkdir()
-    by = ("--k", 3, "--t", "0.45:diagnosis", "--l", "2:diagnosis:entropy", "--suppression", 0.2)
-    policy = folder / "kept" / "policy.toml"
-    one = json.loads(anonymise(folder, "--save-policy", policy, "--json", out="1.csv", by=by).stdout)
-    monkeypatch.chdir("/")
-    two = json.loads(anonymise(folder, "--policy", policy, "--json", out="2.csv").stdout)
-    for name in ("node", "score", "suppressed", "optimal", "gap", "models", "policy_sha256", "quality"):
-        assert one[name] == two[name], name
-    assert len(one["models"]) == 3
-    assert rows(folder / "1.csv") == rows(folder / "2.csv")
-
-
-def test_weights_factor_and_target_reach_the_search_and_the_policy(folder):
-    schema = Schema.load(folder / "schema.toml")
-    by = {"weights": {"age": 3.0, "sex": 0.5}, "suppression_factor": 0.4}
-    models = {"models": [KAnonymity(5)], "suppression_limit": 0.1}
-    expected = anonymised(read_table(folder / "in.csv", schema), schema, **models, **by)
-    words = ("--k", 5, "--suppression", 0.1, "--weights", "age=3,sex=.5", "--suppression-factor", 0.4)
-    told = anonymise(folder, "--save-policy", folder / "policy.toml", "--json", by=words)
-    again = anonymise(folder, "--policy", folder / "policy.toml", "--json", out="again.csv")
-    for one in (told, again):
-        assert json.loads(one.stdout)["score"] == pytest.approx(expected.score, abs=1e-12)
-    anonymise(folder, "--quality", "classification", "--target", "diagnosis", out="predicts.csv")
-    refused = anonymise(folder, "--weights", "age", out="refused.csv", code=2)
-    assert "--weights takes COLUMN=NUMBER" in refused.stderr
-
-
-def test_a_policy_is_not_mixed_with_options_and_holds_its_schema(folder):
-    policy = folder / "policy.toml"
-    anonymise(folder, "--save-policy", policy)
-    assert "says it all" in anonymise(folder, "--policy", policy, "--k", 2, out="2.csv", code=2).stderr
-    assert "says it all" in anonymise(folder, "--policy", policy, "--suppression", 0, out="2.csv", code=2).stderr
-    (folder / "schema.toml").write_text(SCHEMA.replace("[10, 50]", "[20, 50]"))
-    assert "schema.toml is not what" in anonymise(folder, "--policy", policy, out="2.csv", code=2).stderr
-    assert not (folder / "2.csv").exists()
-
-
-BASE = {"version": 1, "schema": {"file": "schema.toml"}, "models": [{"model": "k-anonymity", "k": 5}]}
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"version": 2}, "version must be 1"),
-        ({"models": []}, "models"),
-        ({"release": {"suppresion_limit": 0.1}}, "suppresion_limit"),
-        ({"release": {"suppression_limit": "much"}}, "suppression_limit"),
-        ({"models": [{"model": "l-diversity", "l": 2}]}, "needs attribute"),
-        ({"schema": {}}, "schema.file"),
-        ({"seed": 1}, "seed"),
-    ],
-)
-def test_a_file_that_is_no_policy_is_refused(change, said):
-    with pytest.raises(PolicyError, match=said):
-        ReleasePolicy.from_dict(BASE | change)
-
-
-def test_the_policys_hash_is_of_what_it_says_and_not_of_where_it_lies(folder):
-    schema = Schema.load(folder / "schema.toml")
-
-    def digest(**change):
-        return ReleasePolicy.from_dict(BASE | change).content_hash(schema)
-
-    k, l = BASE["models"][0], {"model": "l-diversity", "l": 2, "attribute": "diagnosis"}
-    assert digest() == digest(schema={"file": "elsewhere.toml"}) == digest(release={"suppression_limit": 0.0})
-    assert digest(models=[k, l]) == digest(models=[{**l, "kind": "distinct"}, k])
-    changes = [
-        {},
-        {"models": [k, l]},
-        {"models": [{"model": "k-anonymity", "k": 6}]},
-        {"release": {"suppression_limit": 0.1}},
-        {"release": {"static": ["sex"]}},
-        {"population": {"file": "people.csv"}},
-        {"context": {"recipient": "a registry"}},
-    ]
-    assert len({digest(**change) for change in changes}) == len(changes)
-    other = Schema.from_dict(schema.to_dict() | {"table": {"name": "other"}})
-    assert ReleasePolicy.from_dict(BASE).content_hash(other) != digest()
-
-
-def test_a_policy_reads_back_what_it_wrote(folder):
-    policy = ReleasePolicy.from_dict(
-        BASE
-        | {
-            "models": [
-                {"model": "l-diversity", "l": 2, "attribute": ["diagnosis", "sex"], "kind": "recursive", "c": 1.5}
-            ],
-            "release": {"suppression_limit": 0.05, "static": ["sex"]},
-            "context": {"recipient": 'the "registry"', "purpose": "a study"},
-        }
-    )
-    (folder / "p.toml").write_text(policy.to_toml())
-    assert ReleasePolicy.load(folder / "p.toml") == policy
-
-
 # ---------------------------------------------------------------- report and manifest
 
 
@@ -420,108 +259,6 @@ def test_the_manifest_names_hashes_versions_and_levels_and_no_value_or_count(fol
     assert body["policy_sha256"] in page
     assert "MRN-" not in page
     assert (folder / "r.html").stat().st_mode & 0o077 == 0
-
-
-# ---------------------------------------------------------------- ledger
-
-
-@pytest.fixture
-def book(folder):
-    url = f"sqlite:///{folder / 'site.db'}"
-    with open_ledger(url, site="vienna") as ledger:
-        ledger.open_account("research", epsilon=2.5, delta=1e-6, neighbours="add_remove_one")
-    run("ledger", "open-exact", folder / "site.db", "tables")
-    return url
-
-
-def kinds(url):
-    with open_ledger(url) as ledger:
-        return [entry.kind for entry in ledger.entries()]
-
-
-def recorded(folder, *more, **options):
-    return anonymise(folder, "--ledger", folder / "site.db", "--account", "tables", *more, **options)
-
-
-def test_a_release_is_reserved_started_and_posted_and_each_further_one_is_pointed_at(folder, book):
-    one = json.loads(recorded(folder, "--json", "--manifest", folder / "m.json").stdout)["ledger"]
-    assert kinds(book)[-3:] == ["reserve", "start", "post"]
-    assert (one["number"], one["warning"]) == (1, None)
-    told = json.loads((folder / "m.json").read_text())["ledger"]
-    with open_ledger(book) as ledger:
-        (event,) = ledger.events("tables")
-        assert told == {"ledger_id": ledger.ledger_id, "account": "tables", "key": one["key"]}
-        entry = next(entry for entry in ledger.entries() if entry.kind == "reserve")
-    assert entry.body["amounts"] is None, "no epsilon"
-    assert "KAnonymity(k=4)" in event.what
-    two = json.loads(recorded(folder, "--json", out="2.csv").stdout)["ledger"]
-    assert two["number"] == 2
-    assert "intersected" in two["warning"]
-    text = recorded(folder, out="3.csv").stdout
-    assert "exact release 3" in text
-    assert "after 2 earlier releases" in text
-    assert verify(book).ok
-
-
-def test_an_account_without_exact_releases_refuses_before_anything_is_read(folder, book):
-    before = kinds(book)
-    (folder / "in.csv").write_text("not a table")
-    pay = ("--ledger", folder / "site.db", "--account")
-    assert "open-exact" in anonymise(folder, *pay, "research", code=4).stderr
-    assert "nobody" in anonymise(folder, *pay, "nobody", code=4).stderr
-    assert kinds(book) == before
-    assert not (folder / "out.csv").exists()
-
-
-def test_what_is_wrong_with_policy_or_files_costs_nothing(folder, book):
-    before = kinds(book)
-    recorded(folder, by=("--k", 1), code=2)
-    recorded(folder, out="in.csv", code=2)
-    assert kinds(book) == before
-
-
-def test_a_run_that_fails_after_the_start_counts(folder, book):
-    done = recorded(folder, by=("--k", 201), code=3)
-    assert "counts this run as a release" in done.stderr
-    assert kinds(book)[-3:] == ["reserve", "start", "post"]
-    assert json.loads(recorded(folder, "--json").stdout)["ledger"]["number"] == 2
-    assert verify(book).ok
-
-
-def test_a_name_of_a_release_is_good_for_one(folder, book):
-    recorded(folder, "--spend-key", "for the registry")
-    before = kinds(book)
-    assert "new key" in recorded(folder, "--spend-key", "for the registry", out="2.csv", code=4).stderr
-    assert kinds(book) == before
-    assert not (folder / "2.csv").exists()
-
-
-def test_a_run_that_is_killed_before_the_post_counts_and_the_ledger_verifies(folder, book):
-    # The rows come through a pipe that stays silent: the command waits between start and post.
-    (folder / "in.csv").unlink()
-    os.mkfifo(folder / "in.csv")
-    words = ("anonymise", "in.csv", "--schema", "schema.toml", "--k", "4", "-o", "out.csv")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "synthema", *words, "--ledger", "site.db", "--account", "tables"],
-        cwd=folder,
-        env=environment,
-    )
-    try:
-        end = time.monotonic() + 60
-        while kinds(book)[-1] != "start":
-            assert time.monotonic() < end
-            assert process.poll() is None
-            time.sleep(0.05)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert not (folder / "out.csv").exists()
-    assert kinds(book)[-2:] == ["reserve", "start"]
-    (folder / "in.csv").unlink()
-    (folder / "in.csv").write_text("mrn,sex,age,diagnosis,weeks\n" + "".join(f"{i},F,30,HbSS,1\n" for i in range(9)))
-    assert json.loads(recorded(folder, "--json").stdout)["ledger"]["number"] == 2
-    assert verify(book).ok
 
 
 # ---------------------------------------------------------------- population and risk
