@@ -48,6 +48,15 @@ class SiteFailed(SynthemaError):
         )
 
 
+class MailRejected(SynthemaError):
+    """What came in the name of a partner is not what it sealed for this site; nothing of it is used."""
+
+    def __init__(self, partner: str, rule: str) -> None:
+        self.partner = partner
+        self.rule = rule
+        super().__init__(f"mail in the name of {partner!r} is rejected: {rule}")
+
+
 class OverlapTooLarge(SynthemaError):
     """The overlap check found more shared pseudonyms than `max_sites_per_patient` allows for."""
 

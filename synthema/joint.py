@@ -5,7 +5,6 @@ Each function runs one step of the plan over a network and returns released valu
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,21 +21,19 @@ from synthema.errors import DisclosureRefused, OverlapTooLarge, StudyError
 from synthema.job import SiteJob, survival_grid
 from synthema.learning import kaplan_meier, logistic
 from synthema.learning.covariates import n_cells
-from synthema.networks.embedded import EmbeddedNetwork
+from synthema.networks.base import StepNetwork
 from synthema.released import LogisticModel, OverlapCheck, SurvivalCurve
 from synthema.steps import plan, synthesis_cliques, total_noise_std
 from synthema.study import Study
 
 
-def check_overlap(network: EmbeddedNetwork) -> OverlapCheck:
+def check_overlap(network: StepNetwork) -> OverlapCheck:
     """Run the overlap check. The caller decides what a count above the threshold means (`require_below`)."""
     study = network.study
     event = _joint_event(study, "overlap")
     if study.overlap is None:
         raise StudyError("this study has no overlap check")
     std = total_noise_std(study, event)
-    # The hospitals' common key: drawn by them, never by the hub; in this network it lives for this call.
-    key = secrets.token_bytes(32)
 
     async def protocol(session: Session, packages: Sequence[SharePackage]) -> int:
         indicators = [session.shared(package.expand(), RING64) for package in packages]
@@ -49,6 +46,8 @@ def check_overlap(network: EmbeddedNetwork) -> OverlapCheck:
         )
 
     def work() -> int:
+        # The hospitals' common key: drawn by them, never by the hub, and only for this check.
+        key = network.common_key("overlap")
         shares = network.gather("overlap", lambda job: job.overlap_indicator(key))
         return int(network.compute("overlap", protocol, shares))
 
@@ -70,7 +69,7 @@ def require_below(check: OverlapCheck) -> None:
         raise OverlapTooLarge(allowed_sites=check.allowed_sites)
 
 
-def fit_logistic(network: EmbeddedNetwork) -> LogisticModel:
+def fit_logistic(network: StepNetwork) -> LogisticModel:
     """Fit the joint logistic model. Opens score and information of each Newton step, nothing per site."""
     study = network.study
     if study.exact is None or study.exact.logistic is None:
@@ -112,20 +111,20 @@ def fit_logistic(network: EmbeddedNetwork) -> LogisticModel:
     return network.run_step("logistic", work, encode=logistic.model_to_json, decode=logistic.model_from_json)
 
 
-def open_survival(network: EmbeddedNetwork) -> tuple[SurvivalCurve, ...]:
+def open_survival(network: StepNetwork) -> tuple[SurvivalCurve, ...]:
     """Open the Kaplan-Meier counts that may be opened, per group."""
     study = network.study
     if study.exact is None or study.exact.kaplan_meier is None:
         raise StudyError("this study releases no Kaplan-Meier curves")
     wanted, min_cell, grid = study.exact.kaplan_meier, study.exact.min_cell, survival_grid(study)
 
-    async def protocol(session: Session, packages: Sequence[SharePackage]) -> list[kaplan_meier.OpenedGroup]:
-        return await kaplan_meier.open_counts(session, _pooled(session, packages, FIELD61), grid, min_cell=min_cell)
+    async def protocol(session: Session, packages: Sequence[SharePackage]) -> Any:
+        pooled = _pooled(session, packages, FIELD61)
+        return kaplan_meier.opened_to_json(await kaplan_meier.open_counts(session, pooled, grid, min_cell=min_cell))
 
     def work() -> list[kaplan_meier.OpenedGroup]:
         shares = network.gather("kaplan-meier", SiteJob.survival_counts)
-        result: list[kaplan_meier.OpenedGroup] = network.compute("kaplan-meier", protocol, shares)
-        return result
+        return kaplan_meier.opened_from_json(network.compute("kaplan-meier", protocol, shares))
 
     opened = network.run_step(
         "kaplan-meier", work, encode=kaplan_meier.opened_to_json, decode=kaplan_meier.opened_from_json
@@ -142,7 +141,7 @@ class JointMarginals:
 
     neighbours: Neighbours = "add_remove_one"
 
-    def __init__(self, network: EmbeddedNetwork) -> None:
+    def __init__(self, network: StepNetwork) -> None:
         self._network = network
         self.domain = Domain.from_schema(network.study.data_schema.subset(network.study.synthesis_columns))
         self.events: list[Event] = []

@@ -27,7 +27,8 @@ from synthema import joint
 from synthema.compare import compare_columns, compare_pairs, plain_note, synthetic_survival
 from synthema.errors import StudyError
 from synthema.job import PRIVATE_ACCOUNT, SiteJob
-from synthema.networks.embedded import EmbeddedNetwork, Traffic
+from synthema.networks.base import StepNetwork, Traffic
+from synthema.networks.embedded import EmbeddedNetwork
 from synthema.policy import SitePolicy
 from synthema.released import AnonymisedSite, Released, SiteAccount, StepCost, SyntheticTable
 from synthema.report import measure_fidelity, render_internal, render_shared
@@ -148,15 +149,15 @@ def run(
         raise StudyError(f"exactly the study's sites must take part: {', '.join(sorted(study.sites))}")
     say("each site checks the signature, its policy and its budget")
     network = EmbeddedNetwork(study, _accept(document, sites))
-    done = _Results(study=study, document=document)
+    done = Results(study=study, document=document)
     try:
-        _run_steps(network, done, say)
+        run_steps(network, done, say)
     finally:
         for job in network.jobs.values():
             job.abandon()
-    done.accounts = tuple(_account(site) for site in sites.values())
+    done.accounts = tuple(account_of(site) for site in sites.values())
     say("each site writes its internal page")
-    internal = {name: _internal_page(site, study, done) for name, site in sites.items()}
+    internal = {name: internal_page(site, study, done) for name, site in sites.items()}
     for site in sites.values():
         site.forget_rows()
     say("the shared report is rendered from released values")
@@ -190,7 +191,7 @@ def _accept(document: SignedDocument, sites: Mapping[str, Site]) -> dict[str, Si
 
 
 @dataclass(slots=True)
-class _Results:
+class Results:
     """What the steps have given so far; holds released values only."""
 
     study: Study
@@ -206,6 +207,7 @@ class _Results:
     accounts: tuple[SiteAccount, ...] = field(default=())
 
     def released(self, traffic: Mapping[str, Traffic]) -> Released:
+        """Return everything that was made known, with what the network carried."""
         study = self.study
         return Released(
             study=study.name,
@@ -229,7 +231,8 @@ class _Results:
         )
 
 
-def _run_steps(network: EmbeddedNetwork, done: _Results, say: Progress) -> None:
+def run_steps(network: StepNetwork, done: Results, say: Progress) -> None:
+    """Run every step of the study, and keep what each released."""
     for step in plan(network.study):
         say(step.what)
         match step.name:
@@ -246,7 +249,7 @@ def _run_steps(network: EmbeddedNetwork, done: _Results, say: Progress) -> None:
                 _synthesise(network, done)
 
 
-def _anonymised_tables(network: EmbeddedNetwork) -> tuple[pd.DataFrame, tuple[AnonymisedSite, ...]]:
+def _anonymised_tables(network: StepNetwork) -> tuple[pd.DataFrame, tuple[AnonymisedSite, ...]]:
     tables = network.run_site_step("anonymised", SiteJob.anonymised_table)
     k = network.study.anonymise.k if network.study.anonymise is not None else 0
     frames, described = [], []
@@ -270,7 +273,7 @@ def _anonymised_tables(network: EmbeddedNetwork) -> tuple[pd.DataFrame, tuple[An
     return pd.concat(frames, ignore_index=True), tuple(described)
 
 
-def _synthesise(network: EmbeddedNetwork, done: _Results) -> None:
+def _synthesise(network: StepNetwork, done: Results) -> None:
     study = network.study
     if study.synthesis is None:  # pragma: no cover - the plan has this step only if it is asked for
         return
@@ -314,7 +317,8 @@ def _step_costs(study: Study, traffic: Mapping[str, Traffic]) -> tuple[StepCost,
     return tuple(out)
 
 
-def _account(site: Site) -> SiteAccount:
+def account_of(site: Site) -> SiteAccount:
+    """Return what the site's ledger says after a study."""
     left = site.ledger.remaining(PRIVATE_ACCOUNT)
     size, head = site.ledger.head
     return SiteAccount(
@@ -342,7 +346,8 @@ def costs_of(released: Released) -> dict[str, Any]:
     }
 
 
-def _internal_page(site: Site, study: Study, done: _Results) -> str:
+def internal_page(site: Site, study: Study, done: Results) -> str:
+    """Return the site's own page, made of its rows: for the site alone."""
     schema = study.data_schema
     before = json.loads(assess_risk(site.rows, schema).to_json()) if schema.quasi_identifiers else None
     after = None
