@@ -42,10 +42,19 @@ class SiteFailed(SynthemaError):
     def __init__(self, *, site: str, step: str, error: str) -> None:
         self.site = site
         self.step = step
+        self.error = error
         super().__init__(
             f"site {site!r} failed in step {step!r} ({error}); the study stopped, steps that had started stay charged "
             "at every site and later ones were voided"
         )
+
+
+class JobFailed(SynthemaError):
+    """A job ended at all sites for a reason that is no site's fault. What had started stays charged."""
+
+    def __init__(self, rule: str, explanation: str) -> None:
+        self.rule = rule
+        super().__init__(f"the study stopped ({rule}): {explanation}")
 
 
 class MailRejected(SynthemaError):

@@ -111,6 +111,10 @@ class Identity:
         """Ed25519 public key, 32 bytes: what the roster lists."""
         return self._key.public_key().public_bytes_raw()
 
+    def at(self, party: int) -> Identity:
+        """Return the same key under the number that its party has in another roster."""
+        return Identity(party, self._key)
+
     def sign(self, message: bytes) -> bytes:
         """Return a signature, 64 bytes."""
         return self._key.sign(message)

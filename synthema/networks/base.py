@@ -11,16 +11,18 @@ of its own: all sites run the same steps, each contributes its own part, and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from smpc import SharePackage
+from synthema.errors import JobFailed, SiteFailed, SiteRefused, SynthemaError
 
 if TYPE_CHECKING:
+    from smpc import SharePackage
     from smpc.transport import NetworkTransport
     from synthema.job import SiteJob
     from synthema.study import Study
+    from synthema.submission import Submission
 
 T = TypeVar("T")
 
@@ -86,3 +88,110 @@ class SiteLines(Protocol):
     def transport(self, members: Sequence[str], run: str, *, within: float) -> NetworkTransport:
         """Connect for rounds with other members, this one included: blocks until all are there."""
         ...
+
+
+DecisionState = Literal["accepted", "refused", "waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a site says to an offer. Reason and explanation depend on public things only."""
+
+    state: DecisionState
+    reason: str = ""
+    explanation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended at a site: done, or failed with the site that is to blame and what it did, in public words."""
+
+    state: Literal["done", "failed"]
+    site: str = ""
+    step: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a job ended for its researcher.
+
+    decisions  what each site said, by site
+    endings    how it ended at each site that ran it
+    result     sealed for the researcher by the lead; empty if the job failed
+    """
+
+    decisions: Mapping[str, Decision]
+    endings: Mapping[str, Ending]
+    result: bytes
+
+
+class Network(Protocol):
+    """Control plane, seen by a researcher: one message to each site that offers a job, one that starts it.
+
+    Drivers: threads in this process; agents behind a hub; and whatever else carries messages to sites.
+    """
+
+    def offer(self, submission: Submission, *, within: float) -> Mapping[str, Decision]:
+        """Offer a job to every site of its study; return what each said. A site that is silent is missing."""
+        ...
+
+    def run(self, job_id: str, *, within: float) -> JobResult:
+        """Start a job that every site accepted, and return how it ended."""
+        ...
+
+    def cancel(self, job_id: str, *, site: str, error: str) -> None:
+        """Take an offer back: no site keeps anything reserved for it."""
+        ...
+
+
+def run_job(network: Network, submission: Submission, *, offer_within: float = 60.0, within: float = 600.0) -> bytes:
+    """Offer a job, start it if every site accepts, and return the sealed result.
+
+    Raises
+    ------
+    SiteRefused
+        A site refused, or is waiting for its operator ("waiting"); nothing is charged anywhere.
+    SiteFailed
+        A site was silent or failed; started steps stay charged.
+    JobFailed
+        The job ended at all sites for a reason that is no site's fault.
+    """
+    study = _study_of(submission)
+    decisions = network.offer(submission, within=offer_within)
+    problem: SynthemaError | None = None
+    for site in study.sites:
+        decision = decisions.get(site)
+        if decision is None:
+            problem = SiteFailed(site=site, step="offer", error=f"it said nothing within {offer_within:g} s")
+        elif decision.state != "accepted":
+            reason = decision.reason or decision.state
+            problem = SiteRefused(site=site, reason=reason, explanation=decision.explanation or "it has to be approved")
+        if problem is not None:
+            network.cancel(submission.job_id, site=site, error="the job was not accepted by all sites")
+            raise problem
+    outcome = network.run(submission.job_id, within=within)
+    raise_failure(study.sites, outcome.endings)
+    return outcome.result
+
+
+def raise_failure(sites: Iterable[str], endings: Mapping[str, Ending]) -> None:
+    """Raise what explains best why a job failed; nothing if it ended well at every site."""
+    failed = [ending for ending in endings.values() if ending.state == "failed"]
+    # A site that says of itself that it failed knows better than those who waited for it.
+    for name, ending in endings.items():
+        if ending.state == "failed" and ending.site == name:
+            raise SiteFailed(site=name, step=ending.step, error=ending.error)
+    for ending in failed:
+        if ending.site:
+            raise SiteFailed(site=ending.site, step=ending.step, error=ending.error)
+        raise JobFailed(ending.step, ending.error)
+    for site in sites:
+        if site not in endings:
+            raise SiteFailed(site=site, step="run", error="it did not say how the job ended")
+
+
+def _study_of(submission: Submission) -> Study:
+    from synthema.study import Study
+
+    return Study.from_document(submission.document.body)
