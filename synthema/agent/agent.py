@@ -121,7 +121,7 @@ class Agent:
         control: Control,
         courier: Courier,
         connect: Connect,
-        post: Callable[[str, Question], None],
+        post: Callable[[str, Question], bool],
         approval: Approval,
         witness: LocalWitness | None = None,
         material: Material | None = None,

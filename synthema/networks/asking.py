@@ -26,9 +26,9 @@ class Question:
 
 
 class Post(Protocol):
-    """Sends a question or answer to a member, or loses it."""
+    """Sends a question or answer to a member; returns False if the member is known to be away."""
 
-    def __call__(self, to: str, question: Question, /) -> None:
+    def __call__(self, to: str, question: Question, /) -> bool:
         """Send."""
         ...
 
@@ -49,7 +49,8 @@ class Asking:
         with self._changed:
             self._open[number] = to
             try:
-                self._post(to, Question("witness", number, payload))
+                if not self._post(to, Question("witness", number, payload)):
+                    return None
                 self._changed.wait_for(lambda: number in self._answers, within)
                 return self._answers.pop(number, None)
             finally:

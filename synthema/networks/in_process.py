@@ -185,8 +185,8 @@ class Desk:
 
         self._hub.pass_on(carry)
 
-    def ask(self, to: str, question: Question) -> None:
-        """Carry a question or an answer, or lose it."""
+    def ask(self, to: str, question: Question) -> bool:
+        """Carry a question or an answer; return whether there is such a member."""
 
         def carry() -> None:
             receiver = self._hub.member(to)
@@ -194,3 +194,4 @@ class Desk:
                 receiver.question(self._site, question)
 
         self._hub.pass_on(carry)
+        return self._hub.member(to) is not None

@@ -1,0 +1,161 @@
+"""The site's one file, `site.toml`: who it is, where the hub is, whom it knows, and where its data are.
+
+Files that it names are looked for beside it. What a partner is known by is a section that the partner's own agent
+prints (`synthema site card`) and this site's operator checks and adds (`synthema site trust`):
+
+    [partners.madrid]
+    identity = "6f1c..."       Ed25519 public key, hex: signs what madrid sends
+    ledger = "..."             origin of the checkpoints of its ledger, which this site witnesses
+    ledger_key = "..."         key that signs them
+    witness_key = "..."        key with which it countersigns this site's checkpoints
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from synthema.agent.agent import Partner
+from synthema.errors import StudyError
+
+SITE_FILE = "site.toml"
+_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+Name = Annotated[str, Field(pattern=_NAME)]
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class HubSection(_Section):
+    """Where the hub is, and the certificate (SHA-256) by which it is known."""
+
+    address: str
+    fingerprint: Hex32
+
+    @field_validator("address")
+    @classmethod
+    def _has_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+            raise ValueError('must be written "host:port"')
+        return value
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Host and port apart."""
+        host, _, port = self.address.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class KeySection(_Section):
+    """Files of keys and certificates. Secret ones have mode 0600."""
+
+    identity: str = "keys/identity.key"
+    tls_key: str = "keys/tls.key"
+    tls_certificate: str = "keys/site.crt"
+    hub_certificate: str = "keys/hub.crt"
+    ledger: str = "keys/ledger.key"
+    witness: str = "keys/witness.key"
+    secret: str = "keys/site.secret"  # noqa: S105 - the name of a file
+
+
+class LedgerSection(_Section):
+    """Where the budget is kept: a file here, or a PostgreSQL database."""
+
+    url: str = "sqlite:///ledger.db"
+    anchor: str | None = None
+
+
+class WitnessSection(_Section):
+    """How many partners have to countersign before a spend starts, and how many entries may wait for them."""
+
+    needed: int = Field(default=1, ge=0)
+    window: int = Field(default=0, ge=0)
+
+
+class PartnerSection(_Section):
+    """What another member is known by: see the module."""
+
+    identity: Hex32
+    ledger: str = ""
+    ledger_key: str = ""
+    witness_key: str = ""
+
+    def partner(self) -> Partner:
+        """Return the partner as the agent takes it."""
+        return Partner(bytes.fromhex(self.identity), self.ledger, self.ledger_key, self.witness_key)
+
+
+class PatienceSection(_Section):
+    """How long the site waits for others, in seconds: for a contribution, and for a message in a round."""
+
+    gather: float = Field(default=120.0, gt=0, le=86_400)
+    round: float = Field(default=60.0, gt=0, le=3_600)
+
+
+class SiteConfig(_Section):
+    """See the module. `folder` is where the file lies."""
+
+    version: int = Field(default=1, ge=1, le=1)
+    name: Name
+    schema_file: str = Field(default="schema.toml", alias="schema")
+    hub: HubSection | None = None
+    keys: KeySection = KeySection()
+    ledger: LedgerSection = LedgerSection()
+    witnesses: WitnessSection = WitnessSection()
+    patience: PatienceSection = PatienceSection()
+    data: dict[str, Any] = {}
+    policy: dict[str, Any] = {}
+    partners: dict[Name, PartnerSection] = {}
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.name in self.partners:
+            raise ValueError(f"[partners] lists this site itself ({self.name})")
+        keys = [partner.identity for partner in self.partners.values()]
+        if len(set(keys)) < len(keys):
+            raise ValueError("[partners] lists one identity under two names")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> SiteConfig:
+        """Read the file.
+
+        Raises
+        ------
+        StudyError
+            Naming every entry that is missing, unknown or wrong.
+        """
+        path = Path(path)
+        path = path / SITE_FILE if path.is_dir() else path
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise StudyError(f"{path.name}: {error}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise StudyError(
+                f"{path.name} cannot be read ({type(error).__name__}): make it with `synthema site init`"
+            ) from None
+        try:
+            return cls(**data, folder=path.absolute().parent)
+        except ValidationError as error:
+            problems = (f"{'.'.join(map(str, item['loc'])) or path.name}: {item['msg']}" for item in error.errors())
+            raise StudyError(f"{path.name}: {'; '.join(problems)}") from None
+
+    def place(self, name: str) -> Path:
+        """Return the path of a file that the configuration names."""
+        return self.folder / name
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's address, with a file's path made absolute."""
+        prefix = "sqlite:///"
+        if self.ledger.url.startswith(prefix) and not self.ledger.url.startswith(prefix + "/"):
+            return f"{prefix}{(self.folder / self.ledger.url.removeprefix(prefix)).absolute()}"
+        return self.ledger.url

@@ -1,0 +1,152 @@
+"""Making a site: its keys, its ledger and its file, and the card by which partners know it.
+
+A card is the section of `site.toml` that a partner adds. It holds public keys only; the two operators compare its
+fingerprint by telephone, because whoever can exchange it can stand in for the site.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from privacy.ledger import generate_key, load_key, open_ledger
+from privacy.ledger.rules import origin_of
+from smpc.transport.roster import Identity, new_identity_file
+from synthema.agent.config import SITE_FILE, PartnerSection, SiteConfig
+from synthema.errors import StudyError
+from synthema.site import SECRET_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a site is known by. `text`: the section for a partner's file."""
+
+    name: str
+    section: PartnerSection
+
+    @property
+    def text(self) -> str:
+        """TOML."""
+        lines = [f'{field} = "{value}"' for field, value in self.section.model_dump().items() if value]
+        return "\n".join([f"[partners.{self.name}]", *lines]) + "\n"
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight groups of four hex digits, to be compared by telephone."""
+        digest = hashlib.sha256(b"synthema site card v1\n" + self.text.encode()).hexdigest()[:32]
+        return " ".join(digest[i : i + 4] for i in range(0, 32, 4))
+
+
+def make_site(folder: Path, name: str, *, anchor: str | None = None) -> SiteConfig:
+    """Make a site's folder: keys (mode 0600), a ledger that is signed, and `site.toml` to be filled in.
+
+    Raises
+    ------
+    StudyError
+        If there is a site in the folder already: nothing is overwritten.
+    """
+    file = folder / SITE_FILE
+    if file.exists():
+        raise StudyError(f"{file} exists: a site is made once; choose another folder")
+    config = SiteConfig(name=name, folder=folder.absolute())
+    keys = folder / "keys"
+    keys.mkdir(parents=True, exist_ok=True)
+    keys.chmod(0o700)
+    new_identity_file(config.place(config.keys.identity))
+    signer = generate_key(config.place(config.keys.ledger), name=f"{name}/ledger")
+    generate_key(config.place(config.keys.witness), name=f"{name}/witness")
+    _write_secret(config.place(config.keys.secret))
+    with open_ledger(
+        config.ledger_url, site=name, signer=signer, anchor=None if anchor is None else folder / anchor
+    ) as ledger:
+        ledger.set_key("site", signer.verifier.vkey, reason="the site's first key", holder=signer)
+    file.write_text(_site_text(name, anchor), encoding="utf-8")
+    return SiteConfig.load(file)
+
+
+def card_of(config: SiteConfig) -> Card:
+    """Return the card by which partners know this site."""
+    identity = Identity.load(0, config.place(config.keys.identity))
+    signer = load_key(config.place(config.keys.ledger))
+    witness = load_key(config.place(config.keys.witness))
+    with open_ledger(config.ledger_url, site=config.name, signer=signer, check="head") as ledger:
+        origin = origin_of(ledger.ledger_id)
+    section = PartnerSection(
+        identity=identity.public.hex(),
+        ledger=origin,
+        ledger_key=signer.verifier.vkey,
+        witness_key=witness.cosignature_verifier.vkey,
+    )
+    return Card(config.name, section)
+
+
+def read_cards(text: str) -> list[Card]:
+    """Return the cards of a text. Raises StudyError."""
+    try:
+        sections = tomllib.loads(text)["partners"]
+        return [Card(name, PartnerSection(**fields)) for name, fields in sections.items()]
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError, ValueError):
+        raise StudyError("it is no card: ask the partner for what `synthema site card` prints") from None
+
+
+def trust(config: SiteConfig, cards: Sequence[Card]) -> None:
+    """Add partners to a site's file.
+
+    Raises
+    ------
+    StudyError
+        If a partner is listed already, with these keys or others: a change of keys is for the operator to make by hand.
+    """
+    known = sorted(card.name for card in cards if card.name in config.partners or card.name == config.name)
+    if known:
+        raise StudyError(f"{known[0]!r} is listed already: edit {SITE_FILE} if its keys have changed")
+    file = config.place(SITE_FILE)
+    text = file.read_text(encoding="utf-8").rstrip("\n") + "\n"
+    replaced = file.with_suffix(".new")
+    replaced.write_text("\n".join([text, *(card.text for card in cards)]), encoding="utf-8")
+    try:
+        SiteConfig.load(replaced)
+    except StudyError:
+        replaced.unlink()
+        raise
+    replaced.replace(file)
+
+
+def _write_secret(path: Path) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(secrets.token_bytes(SECRET_BYTES).hex())
+
+
+def _site_text(name: str, anchor: str | None) -> str:
+    lines = [
+        "# The site agent's file. Files are looked for beside it; see docs/federation/site.md.",
+        "version = 1",
+        f'name = "{name}"',
+        'schema = "schema.toml"            # the public description that all sites share',
+        "",
+        "# What this site allows. A study cannot loosen it.",
+        "[policy]",
+        "epsilon_cap = 3.0                 # of everything this table ever pays for",
+        "delta_cap = 1e-6",
+        "min_patients = 10",
+        'approve = "ask"                   # "automatic": what the policy allows runs without asking',
+        "",
+        "[data]",
+        'kind = "csv"',
+        'path = "table.csv"',
+        "",
+        "[witnesses]",
+        "needed = 0                        # partners that countersign the ledger before a spend; 1 or more is safer",
+        "",
+        "[ledger]",
+        'url = "sqlite:///ledger.db"',
+    ]
+    if anchor is not None:
+        lines.append(f'anchor = "{anchor}"')
+    return "\n".join(lines) + "\n"
