@@ -232,11 +232,19 @@ class Members(Head):
 
 
 class Presence(Head):
-    """Made by the line itself, as if by the hub: a member came or went. Never on the wire from a member."""
+    """Made by the line itself, never on the wire: a member came or went."""
 
     kind: Literal["presence"] = "presence"
     name: Name
     is_connected: bool
+
+
+class Garbled(Head):
+    """Made by the line itself, never on the wire: what a member sent broke this rule, and it is not heard any more."""
+
+    kind: Literal["garbled"] = "garbled"
+    name: Name
+    rule: Text
 
 
 class Numbered(Head):
@@ -298,7 +306,6 @@ AnyHead = Annotated[
     | Mail
     | Welcome
     | Members
-    | Presence
     | Numbered
     | Enrol
     | Enrolled,
