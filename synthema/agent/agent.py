@@ -205,6 +205,12 @@ class Agent:
         for lines in list(self._lines.values()):
             lines.resume(member)
 
+    def blame(self, member: str, error: str) -> None:
+        """A member broke the rules of the line: the jobs that it takes part in end, naming it."""
+        for lines in list(self._lines.values()):
+            if member in lines.partners:
+                lines.fail(member, error)
+
     # The threads.
 
     def _do_work(self) -> None:

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from synthema.agent.agent import Partner
 from synthema.errors import StudyError
+
+if TYPE_CHECKING:
+    from synthema.networks.site_network import Patience
 
 SITE_FILE = "site.toml"
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -96,6 +99,12 @@ class PatienceSection(_Section):
 
     gather: float = Field(default=120.0, gt=0, le=86_400)
     round: float = Field(default=60.0, gt=0, le=3_600)
+
+    def patience(self) -> Patience:
+        """Return it as the network takes it."""
+        from synthema.networks.site_network import Patience
+
+        return Patience(self.gather, self.round)
 
 
 class SiteConfig(_Section):

@@ -45,7 +45,7 @@ class Asking:
     def ask(self, to: str, payload: bytes, *, within: float) -> bytes | None:
         """Return the answer, or None if there is none in time."""
         # Not to be guessed: an answer is taken for what was asked, not for what is asked next.
-        number = secrets.randbits(63)
+        number = secrets.randbits(52)
         with self._changed:
             self._open[number] = to
             try:

@@ -101,6 +101,11 @@ class JobLines:
     def __repr__(self) -> str:
         return f"JobLines({self.site!r}, partners={sorted(self._partners)})"
 
+    @property
+    def partners(self) -> frozenset[str]:
+        """The members that this one has to do with."""
+        return self._partners
+
     def begin(self) -> None:
         """Say hello to all partners."""
         for partner in sorted(self._partners):

@@ -1,0 +1,304 @@
+"""The site agent as a process: its file, its line to the hub, its memory, and the agent between them.
+
+    line      one outbound connection, which comes back by itself (`synthema.networks.line`)
+    memory    offers and how far they got, over restarts
+    agent     decides and runs (`synthema.agent.agent`)
+
+Heavy modules are loaded when the first job comes: an agent that waits is small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from smpc.transport.roster import Identity, Roster
+from synthema.agent.agent import Agent
+from synthema.agent.config import SiteConfig
+from synthema.agent.memory import Memory
+from synthema.errors import StudyError
+from synthema.messages import Cancel, Garbled, Head, Mail, Message, Offer, Outcome, Presence, Start
+from synthema.messages import Decision as DecisionHead
+from synthema.networks.asking import Question
+from synthema.networks.base import Decision, Ending
+from synthema.networks.line import HubAddress, Line, LineBusy, LineDown, LineState, MemberAbsent, MemberFiles
+from synthema.networks.lines import Letter
+
+if TYPE_CHECKING:
+    from privacy.ledger import LocalWitness
+    from smpc.material import MaterialStore
+    from smpc.transport import NetworkTransport
+    from synthema.agent.agent import Approval
+
+_log = logging.getLogger(__name__)
+
+MEMORY_FILE, WITNESS_FILE, PAGES_FOLDER = "jobs.db", "witness.db", "pages"
+_NO_JOB = "0" * 64
+_KINDS: dict[str, Literal["hello", "mail", "ack"]] = {"hello": "hello", "mail": "mail", "ack": "ack"}
+_POLL_SECONDS = 0.5
+
+
+class SiteService:
+    """One site's agent behind a hub.
+
+    Parameters
+    ----------
+    config
+        The site's file.
+    approval
+        Whether the operator wants to be asked; by default as the file says.
+    """
+
+    def __init__(self, config: SiteConfig, *, approval: Approval | None = None) -> None:
+        if config.hub is None:
+            raise StudyError("site.toml names no hub: join one with `synthema site join`")
+        self.config = config
+        self._memory = Memory(config.place(MEMORY_FILE))
+        host, port = config.hub.host_and_port
+        keys = config.keys
+        self._address = HubAddress(host, port, bytes.fromhex(config.hub.fingerprint))
+        self._files = MemberFiles(
+            config.place(keys.identity),
+            config.place(keys.tls_key),
+            config.place(keys.tls_certificate),
+            config.place(keys.hub_certificate),
+        )
+        self._line = Line(
+            self._address,
+            self._files,
+            on_message=self._on_message,
+            on_change=self._on_change,
+            handled=self._memory.handled,
+        )
+        from synthema.agent.table import automatic_or_ask, open_table
+
+        self._attempts: dict[str, int] = {}
+        self._unsent: list[tuple[Head, bytes]] = []
+        self._lock = threading.Lock()
+        self.approval: Approval = approval or automatic_or_ask(config)
+        self.agent = Agent(
+            config.name,
+            identity=Identity.load(0, config.place(keys.identity)),
+            partners={name: section.partner() for name, section in config.partners.items()},
+            open_site=lambda asking: open_table(config, asking),
+            control=self,
+            courier=self,
+            connect=self._connect,
+            post=self._ask,
+            approval=self.approval,
+            witness=self._witness(),
+            material=_material,
+            patience=config.patience.patience(),
+            keep_page=self._keep_page,
+        )
+        self._stopping = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"SiteService({self.config.name!r}, {self._line.state.kind})"
+
+    @property
+    def line(self) -> Line:
+        """The line to the hub."""
+        return self._line
+
+    def begin(self) -> None:
+        """Start the threads, and take up what was left when the agent was stopped."""
+        self.agent.begin()
+        for job in self._memory.unfinished():
+            self._attempts[job.job_id] = job.attempt
+            if job.phase == "running":
+                self.ending(
+                    job.job_id, job.attempt, Ending("failed", self.config.name, "", "its agent was stopped"), b""
+                )
+            else:
+                self.agent.offer(job.job_id, job.submission)
+        self._line.start()
+
+    def serve(self) -> None:
+        """Work until `stop` is called. Decisions that the operator made elsewhere are taken up."""
+        self.begin()
+        try:
+            while not self._stopping.wait(_POLL_SECONDS):
+                self._take_approvals()
+        finally:
+            self.close()
+
+    def stop(self) -> None:
+        """End `serve` soon; from any thread or a signal handler."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """End what runs, the line and the threads."""
+        self.agent.close()
+        # What the hub is still to be told has a moment to leave.
+        deadline = time.monotonic() + 2.0
+        while self._line.state.kind == "up" and self._unsent and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self._line.close()
+        self._memory.close()
+
+    # From the agent.
+
+    def decision(self, job_id: str, decision: Decision) -> None:
+        """Tell the hub what the site decided."""
+        if decision.state == "refused":
+            self._memory.enter(job_id, "over")
+        elif decision.state == "accepted":
+            self._memory.enter(job_id, "accepted")
+        head = DecisionHead(
+            job=job_id,
+            attempt=self._attempts[job_id],
+            decision=decision.state,
+            reason=decision.reason,
+            explanation=decision.explanation[:2000],
+        )
+        self._tell_hub(head, b"")
+
+    def ending(self, job_id: str, attempt: int, ending: Ending, result: bytes) -> None:
+        """Tell the hub how a job ended here."""
+        self._memory.enter(job_id, "over")
+        # The others' success is the lead's to tell.
+        if ending.state == "failed" or result:
+            head = Outcome(
+                job=job_id,
+                attempt=attempt,
+                state=ending.state,
+                site=ending.site or None,
+                step=ending.step[:80],
+                explanation=ending.error[:2000],
+            )
+            self._tell_hub(head, result)
+
+    def post(self, to: str, letter: Letter) -> None:
+        """Send a letter, or lose it: it is sent again when the member is back."""
+        head = Mail(
+            job=letter.job,
+            attempt=letter.attempt,
+            step=letter.kind,
+            what=letter.what or letter.kind,
+            number=letter.number,
+        )
+        with contextlib.suppress(LineDown, MemberAbsent, LineBusy):
+            self._line.send(to, head, letter.payload)
+
+    def _ask(self, to: str, question: Question) -> bool:
+        head = Mail(job=_NO_JOB, attempt=1, step="question", what=question.what, number=question.number)
+        try:
+            self._line.send(to, head, question.payload)
+        except (LineDown, MemberAbsent, LineBusy):
+            return False
+        return True
+
+    def _connect(self, roster: Roster, identity: Identity, run: str, within: float) -> NetworkTransport:
+        from smpc.transport import RelayTransport
+
+        return RelayTransport.connect(
+            roster,
+            identity,
+            run=run,
+            relay=(self._address.host, self._address.port),
+            relay_fingerprint=self._address.fingerprint,
+            tls=self._files.tls(),
+            within=within,
+        )
+
+    def _tell_hub(self, head: Head, payload: bytes) -> None:
+        with self._lock:
+            self._unsent.append((head, payload))
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        with self._lock:
+            while self._unsent:
+                try:
+                    self._line.send(None, *self._unsent[0])
+                except (LineDown, LineBusy):
+                    return
+                self._unsent.pop(0)
+
+    # From the line, in its thread.
+
+    def _on_message(self, message: Message) -> None:
+        head = message.head
+        match head:
+            case Mail():
+                self._on_mail(message.sender, head, message.payload)
+            case Presence():
+                if head.is_connected:
+                    self.agent.resume(head.name)
+            case Garbled():
+                self.agent.blame(head.name, f"what it sent was rejected: {head.rule}")
+            case Offer():
+                self._memory.keep_offer(head.job, head.attempt, message.payload, sequence=message.sequence)
+                self._attempts[head.job] = head.attempt
+                self.agent.offer(head.job, message.payload)
+            case Start():
+                self._memory.enter(head.job, "running", sequence=message.sequence)
+                self.agent.start(head.job, head.attempt)
+            case Cancel():
+                self._memory.hear(message.sequence)
+                self.agent.cancel(head.job, site=head.site or "", error=head.reason or "the job was cancelled")
+            case Outcome():
+                self._memory.hear(message.sequence)
+                if head.state == "failed":
+                    self.agent.cancel(head.job, site=head.site or "", error=head.explanation or "it failed")
+            case _:
+                if message.sequence:
+                    self._memory.hear(message.sequence)
+
+    def _on_mail(self, sender: str, head: Mail, payload: bytes) -> None:
+        if head.step == "question":
+            if head.what in ("witness", "answer"):
+                self.agent.question(sender, Question(head.what, head.number, payload))
+        kind = _KINDS.get(head.step)
+        if kind is not None:
+            self.agent.letter(sender, Letter(kind, head.job, head.attempt, head.number, head.what, payload))
+
+    def _on_change(self, state: LineState) -> None:
+        _log.info("%s: the line to the hub is %s %s", self.config.name, state.kind, state.reason)
+        if state.kind == "up":
+            self._send_unsent()
+            self.agent.resume()
+
+    def _take_approvals(self) -> None:
+        self._send_unsent()
+        decided = getattr(self.approval, "newly_decided", None)
+        if decided is None:
+            return
+        waiting = {job.job_id: job for job in self._memory.unfinished() if job.phase == "offered"}
+        for job_id in decided():
+            if job_id in waiting:
+                self.agent.offer(job_id, waiting[job_id].submission)
+
+    def _witness(self) -> LocalWitness | None:
+        from privacy.ledger import LocalWitness, Verifier, load_key
+
+        logs = {
+            partner.ledger: Verifier.parse(partner.ledger_key)
+            for partner in self.config.partners.values()
+            if partner.ledger and partner.ledger_key
+        }
+        if not logs:
+            return None
+        signer = load_key(self.config.place(self.config.keys.witness))
+        return LocalWitness(self.config.place(WITNESS_FILE), signer, logs)
+
+    def _keep_page(self, job_id: str, page: str) -> None:
+        folder = self.config.place(PAGES_FOLDER)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _write_private(folder / f"{job_id[:16]}.html", page)
+
+
+def _material(transport: NetworkTransport, party: int, n_parties: int) -> MaterialStore:
+    from smpc.online_dealer import remote_material
+
+    return remote_material(transport, party=party, n_parties=n_parties)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
