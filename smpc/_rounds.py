@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from privacy.randomness import Rng
 from smpc.agreement import agree
-from smpc.errors import FrameRejected, ProtocolAbort, RangeExceeded, SessionBusy, SmpcError
+from smpc.errors import FrameRejected, MaterialMismatch, ProtocolAbort, RangeExceeded, SessionBusy, SmpcError
 from smpc.material import Elements, Kind, MaterialStore
 from smpc.public_coins import coin
 from smpc.ring import Domain
@@ -234,7 +234,9 @@ class Rounds:
                 raise ProtocolAbort(f"party {party} ran other operations")
 
     async def agree_on_material(self, expected: Mapping[Kind, int] | None = None) -> None:
-        """Agree with the others where the run begins in the stores on disk; two rounds, none for material in memory.
+        """Agree with the others where the run begins in the stores on disk (two rounds), or on the dealing (one).
+
+        Material of a dealer in this process takes none.
 
         Parameters
         ----------
@@ -248,6 +250,10 @@ class Rounds:
         """
         if isinstance(self._material, StoredMaterial):
             await agree(self, self._material, {} if expected is None else expected)
+        elif (dealing := self._material.dealing) is not None:
+            for party, theirs in enumerate(await self.exchange(dealing)):
+                if theirs != dealing:
+                    raise MaterialMismatch(party, rule="its seed is of another dealing")
 
     async def coin(self, n_bytes: int) -> bytes:
         """Return bytes that all parties know and none chose: committed to before they are shown. Two rounds.

@@ -195,6 +195,24 @@ class MaterialUnavailable(MaterialError):
         super().__init__(f"{file}: {reason}; nothing more is taken from this store: mend the disk and open it again")
 
 
+class DealerUnavailable(MaterialUnavailable):
+    """A dealer that is asked while the run goes on does not answer any more, or refused. Nothing more is taken."""
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__("the dealer", reason=reason)
+        self.args = (f"the dealer serves nothing more: {reason}; start a new run, with a new dealing",)
+
+
+class DealerLimitReached(MaterialError):
+    """A party asked an online dealer for more than the dealer gives away. It was cut off."""
+
+    def __init__(self, party: int, *, limit: str, most: float) -> None:
+        self.party = party
+        self.limit = limit
+        self.most = most
+        super().__init__(f"party {party} reached the dealer's limit {limit} = {most:g}, and was cut off")
+
+
 class MaterialBusy(MaterialError):
     """Another process, or another store of this one, holds the folder."""
 

@@ -64,6 +64,11 @@ class Kind(ABC):
         """Return the size of one party's shares of `count` items."""
         return sum(field.n_bytes(count) for field in (*self.free, *self.tied))
 
+    @property
+    def n_rows(self) -> int:
+        """Number of streams that one party's shares are drawn from."""
+        return sum(field.n_rows for field in (*self.free, *self.tied))
+
     def dealer_bytes(self, count: int) -> int:
         """Return how many bytes the dealer sends for `count` items."""
         return sum(field.n_bytes(count) for field in self.tied)
@@ -82,7 +87,7 @@ class Corrections(Protocol):
         ...
 
 
-class _Pool:
+class Pool:
     """Items that were expanded ahead, and how far they are used."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
@@ -92,17 +97,20 @@ class _Pool:
         self.left = 0
 
     def put(self, arrays: Sequence[Elements], count: int) -> None:
+        """Add the next `count` items, an array for each field."""
         if self.left:
             rest = self._slices(self._start, self.left)
             arrays = [np.concatenate(pair, axis=-1) for pair in zip(rest, arrays, strict=True)]
         self._arrays, self._start, self.left = list(arrays), 0, self.left + count
 
     def get(self, count: int) -> list[Elements]:
+        """Return views of the next `count` items, of which there are as many."""
         out = self._slices(self._start, count)
         self.drop(count)
         return out
 
     def drop(self, count: int) -> None:
+        """Pass over `count` items."""
         self._start += count
         self.left -= count
 
@@ -128,13 +136,18 @@ class MaterialStore:
         self._seed = seed
         self._corrections = corrections
         self._streams: dict[Kind, Streams] = {}
-        self._pools: dict[Kind, _Pool] = {}
+        self._pools: dict[Kind, Pool] = {}
         # Items expanded, and items handed out.
         self._drawn: dict[Kind, int] = {}
         self._used: dict[Kind, int] = {}
 
     def __repr__(self) -> str:
         return f"MaterialStore(kinds={len(self._used)}, items={sum(self._used.values())})"
+
+    @property
+    def dealing(self) -> bytes | None:
+        """Random number of the dealing that the seed is of, where the parties are to compare it before a run."""
+        return None
 
     @property
     def used(self) -> dict[Kind, int]:
@@ -145,7 +158,7 @@ class MaterialStore:
         """Expand items ahead of their use, into memory: what then remains to be done in a round is arithmetic."""
         for kind, count in amounts.items():
             check_count("count", count, least=0)
-            pool = self._pools.setdefault(kind, _Pool((*kind.free, *kind.tied)))
+            pool = self._pools.setdefault(kind, Pool((*kind.free, *kind.tied)))
             pool.put(self._draw(kind, count), count)
 
     def take(self, kind: Kind, count: int) -> list[Elements]:
@@ -174,7 +187,7 @@ class MaterialStore:
         TripleOutOfOrder
             If items before them were not taken.
         """
-        _check_start(start, self._used.get(kind, 0))
+        check_start(start, self._used.get(kind, 0))
         return self.take(kind, count)
 
     def skip(self, kind: Kind, start: int) -> None:
@@ -279,7 +292,7 @@ class Dealer:
         TripleReused, TripleOutOfOrder
             If they are not.
         """
-        _check_start(start, self._next.get(kind, 0))
+        check_start(start, self._next.get(kind, 0))
         self._next[kind] = start + count
         if kind not in self._streams:
             last = self.n_parties - 1
@@ -300,7 +313,8 @@ class Dealer:
         return out
 
 
-def _check_start(start: int, expected: int) -> None:
+def check_start(start: int, expected: int) -> None:
+    """Raise TripleReused or TripleOutOfOrder unless the item that is asked for is the one that is due."""
     if start < expected:
         raise TripleReused(start)
     if start > expected:

@@ -28,6 +28,8 @@ MOST_KINDS = 4096
 MOST_ITEMS = 2**48
 # An item of more is a typing error, and would be one allocation.
 MOST_ITEM_BYTES = 2**34
+# Each row is a stream with a cipher of its own.
+MOST_ROWS = 2**16
 _MOST_PARAMETER = 2**24
 _MOST_TOGETHER = 12
 
@@ -85,15 +87,23 @@ def kind_of(description: Mapping[str, Any]) -> Kind:
         raise PackageRefused(f"there is no kind of material {name!r}")
     try:
         kind = found(**{key: _value(value) for key, value in parameters.items()})
-        fits = describe(kind) == dict(description) and 0 < kind.n_bytes(1) <= MOST_ITEM_BYTES
-        # Parameters that the arithmetic refuses for no item at all are refused here.
-        tied = kind.tie([np.empty(field.shape(0), dtype=field.domain.dtype) for field in kind.free], 0)
-        fits = fits and [each.shape for each in tied] == [field.shape(0) for field in kind.tied]
+        fits = (
+            describe(kind) == dict(description)
+            and 0 < kind.n_bytes(1) <= MOST_ITEM_BYTES
+            and kind.n_rows <= MOST_ROWS
+            and _is_computable(kind)
+        )
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         fits = False
     if not fits:
         raise PackageRefused(f"{name} is described with parameters that it does not have")
     return kind
+
+
+def _is_computable(kind: Kind) -> bool:
+    """Return whether the arithmetic takes the parameters, tried with no item at all."""
+    tied = kind.tie([np.empty(field.shape(0), dtype=field.domain.dtype) for field in kind.free], 0)
+    return [each.shape for each in tied] == [field.shape(0) for field in kind.tied]
 
 
 def _plain(value: Any) -> Any:
@@ -108,6 +118,8 @@ def _value(value: Any) -> Any:
     if isinstance(value, list):
         # Conjunctions have a field for every subset of a monomial.
         if len(value) > (_MOST_TOGETHER if all(isinstance(item, int) for item in value) else MOST_KINDS):
+            raise ValueError
+        if sum(1 << len(item) for item in value if isinstance(item, list) and len(item) <= _MOST_TOGETHER) > MOST_ROWS:
             raise ValueError
         return tuple(_value(item) for item in value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_PARAMETER:

@@ -212,9 +212,12 @@ class NetworkTransport:
         FrameRejected, PeerUnavailable
             As every transport. ProtocolAbort, if this party closed its lines before.
         """
-        return self._exchange(outgoing, senders, within)
+        return self.exchange_blocking(outgoing, senders, within=within)
 
-    def _exchange(self, outgoing: Mapping[int, Frame], senders: frozenset[int], within: float) -> dict[int, Frame]:
+    def exchange_blocking(
+        self, outgoing: Mapping[int, Frame], senders: frozenset[int], *, within: float
+    ) -> dict[int, Frame]:
+        """As `exchange`, for a caller without an event loop."""
         if self._failure is not None:
             raise self._failure.with_traceback(None)
         if self._closed:
@@ -230,6 +233,44 @@ class NetworkTransport:
             self.close()
             raise
         return {sender: self._port_of[sender].inbox[sender].popleft() for sender in senders}
+
+    def arrived(self, sender: int) -> Frame | None:
+        """Return the next frame from a party if it is here, None if it is not: nothing is waited for.
+
+        For one who serves many lines: after None, nothing comes before one of `descriptors` can be read.
+
+        Raises
+        ------
+        FrameRejected, PeerUnavailable, ProtocolAbort
+            As `exchange`.
+        """
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        if self._closed:
+            raise ProtocolAbort("this party closed its lines")
+        port = self._port_of[sender]
+        try:
+            while not port.inbox[sender] and sender not in port.gone:
+                port.pull()
+                if not port.stream.has_buffered:
+                    break
+            if not port.inbox[sender] and sender in port.gone:
+                raise PeerUnavailable(sender, reason=port.gone[sender])
+        except SmpcError as error:
+            self._failure = error
+            self.close()
+            raise
+        return port.inbox[sender].popleft() if port.inbox[sender] else None
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What to poll for `arrived`."""
+        return [port.stream.fileno() for port in self._ports]
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """Longest payload that is sent or taken."""
+        return self._max_payload_bytes
 
     def _pump(self, senders: frozenset[int], deadline: float, within: float) -> None:
         """Send and read until nothing is left to send and each sender's next frame is here."""
@@ -332,7 +373,7 @@ class NetworkTransport:
         try:
             handshake = Handshake(roster, identity, run=run, rng=rng)
             hello = self._words(_NO_SESSION, _HELLO_OPERATION, handshake.hello)
-            heard = self._exchange(dict.fromkeys(peers, hello), peers, within)
+            heard = self.exchange_blocking(dict.fromkeys(peers, hello), peers, within=within)
             agreement = handshake.agree({peer: frame.payload.tobytes() for peer, frame in heard.items()})
             for port in self._ports:
                 port.protect(agreement)
@@ -349,7 +390,7 @@ class NetworkTransport:
 
             for port in self._ports:
                 port.prove = prove
-            for peer, frame in self._exchange(signed, peers, within).items():
+            for peer, frame in self.exchange_blocking(signed, peers, within=within).items():
                 agreement.check_confirmation(peer, frame.payload.tobytes())
         except BaseException:
             self.close()
