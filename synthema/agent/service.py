@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 MEMORY_FILE, WITNESS_FILE, PAGES_FOLDER = "jobs.db", "witness.db", "pages"
 _NO_JOB = "0" * 64
 _KINDS: dict[str, Literal["hello", "mail", "ack"]] = {"hello": "hello", "mail": "mail", "ack": "ack"}
+_QUESTIONS: dict[str, Literal["witness", "answer"]] = {"witness": "witness", "answer": "answer"}
 _POLL_SECONDS = 0.5
 
 
@@ -252,8 +253,9 @@ class SiteService:
 
     def _on_mail(self, sender: str, head: Mail, payload: bytes) -> None:
         if head.step == "question":
-            if head.what in ("witness", "answer"):
-                self.agent.question(sender, Question(head.what, head.number, payload))
+            what = _QUESTIONS.get(head.what)
+            if what is not None:
+                self.agent.question(sender, Question(what, head.number, payload))
         kind = _KINDS.get(head.step)
         if kind is not None:
             self.agent.letter(sender, Letter(kind, head.job, head.attempt, head.number, head.what, payload))
@@ -294,7 +296,7 @@ class SiteService:
 
 
 def _material(transport: NetworkTransport, party: int, n_parties: int) -> MaterialStore:
-    from smpc.online_dealer import remote_material
+    from smpc.remote_material import remote_material
 
     return remote_material(transport, party=party, n_parties=n_parties)
 
