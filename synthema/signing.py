@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from smpc.transport.roster import Identity
 from synthema.errors import SignatureInvalid
 
 _LABEL = b"synthema/study/v1\n"
@@ -50,8 +51,8 @@ class SignedDocument:
 class Signer:
     """A researcher's signing key. Its repr shows the public half only."""
 
-    def __init__(self, private_key: Ed25519PrivateKey | None = None) -> None:
-        self._key = private_key or Ed25519PrivateKey.generate()
+    def __init__(self, key: Ed25519PrivateKey | Identity | None = None) -> None:
+        self._identity = key if isinstance(key, Identity) else Identity(0, key or Ed25519PrivateKey.generate())
 
     def __repr__(self) -> str:
         return f"Signer(public_key={self.public_key!r})"
@@ -59,8 +60,8 @@ class Signer:
     @property
     def public_key(self) -> str:
         """Raw public key, hex."""
-        return self._key.public_key().public_bytes_raw().hex()
+        return self._identity.public.hex()
 
     def sign(self, body: bytes) -> SignedDocument:
         """Return the body with its signature."""
-        return SignedDocument(body=body, public_key=self.public_key, signature=self._key.sign(_LABEL + body))
+        return SignedDocument(body=body, public_key=self.public_key, signature=self._identity.sign(_LABEL + body))

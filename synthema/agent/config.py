@@ -60,8 +60,8 @@ class KeySection(_Section):
 
     identity: str = "keys/identity.key"
     tls_key: str = "keys/tls.key"
-    tls_certificate: str = "keys/site.crt"
-    hub_certificate: str = "keys/hub.crt"
+    tls_certificate: str = "keys/member.crt"
+    hub_certificate: str = "keys/hub-ca.crt"
     ledger: str = "keys/ledger.key"
     witness: str = "keys/witness.key"
     secret: str = "keys/site.secret"  # noqa: S105 - the name of a file

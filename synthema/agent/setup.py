@@ -10,14 +10,15 @@ import hashlib
 import os
 import secrets
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from privacy.ledger import generate_key, load_key, open_ledger
 from privacy.ledger.rules import origin_of
 from smpc.transport.roster import Identity, new_identity_file
-from synthema.agent.config import SITE_FILE, PartnerSection, SiteConfig
+from synthema.agent.config import SITE_FILE, HubSection, PartnerSection, SiteConfig
+from synthema.enrolling import enrol
 from synthema.errors import StudyError
 from synthema.site import SECRET_BYTES
 
@@ -105,13 +106,37 @@ def trust(config: SiteConfig, cards: Sequence[Card]) -> None:
     known = sorted(card.name for card in cards if card.name in config.partners or card.name == config.name)
     if known:
         raise StudyError(f"{known[0]!r} is listed already: edit {SITE_FILE} if its keys have changed")
-    file = config.place(SITE_FILE)
-    text = file.read_text(encoding="utf-8").rstrip("\n") + "\n"
+    append_section(config.place(SITE_FILE), "\n".join(card.text for card in cards), SiteConfig.load)
+
+
+def join_hub(folder: Path, token: str) -> HubSection:
+    """Have the hub certify this site's keys, and note the hub in its file; return where the hub is.
+
+    Raises
+    ------
+    StudyError
+        If the file names a hub already.
+    EnrolmentFailed
+        If the hub refuses.
+    """
+    config = SiteConfig.load(folder)
+    if config.hub is not None:
+        raise StudyError(f"{SITE_FILE} names a hub already: take [hub] out first, and the certificates from keys/")
+    found = enrol(token, config.name, config.place(config.keys.identity).parent)
+    address = f"{found.hub.host}:{found.hub.port}"
+    section = HubSection(address=address, fingerprint=found.hub.fingerprint.hex())
+    text = f'[hub]\naddress = "{section.address}"\nfingerprint = "{section.fingerprint}"\n'
+    append_section(config.place(SITE_FILE), text, SiteConfig.load)
+    return section
+
+
+def append_section(file: Path, text: str, check: Callable[[Path], object]) -> None:
+    """Add a section to a TOML file, whole or not at all; `check` reads the new one and raises if it is wrong."""
     replaced = file.with_suffix(".new")
-    replaced.write_text("\n".join([text, *(card.text for card in cards)]), encoding="utf-8")
+    replaced.write_text(f"{file.read_text(encoding='utf-8').rstrip()}\n\n{text}", encoding="utf-8")
     try:
-        SiteConfig.load(replaced)
-    except StudyError:
+        check(replaced)
+    except BaseException:
         replaced.unlink()
         raise
     replaced.replace(file)

@@ -1,0 +1,218 @@
+"""A researcher's side: hand in a signed study, follow it, and read the sealed result.
+
+`researcher.toml` lies beside the researcher's keys; the section of each site is the card that the site's operator gave
+(`synthema site card`), so that the hub can neither pose as a site nor exchange a result.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from smpc.sealed_files import load_sealing_key
+from smpc.transport.roster import Identity
+from synthema.agent.config import HubSection, KeySection, PartnerSection
+from synthema.errors import JobFailed, SiteFailed, SiteRefused, StudyError, SynthemaError
+from synthema.messages import DECISION_LIST, AskJob, JobState, Message, Refused, Submit
+from synthema.networks.line import HubAddress, Line, LineDown, MemberFiles
+from synthema.signing import Signer
+from synthema.submission import Submission, open_result
+
+if TYPE_CHECKING:
+    from synthema.study import Study
+
+RESEARCHER_FILE = "researcher.toml"
+_ASK_SECONDS = 0.25
+Progress = Callable[[str], None]
+
+
+class ResearcherConfig(BaseModel):
+    """Who the researcher is, where the hub is, and by what the sites are known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    version: int = Field(default=1, ge=1, le=1)
+    name: str
+    hub: HubSection
+    keys: KeySection = KeySection()
+    sealing_key: str = "keys/sealing.key"
+    partners: dict[str, PartnerSection] = {}
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ResearcherConfig:
+        """Read the file, or the one in a folder. Raises StudyError naming every entry that is wrong."""
+        path = Path(path)
+        path = path / RESEARCHER_FILE if path.is_dir() else path
+        try:
+            return cls(**tomllib.loads(path.read_text(encoding="utf-8")), folder=path.absolute().parent)
+        except ValidationError as error:
+            problems = (f"{'.'.join(map(str, item['loc'])) or path.name}: {item['msg']}" for item in error.errors())
+            raise StudyError(f"{path.name}: {'; '.join(problems)}") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise StudyError(f"{path.name} cannot be read ({type(error).__name__})") from None
+
+    def identity(self) -> Identity:
+        """Return the key that signs studies."""
+        return Identity.load(0, self.folder / self.keys.identity)
+
+
+class ResearchDesk:
+    """A researcher's line to the hub. A context manager."""
+
+    def __init__(self, config: ResearcherConfig) -> None:
+        self._config = config
+        host, port = config.hub.host_and_port
+        folder, keys = config.folder, config.keys
+        self._states: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._line = Line(
+            HubAddress(host, port, bytes.fromhex(config.hub.fingerprint)),
+            MemberFiles(
+                folder / keys.identity,
+                folder / keys.tls_key,
+                folder / keys.tls_certificate,
+                folder / keys.hub_certificate,
+            ),
+            on_message=self._on_message,
+        )
+
+    def __repr__(self) -> str:
+        return f"ResearchDesk({self._config.name!r})"
+
+    def __enter__(self) -> Self:
+        self._line.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._line.close()
+
+    def submission(self, study: Study) -> Submission:
+        """Return the study, signed, with the key for its result."""
+        identity = self._config.identity()
+        box = load_sealing_key(self._config.folder / self._config.sealing_key)
+        document = study.signed(Signer(identity))
+        return Submission.new(document, box.public_key().public_bytes_raw(), identity)
+
+    def submit(
+        self,
+        study: Study,
+        *,
+        decide_seconds: float = 3600.0,
+        run_seconds: float = 3600.0,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Hand in a study, wait for its end, and return what the lead put together (`read_bundle`).
+
+        Parameters
+        ----------
+        decide_seconds
+            Within which every site has to accept.
+        run_seconds
+            Within which the job has to end.
+
+        Raises
+        ------
+        SiteRefused
+            A site refused; nothing was charged.
+        SiteFailed, JobFailed
+            The job failed; steps that had started stay charged.
+        LineDown
+            The hub cannot be reached. The job may go on; `follow` finds it again.
+        """
+        submission = self.submission(study)
+        self._line.wait_until_up(30.0)
+        dealer: str | None = getattr(study.federation, "dealer", None)
+        head = Submit(
+            job=submission.job_id,
+            public_key=submission.document.public_key,
+            signature=submission.document.signature.hex(),
+            sites=tuple(study.sites),
+            parties=study.compute_parties,
+            dealer=dealer,
+            decide_seconds=decide_seconds,
+            run_seconds=run_seconds,
+        )
+        self._line.send(None, head, submission.encode())
+        return self.follow(study, submission.job_id, progress=progress, within=decide_seconds + run_seconds)
+
+    def follow(
+        self, study: Study, job_id: str, *, progress: Progress | None = None, within: float = 7200.0
+    ) -> dict[str, Any]:
+        """Wait for the end of a job that was handed in; as `submit`."""
+        from synthema.site_run import read_bundle
+
+        say = progress or (lambda _line: None)
+        said = ""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            state, payload = self._ask(job_id, with_result=True)
+            line = _in_words(state, payload)
+            if line != said:
+                said = line
+                say(line)
+            if state.state == "done":
+                lead = study.compute_parties[0]
+                key = load_sealing_key(self._config.folder / self._config.sealing_key)
+                return read_bundle(open_result(payload, key, self._known(lead)))
+            _raise_if_over(state, payload)
+            time.sleep(_ASK_SECONDS)
+        raise JobFailed("deadline", f"the job did not end within {within:g} s; it may still: follow it")
+
+    def _known(self, site: str) -> bytes:
+        partner = self._config.partners.get(site)
+        if partner is None:
+            raise StudyError(f"researcher.toml has no card of {site!r}: its result cannot be checked")
+        return bytes.fromhex(partner.identity)
+
+    def _ask(self, job_id: str, *, with_result: bool) -> tuple[JobState, bytes]:
+        patience = time.monotonic() + 60.0
+        while time.monotonic() < patience:
+            try:
+                self._line.send(None, AskJob(job=job_id, with_result=with_result))
+                message = self._states.get(timeout=10.0)
+            except (LineDown, queue.Empty):
+                time.sleep(_ASK_SECONDS)
+                continue
+            match message.head:
+                case JobState() as state if state.job == job_id:
+                    return state, message.payload
+                case Refused() as refused:
+                    raise JobFailed(refused.reason, refused.explanation)
+        raise LineDown("the hub does not answer")
+
+    def _on_message(self, message: Message) -> None:
+        if isinstance(message.head, JobState | Refused):
+            self._states.put(message)
+
+
+def _decisions(payload: bytes) -> Mapping[str, Any]:
+    try:
+        return {each.site: each for each in DECISION_LIST.validate_json(payload, strict=True)}
+    except ValidationError:
+        raise SynthemaError("what the hub says of the sites is not understood") from None
+
+
+def _in_words(state: JobState, payload: bytes) -> str:
+    if state.content == "result" or state.state != "offered":
+        return state.state
+    said = _decisions(payload)
+    return "; ".join(f"{site}: {each.decision}" for site, each in sorted(said.items()))
+
+
+def _raise_if_over(state: JobState, payload: bytes) -> None:
+    match state.state:
+        case "refused":
+            for site, each in _decisions(payload).items():
+                if each.decision == "refused":
+                    raise SiteRefused(site=site, reason=each.reason, explanation=each.explanation)
+            raise JobFailed("refused", state.explanation)
+        case "failed" | "cancelled":
+            if state.site:
+                raise SiteFailed(site=state.site, step=state.step, error=state.explanation or state.error)
+            raise JobFailed(state.error or state.state, state.explanation)
