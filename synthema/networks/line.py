@@ -196,9 +196,8 @@ class Line:
     def close(self) -> None:
         """End the line. What waits to be sent is not sent."""
         with self._changed:
-            self._waker.is_closing = True
+            self._waker.stop()
             self._changed.notify_all()
-        self._waker.wake()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(self._limits.connect_seconds + 1)
@@ -249,7 +248,7 @@ class Line:
     def _run(self) -> None:
         limits = self._limits
         pause = limits.first_pause_seconds
-        while not self._waker.is_closing:
+        while True:
             began = time.monotonic()
             self._set_state(LineState("connecting", self._state.reason))
             over = self._serve()
@@ -265,7 +264,8 @@ class Line:
             # Half of it by chance, so that the members of a hub that comes back do not all come at once.
             part = 0.5 + int(self._rng.below(2**20, 1)[0]) / 2**21
             with self._changed:
-                self._changed.wait_for(lambda: self._waker.is_closing, pause * part)
+                if self._changed.wait_for(lambda: self._waker.is_closing, pause * part):
+                    break
             pause = min(2 * pause, limits.longest_pause_seconds)
         self._set_state(LineState("closed", "it was closed"))
         self._waker.close()

@@ -72,8 +72,17 @@ class Waker:
         self._out, self._in = socket.socketpair()
         self._out.setblocking(False)
         self._in.setblocking(False)
-        # Written once, read often.
-        self.is_closing = False
+        self._is_closing = False
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether `stop` was called."""
+        return self._is_closing
+
+    def stop(self) -> None:
+        """End whatever polls here."""
+        self._is_closing = True
+        self.wake()
 
     def wake(self) -> None:
         """Wake the thread. A full pipe wakes as well."""
@@ -138,11 +147,16 @@ def connect(address: HubAddress, tls: TlsFiles, waker: Waker, *, within: float) 
             raise ConnectionOver(str(error)) from None
         except StreamViolated as error:
             raise ConnectionOver(f"the hub is not the one that was expected ({error})", is_lasting=True) from None
-        shown, _ = stream.peer_certificate()
-        if not hmac.compare_digest(hashlib.sha256(shown).digest(), address.fingerprint):
-            raise ConnectionOver("the hub shows another certificate than the one that is pinned", is_lasting=True)
+        check_hub(stream, address)
         undo.pop_all()
         return stream
+
+
+def check_hub(stream: TlsStream, address: HubAddress) -> None:
+    """Raise ConnectionOver unless the other end showed the hub's certificate."""
+    shown, _ = stream.peer_certificate()
+    if not hmac.compare_digest(hashlib.sha256(shown).digest(), address.fingerprint):
+        raise ConnectionOver("the hub shows another certificate than the one that is pinned", is_lasting=True)
 
 
 class Connection:
