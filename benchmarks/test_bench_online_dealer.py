@@ -10,6 +10,7 @@ Run: pytest benchmarks/test_bench_online_dealer.py --benchmark-enable
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -54,12 +55,11 @@ def materials(dealer, **options):
 def test_serving_the_last_party(benchmark, dealer, kind):
     benchmark.group = "online dealer: corrections to the last party"
     count = ITEM_COUNTS[kind] if benchmark.enabled else 100
-    last = materials(dealer)[1]
-    corrections = last._remote
+    last = materials(dealer, ahead_bytes=0)[1]
+    starts = itertools.count(0, count)
 
     def fetch():
-        corrections.fetch({kind: count})
-        corrections._pools[kind].drop(count)
+        last.corrections.correction(kind, next(starts), count)
 
     benchmark.pedantic(fetch, rounds=7, warmup_rounds=1)
     last.close()
