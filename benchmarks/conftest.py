@@ -5,6 +5,7 @@ collect_ignore = [
     "_generator_tables.py",
     "_mbi_mst.py",
     "_mpyc_tasks.py",
+    "_online_dealer.py",
     "_smpc_pair.py",
     "_smpc_tasks.py",
     "compare_generators.py",

@@ -176,6 +176,11 @@ class RemoteMaterial(MaterialStore):
         return self._dealing
 
     @property
+    def corrections(self) -> RemoteCorrections | None:
+        """Where the last party's shares of tied fields come from; None at the others."""
+        return self._remote
+
+    @property
     def round_trips(self) -> int:
         """How often this party waited for the dealer after it had its seed."""
         return 0 if self._remote is None else self._remote.round_trips
