@@ -131,7 +131,8 @@ def enrol(token: str, name: str | None, folder: Path, *, within: float = 30.0) -
     name
         What this member is called, if it should be compared with the invitation.
     folder
-        Made if it does not exist. Gets identity.key, tls.key (both mode 0600), member.crt, hub-ca.crt.
+        Made if it does not exist. Gets identity.key, tls.key (both mode 0600), member.crt, hub-ca.crt; an identity key
+        that is there already stays, and is the one that is certified.
 
     Raises
     ------
@@ -145,11 +146,16 @@ def enrol(token: str, name: str | None, folder: Path, *, within: float = 30.0) -
         raise EnrolmentFailed("other-name", f"the invitation is for {invitation.name!r}, not for {name!r}")
     folder.mkdir(parents=True, exist_ok=True)
     files = MemberFiles(*(folder / each for each in ("identity.key", "tls.key", "member.crt", "hub-ca.crt")))
-    for path in (files.identity, files.tls_key, files.certificate, files.hub_ca):
+    for path in (files.tls_key, files.certificate, files.hub_ca):
         if path.exists():
             raise FileExistsError(path)
+    made = [files.tls_key, files.certificate, files.hub_ca]
     try:
-        public = new_identity_file(files.identity)
+        if files.identity.exists():
+            public = Identity.load(0, files.identity).public
+        else:
+            made.append(files.identity)
+            public = new_identity_file(files.identity)
         request = _new_request(invitation.name, files.tls_key)
         said = proof_bytes(invitation.secret, request, invitation.hub.fingerprint)
         head = Enrol(
@@ -161,7 +167,7 @@ def enrol(token: str, name: str | None, folder: Path, *, within: float = 30.0) -
         answer, payload = _ask(invitation.hub, head, request, within)
         certificate, issuer = _certificates(payload)
         if answer.name != invitation.name or answer.role != invitation.role:
-            raise EnrolmentFailed("other-answer", "the hub certified another name or role")
+            raise EnrolmentFailed("other-answer", "the hub certified another name or role")  # noqa: TRY301 - files are removed below
         files.certificate.write_text(certificate, encoding="ascii")
         files.hub_ca.write_text(issuer, encoding="ascii")
         try:
@@ -169,7 +175,7 @@ def enrol(token: str, name: str | None, folder: Path, *, within: float = 30.0) -
         except ValueError:
             raise EnrolmentFailed("other-answer", "the hub's certificate is not for this key") from None
     except BaseException:
-        for path in (files.identity, files.tls_key, files.certificate, files.hub_ca):
+        for path in made:
             path.unlink(missing_ok=True)
         raise
     return EnrolledFiles(answer.name, answer.role, answer.number, invitation.hub, files, public)

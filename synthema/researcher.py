@@ -9,15 +9,17 @@ from __future__ import annotations
 import queue
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from smpc.sealed_files import load_sealing_key
+from smpc.sealed_files import load_sealing_key, new_sealing_key
 from smpc.transport.roster import Identity
 from synthema.agent.config import HubSection, KeySection, PartnerSection
+from synthema.agent.setup import Card, append_section
+from synthema.enrolling import enrol
 from synthema.errors import JobFailed, SiteFailed, SiteRefused, StudyError, SynthemaError
 from synthema.messages import DECISION_LIST, AskJob, JobState, Message, Refused, Submit
 from synthema.networks.line import HubAddress, Line, LineDown, MemberFiles
@@ -61,6 +63,36 @@ class ResearcherConfig(BaseModel):
     def identity(self) -> Identity:
         """Return the key that signs studies."""
         return Identity.load(0, self.folder / self.keys.identity)
+
+
+def join_as_researcher(folder: Path, token: str) -> ResearcherConfig:
+    """Make a researcher's keys, have the hub certify them, and write researcher.toml.
+
+    Raises
+    ------
+    StudyError
+        If there is a researcher in the folder already.
+    EnrolmentFailed
+        If the hub refuses.
+    """
+    file = folder / RESEARCHER_FILE
+    if file.exists():
+        raise StudyError(f"{file} exists: choose another folder")
+    found = enrol(token, None, folder / "keys")
+    new_sealing_key(folder / "keys" / "sealing.key")
+    hub = f'[hub]\naddress = "{found.hub.host}:{found.hub.port}"\nfingerprint = "{found.hub.fingerprint.hex()}"\n'
+    head = "# Sites' cards follow: synthema researcher trust CARD.toml\n"
+    file.write_text(f'{head}version = 1\nname = "{found.name}"\n\n{hub}', encoding="utf-8")
+    return ResearcherConfig.load(file)
+
+
+def trust(config: ResearcherConfig, cards: Sequence[Card]) -> None:
+    """Add sites to researcher.toml. Raises StudyError if one is listed already."""
+    known = sorted(card.name for card in cards if card.name in config.partners)
+    if known:
+        raise StudyError(f"{known[0]!r} is listed already: edit {RESEARCHER_FILE} if its keys have changed")
+    text = "\n".join(card.text for card in cards)
+    append_section(config.folder / RESEARCHER_FILE, text, ResearcherConfig.load)
 
 
 class ResearchDesk:

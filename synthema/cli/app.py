@@ -21,7 +21,9 @@ from synthema.cli.party import party_app, relay
 from synthema.cli.plan import plan
 from synthema.cli.pseudonymise import pseudonymise
 from synthema.cli.risk import risk
+from synthema.cli.site import site_app
 from synthema.cli.steps import progress
+from synthema.cli.submit import researcher_app, submit
 
 if TYPE_CHECKING:
     from synthema.pipeline import Outcome
@@ -38,6 +40,9 @@ app.add_typer(account_app, name="account")
 app.add_typer(party_app, name="party")
 app.add_typer(dealer_app, name="dealer")
 app.add_typer(material_app, name="material")
+app.add_typer(site_app, name="site")
+app.add_typer(researcher_app, name="researcher")
+app.command()(submit)
 app.command()(relay)
 app.command()(plan)
 app.command()(anonymise)
