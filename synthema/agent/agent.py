@@ -205,6 +205,17 @@ class Agent:
         for lines in list(self._lines.values()):
             lines.resume(member)
 
+    def miss(self, member: str) -> None:
+        """A member left the hub."""
+        for lines in list(self._lines.values()):
+            lines.miss(member)
+
+    def wait_until_idle(self, *, within: float) -> bool:
+        """Wait until all that came in before this call is worked off; return whether it is."""
+        idle = threading.Event()
+        self._work.put(idle.set)
+        return idle.wait(within)
+
     def blame(self, member: str, error: str) -> None:
         """A member broke the rules of the line: the jobs that it takes part in end, naming it."""
         for lines in list(self._lines.values()):
@@ -323,6 +334,7 @@ class Agent:
             attempt=attempt,
             courier=self._courier,
             connect=self._connect_members,
+            away_seconds=30.0 if self._patience is None else self._patience.away,
         )
         self._lines[(job_id, attempt)] = lines
         network: SiteNetwork | None = None

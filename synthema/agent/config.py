@@ -95,16 +95,19 @@ class PartnerSection(_Section):
 
 
 class PatienceSection(_Section):
-    """How long the site waits for others, in seconds: for a contribution, and for a message in a round."""
+    """How long the site waits for others, in seconds: for a contribution, for a message in a round,
+    and for a site that left the hub to come back.
+    """
 
     gather: float = Field(default=120.0, gt=0, le=86_400)
     round: float = Field(default=60.0, gt=0, le=3_600)
+    away: float = Field(default=30.0, gt=0, le=3_600)
 
     def patience(self) -> Patience:
         """Return it as the network takes it."""
         from synthema.networks.site_network import Patience
 
-        return Patience(self.gather, self.round)
+        return Patience(self.gather, self.round, self.away)
 
 
 class SiteConfig(_Section):

@@ -231,6 +231,8 @@ class SiteService:
             case Presence():
                 if head.is_connected:
                     self.agent.resume(head.name)
+                else:
+                    self.agent.miss(head.name)
             case Garbled():
                 self.agent.blame(head.name, f"what it sent was rejected: {head.rule}")
             case Offer():

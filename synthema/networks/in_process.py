@@ -74,8 +74,10 @@ class InsecureLocalHub:
         return self._agents.get(name)
 
     def remove(self, name: str) -> None:
-        """Forget a member: letters to it are lost from now on."""
+        """Forget a member: letters to it are lost from now on, and the others miss it."""
         self._agents.pop(name, None)
+        for agent in list(self._agents.values()):
+            agent.miss(name)
 
     def keep_decision(self, job_id: str, site: str, decision: Decision) -> None:
         """Take a site's decision."""
@@ -130,13 +132,15 @@ class InsecureLocalHub:
             return dict(decided)
 
     def run(self, job_id: str, *, within: float) -> JobResult:
-        """Start a job, and wait until it ended at every site."""
+        """Start a job, and wait until it ended at every site, or failed at one."""
         sites = self._sites[job_id]
         for site in sites:
             self._tell(site, "start", job_id, self._attempts[job_id])
         with self._changed:
             endings = self._endings[job_id]
-            self._changed.wait_for(lambda: len(endings) == len(sites), within)
+            self._changed.wait_for(
+                lambda: len(endings) == len(sites) or any(each.state == "failed" for each in endings.values()), within
+            )
             return JobResult(dict(self._decisions[job_id]), dict(endings), self._results.get(job_id, b""))
 
     def cancel(self, job_id: str, *, site: str, error: str) -> None:

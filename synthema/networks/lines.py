@@ -71,6 +71,8 @@ class JobLines:
         The pinned public keys of the members that this one has to do with in this job.
     connect
         Connects for rounds: members, run, seconds.
+    away_seconds
+        How long a member may be away from the hub before it is given up.
     """
 
     def __init__(
@@ -83,12 +85,16 @@ class JobLines:
         attempt: int,
         courier: Courier,
         connect: Connect,
+        away_seconds: float = 30.0,
     ) -> None:
         self.site = site
         self._job, self._attempt = job_id, attempt
         self._partners = frozenset(partners)
         self._courier = courier
         self._connect = connect
+        self._away_seconds = away_seconds
+        # Since when a member is away.
+        self._away: dict[str, float] = {}
         self._mailroom = Mailroom(site, identity, partners, job_id=job_id, attempt=attempt)
         self._changed = threading.Condition()
         self._inbox: dict[tuple[str, str], deque[bytes]] = {}
@@ -115,10 +121,17 @@ class JobLines:
         """Send again what did not arrive: the line, or this partner, was away."""
         with self._changed:
             for each in sorted(self._partners) if partner is None else [partner]:
+                self._away.pop(each, None)
                 if each in self._partners and self._failure is None:
                     self._courier.post(each, self._letter("hello", payload=self._mailroom.hello))
                     for letter in self._unacked[each]:
                         self._courier.post(each, letter)
+
+    def miss(self, partner: str) -> None:
+        """Note that a member left the hub. It has a while to come back."""
+        with self._changed:
+            self._away.setdefault(partner, time.monotonic())
+            self._changed.notify_all()
 
     def fail(self, site: str, error: str) -> None:
         """Stop: whoever waits here, or sends, is told that this site failed."""
@@ -165,10 +178,13 @@ class JobLines:
                         del self._inbox[(sender, what)]
                     self._waiting_bytes[sender] -= len(payload)
                     return payload
-                left = deadline - time.monotonic()
-                if left <= 0:
+                now = time.monotonic()
+                given_up = self._away.get(sender, now) + self._away_seconds
+                if now >= deadline:
                     raise SiteFailed(site=sender, step=self._step, error=f"it sent nothing within {within:g} s")
-                self._changed.wait(left)
+                if now >= given_up:
+                    raise SiteFailed(site=sender, step=self._step, error="it left the hub and did not come back")
+                self._changed.wait(min(deadline, given_up) - now)
 
     def transport(self, members: Sequence[str], run: str, *, within: float) -> NetworkTransport:
         """Connect for rounds with other members, this one included."""

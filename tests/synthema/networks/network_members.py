@@ -143,12 +143,14 @@ class LocalFederation:
             secret=b"s" * 32,
         )
 
-    def run(self, study: Study, *, within: float = 30.0) -> dict[str, Any]:
-        sealed = run_job(self.network, self.researcher.submission(study), offer_within=10.0, within=within)
+    def run(self, study: Study, *, offer_within: float = 10.0, within: float = 30.0) -> dict[str, Any]:
+        sealed = run_job(self.network, self.researcher.submission(study), offer_within=offer_within, within=within)
         return self.researcher.read(sealed, self.keys[study.compute_parties[0]].public)
 
     def spent(self) -> dict[str, float]:
         """What each ledger says was spent, read from its file; each must verify."""
+        for agent in self.agents.values():
+            agent.wait_until_idle(within=10.0)
         found = {}
         for site in SITES:
             path = self.folder / f"{site}.db"

@@ -61,7 +61,8 @@ def test_a_flipped_bit_in_a_share_ends_the_job_and_names_whose_letter_it_was(
     with pytest.raises(SiteFailed) as failed:
         federation.run(small_study())
     assert failed.value.site == "milan"
-    assert len(set(federation.spent().values())) == 1
+    # Vienna may have seen it before it started: then it has voided what the others have paid.
+    assert len(set(federation.spent().values()) - {0.0}) == 1
 
 
 def test_letters_that_come_twice_change_nothing(federation: LocalFederation, monkeypatch: pytest.MonkeyPatch) -> None:
