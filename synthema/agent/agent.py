@@ -348,11 +348,8 @@ class Agent:
             network.finish()
             lines.wait_until_read(within=10.0)
             return b"" if result.bundle is None else seal_result(result.bundle, submission.result_key, self._identity)
-        except SiteFailed:
-            # What stopped the job explains better than what followed from it.
-            if lines.failure is not None:
-                raise lines.failure from None
-            raise
+        except SiteFailed as failed:
+            raise lines.explained(failed) from None
         finally:
             if network is not None:
                 network.close()

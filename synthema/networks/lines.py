@@ -140,6 +140,20 @@ class JobLines:
                 self._failure = SiteFailed(site=site, step=self._step, error=error)
             self._changed.notify_all()
 
+    def explained(self, failed: SiteFailed, *, within: float = 1.0) -> SiteFailed:
+        """Return what stopped the job: a party that closes its lines may only have been the first to notice.
+
+        Waits a moment for word that somebody failed, or left the hub.
+        """
+        with self._changed:
+            if failed.site != self.site and failed.site not in self._away:
+                self._changed.wait_for(lambda: self._failure is not None or bool(self._away), within)
+            if self._failure is not None:
+                return self._failure
+            if self._away and failed.site not in self._away and failed.site != self.site:
+                return SiteFailed(site=min(self._away), step=failed.step, error="it left the hub")
+        return failed
+
     @property
     def failure(self) -> SiteFailed | None:
         """Why the job was stopped, if it was."""
