@@ -60,7 +60,7 @@ from synthema.questions import (
     encode_question,
 )
 from synthema.shared_marginals import SharedMarginals, groups_of
-from synthema.steps import fixed_cliques, fixed_noise, mechanism_of, mechanism_rho, plan, terms_of
+from synthema.steps import synthesis_cliques, fixed_noise, mechanism_of, mechanism_rho, plan, terms_of
 from synthema.study import Study
 from synthema.synthesis_answer import check_answer, make_answer, read_answer
 
@@ -149,7 +149,7 @@ def answer_of_counts(study: Study, vector: npt.NDArray[np.int64]) -> dict[str, A
     Parameters
     ----------
     vector
-        The marginals of `fixed_cliques`, one after the other.
+        The marginals of `synthesis_cliques`, one after the other.
     """
     oracle = _Opened(study, vector)
     model, table = _generate(study, oracle)
@@ -175,12 +175,12 @@ class _Opened:
             raise StudyError("this study's mechanism chooses what it measures: counts alone are no answer to it")
         self.domain = Domain.from_schema(study.data_schema.subset(study.synthesis_columns))
         self.events: list[Event] = [event_of(noise)]
-        shapes = [self.domain.sizes(clique) for clique in fixed_cliques(study)]
+        shapes = [self.domain.sizes(clique) for clique in synthesis_cliques(study)]
         parts = np.split(vector, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1])
         std = terms_of(study).noise_std(noise)
         self.measured = [
             Measurement(clique, part.reshape(shape), std)
-            for clique, part, shape in zip(fixed_cliques(study), parts, shapes, strict=True)
+            for clique, part, shape in zip(synthesis_cliques(study), parts, shapes, strict=True)
         ]
 
     def measure(self, cliques: Sequence[Clique], *, rho: float, groups: Groups | None = None) -> list[Measurement]:

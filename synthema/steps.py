@@ -96,7 +96,7 @@ def _synthesis(study: Study) -> Step:
     noise = fixed_noise(study)
     if noise is not None:
         _check_delta(study, rho_and_delta(event_of(noise))[1])
-        what = f"{len(fixed_cliques(study))} noisy marginal tables for the synthetic patients"
+        what = f"{len(synthesis_cliques(study))} noisy marginal tables for the synthetic patients"
         return Step("marginals", what, event_of(noise))
     choices, marginals = most_questions(study)
     delta = terms_of(study).largest_delta(n_choices=choices, n_marginals=marginals)
@@ -151,7 +151,7 @@ def mechanism_of(study: Study) -> MechanismName:
 _FIXED = ("chow-liu", "independent")
 
 
-def fixed_cliques(study: Study) -> tuple[tuple[str, ...], ...]:
+def synthesis_cliques(study: Study) -> tuple[tuple[str, ...], ...]:
     """Return the marginals of a mechanism that opens the same ones whatever they show, in its order; or nothing."""
     columns = tuple(column_sizes(study))
     singles = tuple((name,) for name in columns)
@@ -166,7 +166,7 @@ def fixed_cliques(study: Study) -> tuple[tuple[str, ...], ...]:
 
 def fixed_noise(study: Study) -> CountNoise | None:
     """Return the noise of the one release of such a mechanism; None for one that asks as it goes along."""
-    cliques = fixed_cliques(study)
+    cliques = synthesis_cliques(study)
     if not cliques:
         return None
     sizes = column_sizes(study)
@@ -186,9 +186,22 @@ def most_questions(study: Study) -> tuple[int, int]:
         case "adaptive":
             choices = math.ceil(1.5 * d)
         case _:
-            return 0, len(fixed_cliques(study))
+            return 0, len(synthesis_cliques(study))
     # Adaptive opens columns three times, and twice what it chooses and what the schema joins; the others less.
     return choices, 3 * d + 2 * (choices + d)
+
+
+def needs_material(study: Study) -> bool:
+    """Return whether some step needs correlated randomness: everything but sums with noise by shares does.
+
+    Examples
+    --------
+    >>> from synthema.demo import demo_study
+    >>> needs_material(demo_study())
+    True
+    """
+    joint = study.exact is not None and (study.exact.logistic is not None or study.exact.kaplan_meier is not None)
+    return study.overlap is not None or joint or set_aside(study) > 0
 
 
 def _known_edges(study: Study) -> tuple[tuple[str, str], ...]:
