@@ -84,7 +84,7 @@ from smpc.protocols import any_small, count_more_than, inner_product, small_cell
 from smpc.ring import FIELD61, RING64, Domain
 from smpc.secure_sum import SecureSumClient, SecureSumServer, SumPlan, plan_sum, secure_sum_local
 from smpc.session import Session
-from smpc.shared import Shared
+from smpc.shared import Shared, concatenate
 from smpc.sharing import SharePackage, reconstruct, share
 from smpc.store import StoredMaterial, install_package, open_store
 
@@ -127,6 +127,7 @@ __all__ = [
     "UnsupportedSecurity",
     "any_small",
     "biased_bits",
+    "concatenate",
     "count_more_than",
     "forecast",
     "forecast_async",

@@ -206,6 +206,29 @@ class Shared:
         return array
 
 
+def concatenate(first: Shared, *more: Shared) -> Shared:
+    """Return arrays of one axis, one after the other; the declared range is the widest of theirs. Local.
+
+    Examples
+    --------
+    >>> from smpc import run_local
+    >>> async def protocol(s, x):
+    ...     a, b = await s.input(x)
+    ...     return await s.open(concatenate(a, b[:1]))
+    >>> run_local(protocol, inputs=[[1, 2], [3, 4]]).results[0]
+    array([1, 2, 3])
+    """
+    for x in (first, *more):
+        check_together(first, x)
+        if x.ndim != 1 or x.frac_bits != first.frac_bits:
+            raise ValueError("arrays of one axis and of the same number of fractional bits are needed")
+    bounds = [x.bound for x in (first, *more)]
+    known = [bound for bound in bounds if bound is not None]
+    words = np.concatenate([x._share for x in (first, *more)])  # noqa: SLF001 - as in the class above
+    bound = max(known) if len(known) == len(bounds) else None
+    return Shared(first.session, first.domain, words, bound=bound, frac_bits=first.frac_bits)
+
+
 def check_bound(bound: int | None, domain: Domain) -> int | None:
     """Return the bound, or raise RangeExceeded if the domain does not hold numbers up to it."""
     if bound is not None and bound > domain.largest:

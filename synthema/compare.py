@@ -19,7 +19,7 @@ from synthema.study import Study
 
 def compare_columns(table: pd.DataFrame, schema: Schema, noisy: Sequence[Measurement]) -> tuple[ColumnComparison, ...]:
     """Return each column's noisy counts beside the synthetic ones."""
-    measured = {item.columns: item for item in noisy}
+    measured = _best(noisy)
     out = []
     for column, codes in zip(schema.modelled, encode(table, schema).T, strict=True):
         item = measured[(column.name,)]
@@ -38,15 +38,22 @@ def compare_columns(table: pd.DataFrame, schema: Schema, noisy: Sequence[Measure
 def compare_pairs(
     table: pd.DataFrame, schema: Schema, noisy: Sequence[Measurement], edges: Collection[frozenset[str]]
 ) -> tuple[PairComparison, ...]:
-    """Return the L1 distance of each pair's noisy and synthetic frequencies, and what noise alone would give."""
-    measured = {item.columns: item for item in noisy}
+    """Return the L1 distance of each measured pair's noisy and synthetic frequencies, and what noise alone would give.
+
+    Where a pair was measured with rare codes merged, they are merged in the synthetic table as well.
+    """
+    measured = _best(noisy)
     columns = {column.name: column for column in schema.modelled}
     codes = dict(zip(columns, encode(table, schema).T.astype(np.int64), strict=True))
     n_noisy = noisy_total(noisy)
     out = []
     for a, b in itertools.combinations(columns, 2):
-        item = measured[(a, b)]
-        flat = codes[a] * columns[b].n_codes + codes[b]
+        item = measured.get((a, b))
+        if item is None:
+            continue
+        groups = dict(zip(item.columns, item.groups, strict=False))
+        left, right = (_merged(codes[name], groups.get(name)) for name in (a, b))
+        flat = left * item.values.shape[1] + right
         synthetic = np.bincount(flat, minlength=item.values.size) / len(table)
         # Of a Gaussian with standard deviation s, the mean absolute value is s sqrt(2 / pi).
         noise_only = item.values.size * item.noise_std * math.sqrt(2 / math.pi) / n_noisy
@@ -59,6 +66,19 @@ def compare_pairs(
             )
         )
     return tuple(out)
+
+
+def _merged(codes: npt.NDArray[np.int64], group: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
+    return codes if group is None else group[codes]
+
+
+def _best(noisy: Sequence[Measurement]) -> dict[tuple[str, ...], Measurement]:
+    """Return of each set of columns the measurement of least noise, of equal ones the first."""
+    out: dict[tuple[str, ...], Measurement] = {}
+    for item in noisy:
+        if item.columns not in out or item.noise_std < out[item.columns].noise_std:
+            out[item.columns] = item
+    return out
 
 
 def noisy_total(noisy: Sequence[Measurement]) -> float:

@@ -4,19 +4,15 @@ counts        of the cliques asked for, by each site of its own rows, secret-sha
 measure       the shares are added up, noise that no party knows is added, and only the sum is opened
 select        the scores are computed and compared on shares, and only the index of the winner is opened
 
-The price of a measurement is that of joint noise when as many parties collude as stated (`steps.cheapest_joint_noise`).
-A selection at epsilon is made by geometric noisy max at epsilon / 2: pure differential privacy (but for a delta below
-2^-64) at (epsilon / 2)^2 / 2 = epsilon^2 / 8 of rho, which is what the exponential mechanism costs elsewhere.
-
-Everything runs in this process with a simulated dealer: it shows and tests what a mechanism needs of a federation, it
-is not a deployment. Studies use `JointMarginals`, whose releases are priced, approved and booked by each site.
+Noise and prices are those of `joint_noise`, the protocols those of `shared_marginals`. Sites count anew for each
+question, and everything runs in this process with a simulated dealer: it shows and tests what a mechanism needs of a
+federation, it is not a deployment. Studies use `conducting`: priced in advance, approved and booked by each site.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +20,17 @@ import pandas as pd
 
 from generators import Domain, DomainMismatch, Measurement, encode
 from generators.domain import Clique
-from generators.grouping import Groups, check_groups, merge_codes
+from generators.grouping import Groups, check_groups, coarse_domain
 from generators.marginals import count_marginals
 from privacy import Event, Schema
 from privacy._checks import check_count
 from privacy.neighbours import Neighbours
-from smpc import RING64, Session, Shared, SharePackage, joint_discrete_gaussian, noisy_argmax, run_local, share
-from smpc.noise.choice import noisy_argmax_law
+from smpc import Session, SharePackage, run_local, share
+from synthema.asking_oracle import rounded
 from synthema.errors import StudyError
-from synthema.steps import cheapest_joint_noise
-
-# Public estimates are rounded to sixteenths of a row, so that scores are integers.
-_SCORE_BITS = 4
+from synthema.joint_noise import MOST_ROWS, JointTerms, event_of
+from synthema.marginal_layout import SynthesisLayout
+from synthema.shared_marginals import SharedMarginals, groups_of
 
 Packages = Sequence[SharePackage]
 
@@ -76,13 +71,12 @@ class EmbeddedMarginals:
         n_parties: int = 3,
         collusion_threshold: int | None = None,
         max_sites_per_patient: int = 1,
-        most_rows: int = 1 << 24,
+        most_rows: int = MOST_ROWS,
     ) -> None:
         check_count("max_sites_per_patient", max_sites_per_patient)
         check_count("most_rows", most_rows)
         threshold = n_parties - 1 if collusion_threshold is None else collusion_threshold
-        if not 1 <= threshold < n_parties:
-            raise StudyError(f"of {n_parties} compute parties, 1 to {n_parties - 1} may collude, not {threshold}")
+        self._terms = JointTerms(n_parties, threshold, max_sites_per_patient, most_rows=most_rows)
         for frame in frames.values():
             schema.validate(frame)
         if sum(map(len, frames.values())) > most_rows:
@@ -90,40 +84,28 @@ class EmbeddedMarginals:
         self.domain = Domain.from_schema(schema)
         self.events: list[Event] = []
         self._codes = {site: encode(frame, schema) for site, frame in frames.items()}
-        self._n_parties, self._threshold = n_parties, threshold
-        self._change, self._most_rows = max_sites_per_patient, most_rows
 
     def measure(self, cliques: Sequence[Clique], *, rho: float, groups: Groups | None = None) -> list[Measurement]:
         """Return all marginals with joint noise, in order: one vector release that costs at most `rho`."""
         if not cliques:
             raise DomainMismatch("measure at least one clique")
         merged = check_groups(groups, self.domain)
-        shapes, shared = self._shared(cliques, merged)
+        coarse, wanted = coarse_domain(self.domain, merged), [tuple(clique) for clique in cliques]
+        shapes = [coarse.sizes(clique) for clique in wanted]
         sizes = [math.prod(shape) for shape in shapes]
-        event = cheapest_joint_noise(
-            self._n_parties - self._threshold,
-            rho,
-            dimension=sum(sizes),
-            l1_sensitivity=len(cliques) * self._change,
-            l2_sensitivity_squared=len(cliques) * self._change**2,
-        )
+        noise = self._terms.count_noise(rho, n_marginals=len(wanted), dimension=sum(sizes))
+        layout, shared = self._shared(wanted)
 
         async def protocol(session: Session, packages: Packages) -> npt.NDArray[np.int64]:
-            total = self._pooled(session, packages)
-            noisy = await joint_discrete_gaussian(
-                session, total, event.per_party_scale, collusion_threshold=self._threshold
-            )
-            opened: npt.NDArray[np.int64] = await session.open(noisy)
-            return opened
+            counts = SharedMarginals(session, packages, layout, self._terms)
+            return await counts.measure(wanted, noise, groups=merged)
 
-        self.events.append(event)
-        vector = run_local(protocol, shared).results[0]
-        std = event.per_party_scale * math.sqrt(self._n_parties)
+        self.events.append(event_of(noise))
+        parts = np.split(run_local(protocol, shared).results[0], np.cumsum(sizes)[:-1])
+        std = self._terms.noise_std(noise)
         return [
-            Measurement(
-                tuple(clique), part.reshape(shape), std, tuple(merged.get(name) for name in clique) if merged else ()
-            )
-            for clique, shape, part in zip(cliques, shapes, np.split(vector, np.cumsum(sizes)[:-1]), strict=True)
+            Measurement(clique, part.reshape(shape), std, groups_of(clique, merged))
+            for clique, part, shape in zip(wanted, parts, shapes, strict=True)
         ]
 
     def select(
@@ -142,52 +124,29 @@ class EmbeddedMarginals:
         """
         if not candidates or len(candidates) != len(estimates):
             raise DomainMismatch("select needs at least one candidate, and one estimate for each")
-        shapes, shared = self._shared(candidates, check_groups(groups, self.domain))
-        sizes = [math.prod(shape) for shape in shapes]
-        factors = [1] * len(candidates) if weights is None else [int(weight) for weight in weights]
-        offsets = np.zeros(len(candidates)) if penalties is None else np.asarray(penalties, dtype=np.float64)
-        public = _rounded(np.concatenate([np.asarray(estimates[i]).ravel() for i in range(len(candidates))]))
-        if public.size != sum(sizes):
+        merged = check_groups(groups, self.domain)
+        coarse, wanted = coarse_domain(self.domain, merged), [tuple(clique) for clique in candidates]
+        factors = [1] * len(wanted) if weights is None else [int(weight) for weight in weights]
+        offsets = rounded(np.zeros(len(wanted)) if penalties is None else np.asarray(penalties)).tolist()
+        public = rounded(np.concatenate([np.asarray(estimates[i]).ravel() for i in range(len(wanted))]))
+        if public.size != sum(coarse.cells(clique) for clique in wanted):
             raise DomainMismatch("an estimate must have the shape of its candidate's marginal")
-        owed = _rounded(offsets) * np.array(factors)
-        # Row by row the candidate that a cell belongs to: sums of cells are a product with public numbers, local.
-        belongs = np.zeros((public.size, len(candidates)), dtype=np.int64)
-        belongs[np.arange(public.size), np.repeat(np.arange(len(candidates)), sizes)] = np.repeat(factors, sizes)
-        sensitivity = max(factors) * self._change << _SCORE_BITS
-        _, event = noisy_argmax_law(epsilon / 2, sensitivity, len(candidates))
+        choice = self._terms.choice(epsilon, largest_weight=max(factors), n_candidates=len(wanted))
+        layout, shared = self._shared(wanted)
 
         async def protocol(session: Session, packages: Packages) -> int:
-            counts = self._pooled(session, packages)
-            distances = await session.abs(counts * (1 << _SCORE_BITS) - public)
-            index, _ = await noisy_argmax(
-                session, distances @ belongs - owed, sensitivity=sensitivity, epsilon=epsilon / 2
-            )
-            return int(await session.open(index))
+            counts = SharedMarginals(session, packages, layout, self._terms)
+            every = [-1] * len(wanted)
+            return await counts.select(wanted, every, public, choice, weights=factors, penalties=offsets, groups=merged)
 
-        self.events.append(event)
-        return int(run_local(protocol, shared).results[0])
+        self.events.append(choice.event)
+        return run_local(protocol, shared).results[0]
 
-    def _shared(self, cliques: Sequence[Clique], groups: Groups) -> tuple[list[tuple[int, ...]], list[Packages]]:
-        """Return the shapes of the counts, and for each compute party one package of every site."""
-        shapes: list[tuple[int, ...]] = []
+    def _shared(self, cliques: Sequence[Clique]) -> tuple[SynthesisLayout, list[Packages]]:
+        """Return where the counts lie, and for each compute party one package of every site."""
+        layout = SynthesisLayout(dict(self.domain.items()), cliques)
         by_site = []
         for codes in self._codes.values():
-            counts = count_marginals(codes, self.domain, cliques)
-            parts = [merge_codes(part, clique, groups) for part, clique in zip(counts, cliques, strict=True)]
-            shapes = [part.shape for part in parts]
-            by_site.append(share(np.concatenate([part.ravel() for part in parts]), self._n_parties))
-        return shapes, [list(packages) for packages in zip(*by_site, strict=True)]
-
-    def _pooled(self, session: Session, packages: Packages) -> Shared:
-        total = session.shared(packages[0].expand(), RING64)
-        for package in packages[1:]:
-            total = total + session.shared(package.expand(), RING64)
-        return total.declare(self._most_rows)
-
-
-def _rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    scaled = np.rint(values * (1 << _SCORE_BITS))
-    if not np.isfinite(scaled).all() or np.abs(scaled).max(initial=0.0) > 2.0**40:
-        raise DomainMismatch("estimates and penalties must be finite numbers of rows, far below 2^40")
-    integers: npt.NDArray[np.int64] = scaled.astype(np.int64)
-    return integers
+            counts = count_marginals(codes, self.domain, layout.cliques)
+            by_site.append(share(np.concatenate([part.ravel() for part in counts]), self._terms.n_parties))
+        return layout, [list(packages) for packages in zip(*by_site, strict=True)]

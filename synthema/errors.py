@@ -82,3 +82,22 @@ class DisclosureRefused(SynthemaError):
 
 class ModelFailed(SynthemaError):
     """A joint model could not be fitted (separation, collinearity, no convergence); the message says which."""
+
+
+class QuestionRefused(SynthemaError):
+    """A compute party stopped a joint synthesis: what the lead asked is not covered by the study, or not well formed.
+
+    Nothing was opened for the question. What had been started stays charged at every site.
+    """
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+        super().__init__(f"the joint synthesis was stopped: {rule}; nothing was opened for the question")
+
+
+class SynthesisFailed(SynthemaError):
+    """The mechanism failed at the lead party. What had been started stays charged at every site."""
+
+    def __init__(self, error: str) -> None:
+        self.error = error
+        super().__init__(f"the mechanism of the joint synthesis failed ({error}); there is no synthetic table")

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from anonymise import KAnonymity, anonymise, build_hierarchy, pseudonym_buckets
 from anonymise.pseudonyms import id_text
-from generators import Domain, count_marginal, encode
+from generators import encode
 from smpc import FIELD61, RING64, SharePackage, share
+from synthema.conducting import synthesis_vector
 from synthema.errors import StudyError
 from synthema.learning import kaplan_meier, logistic
-from synthema.steps import Step, plan, synthesis_cliques
+from synthema.steps import Step, plan
 from synthema.study import KaplanMeier, Study
 
 if TYPE_CHECKING:
@@ -183,13 +184,11 @@ class SiteJob:
         return kaplan_meier.count_table(group, time, event, n_groups=column.n_codes, grid=survival_grid(self.study))
 
     def marginal_counts(self) -> list[SharePackage]:
-        """Return shares of every 1-way and 2-way marginal, flattened one after the other."""
+        """Return shares of the marginals that the synthesis is made from (`marginal_layout`), flattened."""
         self._pay_first("marginals", "counts")
-        schema = self.site.schema.subset(self.study.synthesis_columns)
-        domain = Domain.from_schema(schema)
-        codes = encode(self.site.rows, schema)
-        parts = [count_marginal(codes, domain, clique).ravel() for clique in synthesis_cliques(self.study)]
-        return self._share(np.concatenate(parts))
+        # By the study's schema: the site's own may name the same columns in another order.
+        codes = encode(self.site.rows, self.study.data_schema.subset(self.study.synthesis_columns))
+        return self._share(synthesis_vector(self.study, codes))
 
     def _survival(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         survival = self.site.schema.survival

@@ -11,19 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from generators import Domain, Measurement
-from generators.grouping import Groups
-from privacy import DistributedDiscreteGaussian, Event, rho_of
-from privacy.neighbours import Neighbours
-from smpc import FIELD61, RING64, Session, Shared, SharePackage, joint_discrete_gaussian
+from privacy import DistributedDiscreteGaussian
+from smpc import FIELD61, RING64, Session, Shared, SharePackage
 from synthema import overlap
+from synthema.conducting import answer_of_counts, conduct
 from synthema.errors import DisclosureRefused, OverlapTooLarge, StudyError
 from synthema.job import SiteJob, survival_grid
 from synthema.learning import kaplan_meier, logistic
 from synthema.learning.covariates import n_cells
 from synthema.networks.base import StepNetwork
 from synthema.released import LogisticModel, OverlapCheck, SurvivalCurve
-from synthema.steps import plan, synthesis_cliques, total_noise_std
+from synthema.steps import plan, total_noise_std
 from synthema.study import Study
 
 
@@ -136,66 +134,24 @@ def open_survival(network: StepNetwork) -> tuple[SurvivalCurve, ...]:
     )
 
 
-class JointMarginals:
-    """A `generators.MarginalOracle` whose table is spread over the sites: sums on shares, joint noise, then opened."""
+def synthesise(network: StepNetwork) -> dict[str, Any]:
+    """Make the synthetic table from the sites' counts; return the answer (`synthesis_answer`)."""
+    study = network.study
 
-    neighbours: Neighbours = "add_remove_one"
+    async def protocol(session: Session, packages: Sequence[SharePackage]) -> dict[str, Any]:
+        return await conduct(session, packages, study)
 
-    def __init__(self, network: StepNetwork) -> None:
-        self._network = network
-        self.domain = Domain.from_schema(network.study.data_schema.subset(network.study.synthesis_columns))
-        self.events: list[Event] = []
-        self.measurements: list[Measurement] = []
-
-    def measure(
-        self, cliques: Sequence[tuple[str, ...]], *, rho: float, groups: Groups | None = None
-    ) -> list[Measurement]:
-        """Return the noisy marginals. The cliques are those that the sites priced; `rho` must cover their price.
-
-        Raises StudyError if codes are to be merged: the sites priced, and share, the counts of every code.
-        """
-        if groups:
-            raise StudyError("the sites priced the counts of all codes; merged codes need another study")
-        network, study = self._network, self._network.study
-        event = _joint_event(study, "marginals")
-        if tuple(map(tuple, cliques)) != synthesis_cliques(study):
-            raise StudyError("the sites priced all 1-way and 2-way marginals; another set needs another study")
-        if rho_of(event) > rho:
-            raise StudyError("the marginals cost more than the generator was given")
-
-        async def protocol(session: Session, packages: Sequence[SharePackage]) -> npt.NDArray[np.int64]:
-            noisy = await joint_discrete_gaussian(
-                session,
-                _pooled(session, packages, RING64),
-                event.per_party_scale,
-                collusion_threshold=study.federation.collusion_threshold,
-            )
-            opened: npt.NDArray[np.int64] = await session.open(noisy)
-            return opened
-
-        def work() -> npt.NDArray[np.int64]:
-            shares = network.gather("marginals", SiteJob.marginal_counts)
-            vector: npt.NDArray[np.int64] = network.compute("marginals", protocol, shares)
-            return vector
-
-        vector = network.run_step("marginals", work, encode=_same, decode=_same)
-        self.events.append(event)
-        out, at = [], 0
-        for clique in cliques:
-            shape = tuple(self.domain.sizes(clique))
-            size = int(np.prod(shape))
-            values = vector[at : at + size].reshape(shape)
-            out.append(Measurement(columns=tuple(clique), values=values, noise_std=total_noise_std(study, event)))
-            at += size
-        self.measurements = out
-        return out
-
-    def select(self, candidates: Sequence[Any], estimates: Sequence[Any], *, epsilon: float, **_: Any) -> int:
-        """Refuse: private selection on shares was not priced by this study."""
-        raise StudyError(
-            f"this study offers no private selection ({len(candidates)} candidates, {len(estimates)} estimates, "
-            f"epsilon {epsilon}); use a generator that selects from noisy marginals"
+    def work() -> dict[str, Any]:
+        answer: dict[str, Any] = network.compute(
+            "marginals", protocol, network.gather("marginals", SiteJob.marginal_counts)
         )
+        return answer
+
+    def decode(answer: Any) -> dict[str, Any]:
+        # Sites that ran this study before its answers held a table stored the noisy counts alone.
+        return answer_of_counts(study, answer) if isinstance(answer, np.ndarray) else dict(answer)
+
+    return network.run_step("marginals", work, encode=dict, decode=decode)
 
 
 def _joint_event(study: Study, name: str) -> DistributedDiscreteGaussian:
@@ -210,7 +166,3 @@ def _pooled(session: Session, packages: Sequence[SharePackage], domain: Any) -> 
     for package in packages[1:]:
         total = total + session.shared(package.expand(), domain)
     return total
-
-
-def _same(value: Any) -> Any:
-    return value

@@ -20,13 +20,12 @@ from typing import Any
 import pandas as pd
 
 from anonymise import assess_risk
-from generators import ChowLiu
-from privacy import epsilon_to_rho, rho_of, rho_to_epsilon
 from privacy.ledger import Ledger, open_ledger
 from synthema import joint
 from synthema.compare import compare_columns, compare_pairs, plain_note, synthetic_survival
 from synthema.errors import StudyError
 from synthema.job import PRIVATE_ACCOUNT, SiteJob
+from synthema.joint_noise import rho_and_delta
 from synthema.networks.base import StepNetwork, Traffic
 from synthema.networks.embedded import EmbeddedNetwork
 from synthema.policy import SitePolicy
@@ -34,10 +33,20 @@ from synthema.released import AnonymisedSite, Released, SiteAccount, StepCost, S
 from synthema.report import measure_fidelity, render_internal, render_shared
 from synthema.signing import SignedDocument, Signer
 from synthema.site import SECRET_BYTES, Site
-from synthema.steps import plan
-from synthema.study import Study
+from synthema.steps import epsilon_alone, plan, set_aside
+from synthema.study import MechanismName, Study
+from synthema.synthesis_answer import answer_measurements, answer_table
 
 Progress = Callable[[str], None]
+
+_MECHANISMS: dict[MechanismName, str] = {
+    "chow-liu": "Chow-Liu tree",
+    "independent": "Independent columns",
+    "mst": "MST",
+    "aim": "AIM",
+    "privbayes": "PrivBayes",
+    "adaptive": "Adaptive",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,13 @@ def site_policy(study: Study, name: str, *, researcher: str) -> SitePolicy:
     section = study.sites[name].policy
     trusted, partners = frozenset({researcher}), frozenset(study.sites)
     if section is None:
-        return SitePolicy(study.budget.epsilon, study.budget.delta, partners=partners, researchers=trusted)
+        return SitePolicy(
+            study.budget.epsilon,
+            study.budget.delta,
+            partners=partners,
+            researchers=trusted,
+            approximate_delta=set_aside(study),
+        )
     return SitePolicy(**section.model_dump(), partners=partners, researchers=trusted)
 
 
@@ -277,19 +292,15 @@ def _synthesise(network: StepNetwork, done: Results) -> None:
     study = network.study
     if study.synthesis is None:  # pragma: no cover - the plan has this step only if it is asked for
         return
+    answer = joint.synthesise(network)
     schema = study.data_schema.subset(study.synthesis_columns)
-    oracle = joint.JointMarginals(network)
-    overlap_share = study.overlap.budget_share if study.overlap is not None else 0.0
-    rho = epsilon_to_rho(study.budget.epsilon, study.budget.delta) * (1 - overlap_share)
-    model = ChowLiu(rho=rho).fit(None, schema, oracle=oracle)
-    table = model.sample(study.synthesis.rows)
-    noisy = oracle.measurements
+    table, noisy = answer_table(answer), answer_measurements(answer)
     done.table = table
     done.synthetic = SyntheticTable(
         rows=study.synthesis.rows,
-        mechanism="Chow-Liu tree",
+        mechanism=_MECHANISMS[study.synthesis.mechanism],
         columns=compare_columns(table, schema, noisy),
-        pairs=compare_pairs(table, schema, noisy, {frozenset(edge) for edge in model.edges}),
+        pairs=compare_pairs(table, schema, noisy, {frozenset(edge) for edge in answer["edges"]}),
         survival=synthetic_survival(table, study),
     )
     done.note = plain_note(noisy, study.budget.epsilon, study.synthesis.rows)
@@ -299,14 +310,14 @@ def _step_costs(study: Study, traffic: Mapping[str, Traffic]) -> tuple[StepCost,
     out = []
     for step in plan(study):
         used = traffic.get(step.name, Traffic())
-        rho = rho_of(step.event) if step.is_private else None
+        rho = rho_and_delta(step.event)[0] if step.is_private else None
         out.append(
             StepCost(
                 step=step.name,
                 what=step.what,
                 kind="private" if step.is_private else "exact",
                 rho=rho,
-                epsilon_alone=None if rho is None else rho_to_epsilon(rho, study.budget.delta),
+                epsilon_alone=None if rho is None else epsilon_alone(study, step.event),
                 rounds=used.rounds,
                 bytes_sent=used.bytes_sent,
                 bytes_input=used.bytes_input,

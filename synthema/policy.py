@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from privacy import NonPrivate
+from synthema.joint_noise import rho_and_delta
 from synthema.steps import plan
 from synthema.study import Study
 
@@ -49,6 +50,8 @@ class SitePolicy:
     min_grid_days            narrowest grid for survival curves
     min_k                    smallest class of an anonymised table
     researchers              public keys whose studies are considered; None: any valid signature
+    approximate_delta        part of delta_cap set aside for what is private but for a small probability: choices on
+                             shares, noise sampled jointly; a 1024th of delta_cap suits. 0: such studies are refused
     """
 
     epsilon_cap: float
@@ -64,6 +67,7 @@ class SitePolicy:
     min_grid_days: int = 90
     min_k: int = 5
     researchers: frozenset[str] | None = None
+    approximate_delta: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,9 @@ def broken_rules(
         yield "overlap", f"max_sites_per_patient must be at least {policy.min_sites_per_patient}"
     if policy.require_overlap_check and study.overlap is None:
         yield "overlap", "the study must check that patients are at no more sites than it states: add [overlap]"
+    if any(rho_and_delta(step.event)[1] > policy.approximate_delta for step in plan(study) if step.is_private):
+        rule = "the site has set no such part of its delta aside (approximate_delta in its policy)"
+        yield "budget", f"{rule}: take mechanism 'chow-liu' or 'independent' with noise 'shares'"
     yield from _broken_exact_rules(policy, study, job_id, history)
 
 

@@ -24,15 +24,14 @@ from privacy import (
     SchemaProblem,
     SecureRng,
     SpentWithoutAnswer,
-    rho_of,
-    rho_to_epsilon,
 )
 from privacy.ledger import Ledger
 from synthema.errors import SignatureInvalid, SiteRefused, StudyError, SynthemaError
 from synthema.job import EXACT_ACCOUNT, PRIVATE_ACCOUNT, SiteJob
+from synthema.joint_noise import rho_and_delta
 from synthema.policy import ExactRelease, Reason, SitePolicy, broken_rules
 from synthema.signing import SignedDocument
-from synthema.steps import plan
+from synthema.steps import epsilon_alone, plan
 from synthema.study import Study
 
 __all__ = ["EXACT_ACCOUNT", "PRIVATE_ACCOUNT", "Price", "Site", "SiteJob", "SitePolicy"]
@@ -85,7 +84,11 @@ class Site:
         self.rng = rng or SecureRng()
         self._frame: pd.DataFrame | None = frame.reset_index(drop=True)
         ledger.open_account(
-            PRIVATE_ACCOUNT, epsilon=policy.epsilon_cap, delta=policy.delta_cap, neighbours="add_remove_one"
+            PRIVATE_ACCOUNT,
+            epsilon=policy.epsilon_cap,
+            delta=policy.delta_cap,
+            neighbours="add_remove_one",
+            approximate_delta=policy.approximate_delta,
         )
         ledger.open_exact_account(EXACT_ACCOUNT)
         self.data_version = _fingerprint(frame, schema, secret)
@@ -153,8 +156,8 @@ class Site:
         """Return what each step would cost this site: the dry run."""
         prices = []
         for step in plan(study):
-            rho = rho_of(step.event) if step.is_private else None
-            epsilon = None if rho is None else rho_to_epsilon(rho, study.budget.delta)
+            rho = rho_and_delta(step.event)[0] if step.is_private else None
+            epsilon = None if rho is None else epsilon_alone(study, step.event)
             prices.append(Price(step=step.name, what=step.what, rho=rho, epsilon_alone=epsilon))
         return tuple(prices)
 

@@ -23,6 +23,10 @@ from synthema.signing import SignedDocument, Signer, canonical_json
 
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 SiteName = Annotated[str, Field(pattern=_NAME)]
+
+# Fields that came later: left out of the signed document where they say what was always done, so that the bytes of an
+# older study, and the keys under which sites charged it, stay what they were.
+_LATER: dict[str, dict[str, Any]] = {"federation": {"dealer": None}, "synthesis": {"noise": "shares", "workload": []}}
 # Above this an epsilon says almost nothing about a patient, and a typing error is more likely than a wish.
 _LARGEST_EPSILON = 100.0
 
@@ -39,10 +43,14 @@ class Budget(_Section):
 
 
 class Federation(_Section):
-    """Which sites compute on shares, and how many of them may collude without breaking the noise."""
+    """Which sites compute on shares, and how many of them may collude without breaking the noise.
+
+    `dealer`: the member, no site of the study, that serves correlated randomness to the compute parties.
+    """
 
     compute_parties: tuple[SiteName, ...] = ()
     collusion_threshold: int = Field(default=1, ge=1)
+    dealer: SiteName | None = None
 
 
 class Overlap(_Section):
@@ -97,12 +105,23 @@ class Exact(_Section):
     kaplan_meier: KaplanMeier | None = None
 
 
+MechanismName = Literal["chow-liu", "independent", "mst", "aim", "privbayes", "adaptive"]
+
+
 class Synthesis(_Section):
-    """The synthetic table: which columns, how many rows (a public number)."""
+    """The synthetic table: which columns, how many rows (a public number), and how it is learned.
+
+    noise     "shares": each compute party adds its own, n / (n - t) times the variance that is paid for; "joint":
+              sampled on shares, the variance that is paid for, for more messages
+    workload  for "aim": the sets of columns whose counts shall be right; all pairs and triples, or all pairs where the
+              triples are too many (`marginal_layout.TRIPLE_CELLS`)
+    """
 
     rows: int = Field(default=1000, ge=1, le=10_000_000)
     columns: tuple[str, ...] = ()
-    mechanism: Literal["chow-liu"] = "chow-liu"
+    mechanism: MechanismName = "chow-liu"
+    noise: Literal["shares", "joint"] = "shares"
+    workload: tuple[tuple[str, ...], ...] = Field(default=(), max_length=10_000)
 
 
 class PolicySection(_Section):
@@ -119,6 +138,7 @@ class PolicySection(_Section):
     min_cell: int = Field(default=5, ge=3)
     min_grid_days: int = Field(default=90, ge=30)
     min_k: int = Field(default=5, ge=2)
+    approximate_delta: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
 
 
 class SiteSection(_Section):
@@ -203,6 +223,8 @@ class Study(_Section):
                 raise ValueError(f"compute party {party!r} is no site of this study")
         if len(set(self.federation.compute_parties)) < len(self.federation.compute_parties):
             raise ValueError("a compute party is named twice")
+        if self.federation.dealer in self.sites:
+            raise ValueError("the dealer must be no site of this study: with one party's shares it would know them all")
         n_parties = len(self.compute_parties)
         if not 2 <= n_parties <= 5:
             raise ValueError(f"compute_parties must name 2 to 5 sites, got {n_parties}")
@@ -224,6 +246,7 @@ class Study(_Section):
                         raise ValueError(f"synthesis.columns: {name!r} has no public list of codes")
                 if not self.synthesis_columns:
                     raise ValueError("synthesis needs at least one coded column")
+                self._check_workload(self.synthesis)
             exact = self.exact
             if exact is not None and (exact.logistic or exact.kaplan_meier) and schema.survival is None:
                 raise ValueError("exact survival results need a [survival] section in the schema")
@@ -245,6 +268,14 @@ class Study(_Section):
                 self._check_anonymise(self.anonymise)
         except SchemaError as error:
             raise ValueError(str(error)) from None
+
+    def _check_workload(self, wanted: Synthesis) -> None:
+        if wanted.workload and wanted.mechanism != "aim":
+            raise ValueError(f"synthesis.workload is for mechanism 'aim', not {wanted.mechanism!r}")
+        known = {column.name for column in self.modelled_columns}
+        for clique in wanted.workload:
+            if not clique or len(set(clique)) < len(clique) or not known.issuperset(clique):
+                raise ValueError("synthesis.workload: each entry names different columns of the synthetic table")
 
     def _check_anonymise(self, wanted: Anonymise) -> None:
         schema = self.data_schema
@@ -286,6 +317,10 @@ class Study(_Section):
         body = self.model_dump(mode="json", exclude={"sites", "data_schema"})
         body["sites"] = sorted(self.sites)
         body["federation"]["compute_parties"] = list(self.compute_parties)
+        for section, fields in _LATER.items():
+            for field, default in fields.items():
+                if body[section] is not None and body[section][field] == default:
+                    del body[section][field]
         body["schema"] = self.data_schema.to_dict()
         body["format"] = "synthema-study-v1"
         return canonical_json(body)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from smpc import SharePackage, run_local
+from smpc import PartyFailed, SharePackage, run_local
 from synthema.errors import SiteFailed, StudyError, SynthemaError
 from synthema.job import SiteJob
 from synthema.networks.base import Traffic
@@ -111,7 +111,13 @@ class EmbeddedNetwork:
             raise StudyError("a sum over some of the study's sites is never opened")
         n_parties = len(self.study.compute_parties)
         inputs = [[packages[party] for packages in contributions.values()] for party in range(n_parties)]
-        run = run_local(protocol, inputs)
+        try:
+            run = run_local(protocol, inputs)
+        except PartyFailed as failure:
+            # What a party says in the words of this package is the reason; that a party failed follows from it.
+            if isinstance(failure.__cause__, SynthemaError):
+                raise failure.__cause__ from None
+            raise
         traffic = self.traffic.setdefault(step, Traffic())
         traffic.bytes_input += sum(package.n_bytes for packages in contributions.values() for package in packages)
         traffic.rounds += run.cost.rounds

@@ -1,0 +1,388 @@
+"""A mechanism over many sites: one coroutine, the same at every compute party; the lead party asks, all answer.
+
+Sites share their counts once (`synthesis_vector`). Party 0, the lead, runs the mechanism in a thread of its own against
+an oracle whose questions it sends to all parties. Every party, the lead included, reads each question from the same
+bytes, checks that it is of the study's marginals, works out its noise and price by itself, and counts it down from what
+the study was priced at; only then do they answer together (`shared_marginals`). What is opened, all of them see. At the
+end the lead sends the answer, and every party checks what it says against what it saw.
+
+What a lead that deviates can do: choose badly, stop, or send a table that is not the model's. What it cannot: have
+anything opened that was not paid for, or misquote a measurement. Each question's confirmation is a hash of all
+questions so far, so parties that were asked different things stop before anything is opened. (Shares are protected
+against parties that follow the protocol; see `smpc`.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from generators import (
+    AIM,
+    MST,
+    Adaptive,
+    ChowLiu,
+    Domain,
+    GeneratorError,
+    GraphicalModel,
+    Independent,
+    MarginalOracle,
+    Measurement,
+    PrivBayes,
+)
+from generators.domain import Clique
+from generators.grouping import Group, Groups, check_groups, coarse_domain
+from generators.marginals import Codes, count_marginals
+from generators.mechanism import Mechanism
+from privacy import Event
+from privacy.ledger.answers import encode_answer
+from privacy.neighbours import Neighbours
+from smpc import Session, SharePackage
+from synthema.asking_oracle import Asked, AskingOracle, Ended
+from synthema.errors import QuestionRefused, StudyError, SynthesisFailed
+from synthema.joint_noise import MOST_ROWS, Purse, event_of
+from synthema.marginal_layout import column_sizes, synthesis_layout, takes_triples
+from synthema.questions import (
+    Failed,
+    Finished,
+    Measure,
+    Select,
+    Wait,
+    decode_estimates,
+    decode_question,
+    encode_finished,
+    encode_question,
+)
+from synthema.shared_marginals import SharedMarginals, groups_of
+from synthema.steps import synthesis_cliques, fixed_noise, mechanism_of, mechanism_rho, plan, terms_of
+from synthema.study import Study
+from synthema.synthesis_answer import check_answer, make_answer, read_answer
+
+LEAD = 0
+
+# A quarter of the least time that a session waits for a silent party by default.
+HEARTBEAT_SECONDS = 15.0
+
+
+def synthesis_vector(study: Study, codes: Codes) -> npt.NDArray[np.int64]:
+    """Return a site's counts for the study's synthesis: the marginals of its layout, one after the other.
+
+    Parameters
+    ----------
+    codes
+        The site's rows as codes of the study's modelled columns (`generators.encode`).
+
+    Raises
+    ------
+    StudyError
+        If there are more rows than joint counts are declared for.
+    """
+    if len(codes) > MOST_ROWS // len(study.sites):
+        raise StudyError(f"a site of this study may hold at most {MOST_ROWS // len(study.sites)} rows")
+    domain = Domain.from_schema(study.data_schema.subset(study.synthesis_columns))
+    counts = count_marginals(codes, domain, synthesis_layout(study).cliques)
+    return np.concatenate([part.ravel() for part in counts])
+
+
+def study_mechanism(study: Study) -> Mechanism:
+    """Return the study's mechanism with its budget."""
+    rho, triples = mechanism_rho(study), takes_triples(column_sizes(study))
+    match mechanism_of(study):
+        case "chow-liu":
+            return ChowLiu(rho=rho)
+        case "independent":
+            return Independent(rho=rho)
+        case "mst":
+            return MST(rho=rho)
+        case "aim":
+            workload = study.synthesis.workload if study.synthesis is not None else ()
+            columns = tuple(column_sizes(study))
+            if workload or triples or len(columns) == 1:
+                return AIM(rho=rho, workload=workload or None)
+            return AIM(rho=rho, workload=synthesis_layout(study).cliques)
+        case "privbayes":
+            return PrivBayes(rho=rho, degree=2 if triples else 1)
+        case "adaptive":
+            return Adaptive(rho=rho)
+
+
+async def conduct(session: Session, packages: Sequence[SharePackage], study: Study) -> dict[str, Any]:
+    """Make the study's synthetic table with the other compute parties; the same coroutine at each of them.
+
+    Parameters
+    ----------
+    session
+        The run; its party 0 leads.
+    packages
+        What this party was sent, one package of each site.
+
+    Returns
+    -------
+    The answer, as plain data: see `synthesis_answer`.
+
+    Raises
+    ------
+    QuestionRefused
+        If the lead asks what the study does not cover, or answers what was not opened.
+    SynthesisFailed
+        If the mechanism fails.
+    SmpcError
+        If a party fails, or is asked something else than the others.
+    """
+    clerk = Clerk(session, packages, study)
+    if session.party != LEAD:
+        while clerk.answer is None:
+            await clerk.handle(await _announced(session, b""))
+        return clerk.answer
+    return await _lead(session, clerk, study)
+
+
+def answer_of_counts(study: Study, vector: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the answer that noisy counts alone give: of a mechanism that opens the same marginals whatever they show.
+
+    Parameters
+    ----------
+    vector
+        The marginals of `synthesis_cliques`, one after the other.
+    """
+    oracle = _Opened(study, vector)
+    model, table = _generate(study, oracle)
+    return make_answer(
+        study,
+        oracle.measured,
+        edges=model.edges,
+        cliques=model.marginals.tree.cliques,
+        table=table,
+        n_choices=0,
+        spent=oracle.events,
+    )
+
+
+class _Opened:
+    """An oracle of what was opened before."""
+
+    neighbours: Neighbours = "add_remove_one"
+
+    def __init__(self, study: Study, vector: npt.NDArray[np.int64]) -> None:
+        noise = fixed_noise(study)
+        if noise is None:
+            raise StudyError("this study's mechanism chooses what it measures: counts alone are no answer to it")
+        self.domain = Domain.from_schema(study.data_schema.subset(study.synthesis_columns))
+        self.events: list[Event] = [event_of(noise)]
+        shapes = [self.domain.sizes(clique) for clique in synthesis_cliques(study)]
+        parts = np.split(vector, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1])
+        std = terms_of(study).noise_std(noise)
+        self.measured = [
+            Measurement(clique, part.reshape(shape), std)
+            for clique, part, shape in zip(synthesis_cliques(study), parts, shapes, strict=True)
+        ]
+
+    def measure(self, cliques: Sequence[Clique], *, rho: float, groups: Groups | None = None) -> list[Measurement]:
+        if list(cliques) != [item.columns for item in self.measured] or groups or rho <= 0:
+            raise StudyError("something else was opened than the mechanism asks for")
+        return self.measured
+
+    def select(self, candidates: Sequence[Clique], estimates: Sequence[Any], *, epsilon: float, **_: Any) -> int:
+        raise StudyError(
+            f"nothing was chosen ({len(candidates)} candidates, {len(estimates)} estimates, epsilon {epsilon})"
+        )
+
+
+class Clerk:
+    """What every party does with each question: check, pay, answer, keep.
+
+    measured   what was opened, in order
+    spent      the events of everything that was opened
+    answer     the run's answer, once it came
+    """
+
+    def __init__(self, session: Session, packages: Sequence[SharePackage], study: Study) -> None:
+        self._session, self._study = session, study
+        self._layout, self.terms = synthesis_layout(study), terms_of(study)
+        self.domain = Domain.from_schema(study.data_schema.subset(study.synthesis_columns))
+        self._shared = SharedMarginals(session, packages, self._layout, self.terms)
+        [priced] = [step.event for step in plan(study) if step.name == "marginals"]
+        self._purse = Purse(priced)
+        self._asked = hashlib.sha256(session.session_id)
+        self.measured: list[Measurement] = []
+        self.n_choices = 0
+        self.answer: dict[str, Any] | None = None
+
+    @property
+    def spent(self) -> tuple[Event, ...]:
+        """The events of everything that was opened so far."""
+        return tuple(self._purse.spent)
+
+    async def handle(self, message: bytes) -> Any:
+        """Answer one message of the lead: measurements, the index that was chosen, or nothing.
+
+        Raises
+        ------
+        QuestionRefused, SynthesisFailed
+            If it may not be answered, or says that there is nothing to come.
+        """
+        self._asked.update(len(message).to_bytes(8, "little") + message)
+        question, rest = decode_question(message)
+        match question:
+            case Wait():
+                return None
+            case Failed(error=error):
+                raise SynthesisFailed(error)
+            case Measure():
+                return await self._measure(question)
+            case Select():
+                return await self._select(question, decode_estimates(rest))
+            case Finished():
+                answer = read_answer(rest)
+                check_answer(answer, self._study, self.measured, n_choices=self.n_choices, spent=self.spent)
+                # Nobody returns an answer that another party refuses, or got another form of.
+                await self._confirm()
+                self.answer = answer
+                return None
+
+    async def _measure(self, question: Measure) -> list[Measurement]:
+        groups = self._groups(question.groups)
+        self._check_cliques(question.cliques)
+        shapes = [coarse_domain(self.domain, groups).sizes(clique) for clique in question.cliques]
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        noise = self.terms.count_noise(question.rho, n_marginals=len(sizes), dimension=sum(sizes))
+        self._pay(event_of(noise))
+        vector = await self._shared.measure(question.cliques, noise, groups=groups, confirmation=self._asked.digest())
+        parts = np.split(vector, np.cumsum(sizes)[:-1])
+        std = self.terms.noise_std(noise)
+        opened = [
+            Measurement(clique, part.reshape(shape), std, groups_of(clique, groups))
+            for clique, part, shape in zip(question.cliques, parts, shapes, strict=True)
+        ]
+        self.measured += opened
+        return opened
+
+    async def _select(self, question: Select, estimates: npt.NDArray[np.int64]) -> int:
+        groups = self._groups(question.groups)
+        candidates = question.candidates
+        self._check_cliques(candidates)
+        n = len(candidates)
+        weights, penalties = question.weights or (1,) * n, question.penalties or (0,) * n
+        if not len(question.known) == len(weights) == len(penalties) == n:
+            raise QuestionRefused("a choice has weights, penalties or distances of another number of candidates")
+        for clique, number in zip(candidates, question.known, strict=True):
+            if number >= 0 and not self._shared.is_distance(number, clique, groups):
+                raise QuestionRefused("a choice names a distance that is not its candidate's")
+        new = [clique for clique, number in zip(candidates, question.known, strict=True) if number < 0]
+        coarse = coarse_domain(self.domain, groups)
+        if sum(coarse.cells(clique) for clique in new) != len(estimates):
+            raise QuestionRefused("the estimates of a choice have another form than its candidates")
+        choice = self.terms.choice(question.epsilon, largest_weight=max(weights), n_candidates=n)
+        self._pay(choice.event)
+        self.n_choices += 1
+        return await self._shared.select(
+            candidates,
+            question.known,
+            estimates,
+            choice,
+            weights=weights,
+            penalties=penalties,
+            groups=groups,
+            confirmation=self._asked.digest(),
+        )
+
+    def _groups(self, given: Mapping[str, Any]) -> dict[str, Group]:
+        try:
+            return check_groups(given, self.domain)
+        except (GeneratorError, ValueError, OverflowError):
+            raise QuestionRefused("the groups of a question are not of the study's codes") from None
+
+    def _check_cliques(self, cliques: Sequence[Clique]) -> None:
+        for clique in cliques:
+            if not self._layout.holds(clique):
+                raise QuestionRefused("a question is of columns that the sites did not share together")
+
+    def _pay(self, event: Event) -> None:
+        if not self._purse.takes(event):
+            raise QuestionRefused("a question costs more than is left of what the study was priced at")
+
+    async def _confirm(self) -> None:
+        mine = self._asked.digest()
+        for party, theirs in enumerate(await self._session.exchange(mine)):
+            if theirs != mine:
+                raise QuestionRefused(f"party {party} was told another answer")
+
+
+async def _announced(session: Session, message: bytes) -> bytes:
+    """Return what the lead sends to all; the others send nothing. One round."""
+    received = await session.exchange(message)
+    if any(received[party] for party in range(session.n_parties) if party != LEAD):
+        raise QuestionRefused("a party that does not lead asked a question")
+    return received[LEAD]
+
+
+async def _lead(session: Session, clerk: Clerk, study: Study) -> dict[str, Any]:
+    """Run the mechanism in a thread, pass its questions on, and end with its answer."""
+    loop = asyncio.get_running_loop()
+    inbox: asyncio.Queue[Asked | Ended] = asyncio.Queue()
+
+    def send(item: Asked | Ended) -> None:
+        loop.call_soon_threadsafe(inbox.put_nowait, item)
+
+    oracle = AskingOracle(clerk.domain, clerk.terms, send=send)
+    oracle.start(lambda: _generate(study, oracle))
+    try:
+        while clerk.answer is None:
+            item = await _next(inbox)
+            match item:
+                case None:
+                    message = encode_question(Wait())
+                case Asked(message=message):
+                    pass
+                case Ended(error=error, result=result):
+                    message = _last_message(study, clerk, result, error)
+            await _announced(session, message)
+            try:
+                reply = await clerk.handle(message)
+            except SynthesisFailed as failed:
+                raise failed from (item.error if isinstance(item, Ended) else None)
+            if isinstance(item, Asked):
+                item.reply.set_result(reply)
+    finally:
+        oracle.close()
+    return clerk.answer
+
+
+async def _next(inbox: asyncio.Queue[Asked | Ended]) -> Asked | Ended | None:
+    """Return what the mechanism's thread says next, or None if it says nothing for a while."""
+    getter = asyncio.ensure_future(inbox.get())
+    try:
+        done, _ = await asyncio.wait({getter}, timeout=HEARTBEAT_SECONDS)
+        return getter.result() if done else None
+    finally:
+        getter.cancel()
+
+
+def _generate(study: Study, oracle: MarginalOracle) -> tuple[GraphicalModel, pd.DataFrame]:
+    schema = study.data_schema.subset(study.synthesis_columns)
+    model = study_mechanism(study).fit(None, schema, oracle=oracle)
+    return model, model.sample(study.synthesis.rows if study.synthesis is not None else 1)
+
+
+def _last_message(
+    study: Study, clerk: Clerk, result: tuple[GraphicalModel, pd.DataFrame], error: Exception | None
+) -> bytes:
+    if error is not None:
+        return encode_question(Failed(error=type(error).__name__))
+    model, table = result
+    answer = make_answer(
+        study,
+        clerk.measured,
+        edges=model.edges,
+        cliques=model.marginals.tree.cliques,
+        table=table,
+        n_choices=clerk.n_choices,
+        spent=clerk.spent,
+    )
+    return encode_finished(encode_answer(answer))
