@@ -127,7 +127,9 @@ def ratio_of(mine, theirs):
     seeds = sorted(set(mine) & set(theirs))
     a, b = (np.array([errors[seed] for seed in seeds]) for errors in (mine, theirs))
     ratio = a.mean() / b.mean()
-    return ratio, float(np.std(a - ratio * b, ddof=1) / math.sqrt(len(seeds)) / b.mean()) if len(seeds) > 1 else math.nan
+    return ratio, float(np.std(a - ratio * b, ddof=1) / math.sqrt(len(seeds)) / b.mean()) if len(
+        seeds
+    ) > 1 else math.nan
 
 
 def report(rows):

@@ -1,16 +1,16 @@
 """The cheap mode: sites choose on their own tables, and only sums are made jointly.
 
-k          sites;  n_i  public size of site i, approximate;  w_i = n_i / sum of all
-E          public estimate of a candidate's marginal, for all sites together
-c_i        what sampling alone adds to the distance at site i: sum over cells of sqrt(2 w_i E (1 - E / ||E||_1) / pi)
-m          sites that may know the same patient (`max_sites_per_patient`)
+k    sites;  n_i  public size of site i, approximate;  w_i = n_i / sum of all
+E    public estimate of a candidate's marginal, for all sites together
+m    sites that may know the same patient (`max_sites_per_patient`)
 
 In each selection every site runs the exponential mechanism on its own rows, with the score
 
-    weight * (||M_i - w_i E||_1 - w_i penalty - c_i),
+    weight * (||M_i - w_i E||_1 - w_i penalty),
 
-and says which candidate it chose. The candidate whose sites are largest together wins, of equals the first. Measurements
-are those of the oracle that does them: a secure sum with joint noise. No arg max on shares, so no triples and no rounds.
+and says which candidate it chose. The candidate whose sites are largest together wins, of equals the first.
+Measurements are those of the oracle that does them: a secure sum with joint noise. No arg max on shares, so no triples
+and no rounds.
 
 What a selection costs. The votes are public, and each is an exponential mechanism at epsilon on one site's rows. A
 patient at one site is in one vote: by parallel composition over sites the selection costs each patient what it costs at
@@ -21,8 +21,9 @@ is sqrt(m) epsilon.) The event in `events` says so; each site's own oracle holds
 What it loses. A site scores a sample of n_i rows with noise made for n_i rows, so its vote is weaker than one on all
 rows. And it scores *its* patients: what differs between sites, or shows in the pooled table only (a dependence between
 columns that comes from sites with different means), is not what a site votes for; where a small site has a strong
-pattern of its own the others outvote it. Without c_i, candidates of many cells win because a small sample lies far from
-any distribution over many cells.
+pattern of its own the others outvote it. A sample of few rows also lies far from any distribution over many cells, so
+large candidates are over-rated; taking the expected distance of a sample off the score was worse, though (measured:
+docs/federation/accuracy.md).
 
 Source: local marginal choice and secure sums, FLAIM: Maddock, Cormode, Maple 2023, arXiv:2310.03447. There one site is
 drawn for each choice; here all vote, which costs a patient the same. The correction c_i takes the place of their
@@ -41,6 +42,7 @@ import numpy.typing as npt
 from generators import DomainMismatch, MarginalOracle, Measurement
 from generators.domain import Clique, Domain
 from generators.grouping import Groups
+from generators.oracle import LazyEstimates
 from privacy import Event, ExponentialMechanism, Repeated
 from privacy._checks import check_count, check_positive
 from privacy.neighbours import Neighbours
@@ -148,12 +150,11 @@ class LocalSelection:
         penalties: Sequence[float] | None = None,
         groups: Groups | None = None,
     ) -> int:
-        """Return the index of the candidate that most patients' sites chose; see above. Computes all estimates."""
+        """Return the index of the candidate that most patients' sites chose; see above."""
         if not candidates or len(candidates) != len(estimates):
             raise DomainMismatch("select needs at least one candidate, and one estimate for each")
-        public = [np.asarray(estimates[i], dtype=np.float64) for i in range(len(candidates))]
+        known = _Known(estimates)
         owed = [0.0] * len(candidates) if penalties is None else list(penalties)
-        spread = [_spread(estimate) for estimate in public]
         # The price of the votes together is noted before the first of them is drawn.
         at_one = ExponentialMechanism(epsilon)
         if self._overlap > 1:
@@ -164,23 +165,31 @@ class LocalSelection:
             part = self._parts[name]
             chosen = site.select(
                 candidates,
-                [part * estimate for estimate in public],
+                known.times(part),
                 epsilon=at_one.epsilon,
                 weights=weights,
-                penalties=[part * due + math.sqrt(part) * noise for due, noise in zip(owed, spread, strict=True)],
+                penalties=[part * due for due in owed],
                 groups=groups,
             )
             votes[chosen] += part
         return int(np.argmax(votes))
 
 
-def _spread(estimate: npt.NDArray[np.float64]) -> float:
-    """Return the expected L1 distance of a sample from its expectation `estimate`, in the normal limit.
+class _Known:
+    """Public estimates, each computed once for all sites, and only if one of them asks for it."""
 
-    That of a sample whose expectation is a part w of it is sqrt(w) times as large.
-    """
-    counts = np.maximum(estimate, 0.0)
-    total = float(counts.sum())
-    if not total > 0:
-        return 0.0
-    return math.sqrt(2 / math.pi) * float(np.sqrt(counts * (1 - counts / total)).sum())
+    def __init__(self, estimates: Sequence[npt.NDArray[np.float64]]) -> None:
+        self._estimates = estimates
+        self._known: dict[int, npt.NDArray[np.float64]] = {}
+
+    def times(self, part: float) -> Sequence[npt.NDArray[np.float64]]:
+        """Return the estimates of a part of the rows; lazy if they are."""
+        if isinstance(self._estimates, LazyEstimates):
+            total = part * self._estimates.total
+            return LazyEstimates(len(self._estimates), lambda i: part * self._of(i), total=total)
+        return [part * self._of(i) for i in range(len(self._estimates))]
+
+    def _of(self, i: int) -> npt.NDArray[np.float64]:
+        if i not in self._known:
+            self._known[i] = np.asarray(self._estimates[i], dtype=np.float64)
+        return self._known[i]
