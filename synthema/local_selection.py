@@ -19,11 +19,10 @@ epsilon / sqrt(m), so that together they cost m (epsilon / sqrt(m))^2 / 8, the s
 is sqrt(m) epsilon.) The event in `events` says so; each site's own oracle holds the event of its own vote.
 
 What it loses. A site scores a sample of n_i rows with noise made for n_i rows, so its vote is weaker than one on all
-rows. And it scores *its* patients: what differs between sites, or shows in the pooled table only (a dependence between
-columns that comes from sites with different means), is not what a site votes for; where a small site has a strong
-pattern of its own the others outvote it. A sample of few rows also lies far from any distribution over many cells, so
-large candidates are over-rated; taking the expected distance of a sample off the score was worse, though (measured:
-docs/federation/accuracy.md).
+rows; and a sample of few rows lies far from any distribution over many cells, so large candidates are over-rated. Where
+sites differ, a site's table stays far from the estimate in the columns in which it differs, however well that fits all
+sites together: votes go there again and again, and to no column that only the pooled table would show to be wrong.
+Measured: docs/federation/accuracy.md.
 
 Source: local marginal choice and secure sums, FLAIM: Maddock, Cormode, Maple 2023, arXiv:2310.03447. There one site is
 drawn for each choice; here all vote, which costs a patient the same. The correction c_i takes the place of their
