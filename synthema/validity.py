@@ -19,8 +19,8 @@ Every word of the site is taken as it comes. Differences are elements of Z_2^64:
 sums with coins that the parties agree on after the shares are with them, so that a vector which breaks the rule passes
 with probability at most 2^-64, for a difference of 2^63 as for one of 1 (proof: `smpc.batch_checks`, (1)). Ranges are
 comparisons of whole words, exact for any word, followed by the same test of their bits. A margin is a sum modulo 2^64;
-with all cells in 0..cap < 2^44 and fewer than 2^19 of them to a marginal, no sum of them wraps, so that on level "full"
-the agreement is one of integers. A lie about any rule is found with probability at least 1 - 3 2^-64 (and the
+where a marginal has c cells in 0..cap and c cap < 2^63, no sum of them wraps, so that on level "full" the agreement is
+one of integers. A lie about any rule is found with probability at least 1 - 3 2^-64 (and the
 distinguishing advantage of the stream that coins come from).
 
 What is opened is one bit for each site and rule, after all of them: ones for honest sites, whatever their data. The
@@ -46,7 +46,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from generators.domain import Clique, Domain
 from privacy._checks import check_count
 from smpc import RING64, ProtocolAbort, Session, SharePackage
 from smpc.batch_checks import each_within, each_zero, joined
@@ -55,13 +54,10 @@ from smpc.ring import Words
 from synthema.errors import InputRule, SiteInputInvalid, StudyError
 
 Level = Literal["full", "totals"]
+Clique = tuple[str, ...]
 
 # Cells of all sites together up to which every count is compared, if no level is stated.
 MOST_CELLS_COMPARED = 1 << 20
-
-# A sum of fewer than 2^19 counts below 2^44 stays below 2^63.
-_LARGEST_CAP = 2**44 - 1
-_LARGEST_MARGINAL = 2**19 - 1
 
 _OPENED: tuple[InputRule, ...] = ("margins", "total", "cells")
 
@@ -70,8 +66,8 @@ class Layout(Protocol):
     """What a site's vector holds: the counts of one clique after the other, axes in the order of its columns."""
 
     @property
-    def domain(self) -> Domain:
-        """Columns and sizes, from the public schema."""
+    def sizes(self) -> Mapping[str, int]:
+        """Number of codes of each column, from the public schema."""
         ...
 
     @property
@@ -82,7 +78,7 @@ class Layout(Protocol):
 
 def n_cells(layout: Layout) -> int:
     """Return the length of a site's vector."""
-    return sum(_sizes(layout))
+    return sum(_cells(layout))
 
 
 def level_of(layout: Layout, n_sites: int) -> Level:
@@ -105,13 +101,13 @@ async def check_contributions(
     Parameters
     ----------
     layout
-        Public: cliques and domain.
+        Public: cliques, and sizes of columns.
     packages
         This party's package of each site.
     sites
         Their names, in the order of the packages.
     cap
-        Most patients of a site, for all or by name; 1..2^44 - 1.
+        Most patients of a site, for all or by name; its product with the cells of any marginal stays below 2^63.
     least
         Fewest patients of a site: a study's minimum cohort, say.
     level
@@ -164,29 +160,27 @@ def _checked(
         raise StudyError("a check needs one package of each site, and each site once")
     if not layout.cliques or len({frozenset(clique) for clique in layout.cliques}) < len(layout.cliques):
         raise StudyError("a layout needs at least one clique, and each of them once")
-    if max(_sizes(layout)) > _LARGEST_MARGINAL:
-        raise StudyError(f"a marginal of more than {_LARGEST_MARGINAL} cells cannot be checked: leave it out")
     if isinstance(cap, Mapping) and set(cap) != set(sites):
         raise StudyError("cap must name the sites that contribute, and no others")
     caps = [cap[site] if isinstance(cap, Mapping) else cap for site in sites]
     check_count("least", least, least=0)
+    # Sums of a marginal's counts must not wrap, and thresholds must stay below 2^62.
+    largest = min(2**62, 2**63 // max(_cells(layout))) - 1
     for site, most in zip(sites, caps, strict=True):
         check_count(f"cap of {site}", most)
-        if not least <= most <= _LARGEST_CAP:
-            raise StudyError(f"the cap of {site} must lie in {least}..{_LARGEST_CAP}")
+        if not least <= most <= largest:
+            raise StudyError(f"the cap of {site} must lie in {least}..{largest}")
     return np.array(caps, dtype=np.int64)
 
 
 def _differences(x: Words, layout: Layout) -> tuple[Words, Words]:
     """Return the differences that must be zero, shape (sites, d), and the totals, shape (sites, 1). Linear."""
     n_sites = len(x)
-    # Looked up for every clique, of which there may be ten thousand.
-    codes = dict(zip(layout.domain.columns, layout.domain.n_codes, strict=True))
-    places = {name: i for i, name in enumerate(layout.domain.columns)}
+    places = {name: i for i, name in enumerate(layout.sizes)}
     tables: dict[Clique, Words] = {}
     start = 0
-    for clique, size in zip(layout.cliques, _sizes(layout), strict=True):
-        table = x[:, start : start + size].reshape(n_sites, *(codes[name] for name in clique))
+    for clique, size in zip(layout.cliques, _cells(layout), strict=True):
+        table = x[:, start : start + size].reshape(n_sites, *(layout.sizes[name] for name in clique))
         ordered = tuple(sorted(clique, key=places.__getitem__))
         tables[ordered] = table.transpose(0, *(1 + clique.index(name) for name in ordered))
         start += size
@@ -200,9 +194,8 @@ def _differences(x: Words, layout: Layout) -> tuple[Words, Words]:
     return np.concatenate([x[:, :0], *parts], axis=1), tables[()].reshape(n_sites, 1)
 
 
-def _sizes(layout: Layout) -> list[int]:
-    codes = dict(zip(layout.domain.columns, layout.domain.n_codes, strict=True))
-    return [math.prod(codes[name] for name in clique) for clique in layout.cliques]
+def _cells(layout: Layout) -> list[int]:
+    return [math.prod(layout.sizes[name] for name in clique) for clique in layout.cliques]
 
 
 def _steps(cliques: Iterable[Clique]) -> Iterator[tuple[Clique, int, Clique]]:
