@@ -75,7 +75,7 @@ async def _negative(session: Rounds, c: Words, thermometers: Elements, width: in
     return out
 
 
-async def at_least(session: Rounds, x: Words, thresholds: Sequence[int], width: int) -> Words:
+async def at_least(session: Rounds, x: Words, thresholds: Sequence[int | Words], width: int) -> Words:
     """Return shares of whether x >= t for each of several public numbers t. Rounds as `negative`.
 
     One opening serves all: c - t is public, and x - t = (c - t) - r.
@@ -83,7 +83,10 @@ async def at_least(session: Rounds, x: Words, thresholds: Sequence[int], width: 
     Parameters
     ----------
     x
-        Shares in RING64, shape (n,). All x - t lie in -2^(width-1)..2^(width-1) - 1.
+        Shares in RING64, shape (n,). All x - t lie in -2^(width-1)..2^(width-1) - 1. (At width 64 any x may be given:
+        the answer is then that of the top bit of x - t, as words.)
+    thresholds
+        Numbers, or a row of words with one for each x.
 
     Returns
     -------
@@ -94,7 +97,8 @@ async def at_least(session: Rounds, x: Words, thresholds: Sequence[int], width: 
     n_words = -(-n // 64)
     shifted = np.zeros((n_thresholds, 64 * n_words), dtype=np.uint64)
     for row, threshold in zip(shifted, thresholds, strict=True):
-        np.subtract(c, np.uint64(threshold % 2**64), out=row[:n])
+        t = threshold if isinstance(threshold, np.ndarray) else np.uint64(threshold % 2**64)
+        np.subtract(c, t, out=row[:n])
     shifted &= np.uint64(2**width - 1)
     tables = np.zeros((len(thermometers), n_thresholds, 64 * n_words), dtype=thermometers.dtype)
     tables[..., :n] = thermometers[:, None]

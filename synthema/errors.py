@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+InputRule = Literal["shape", "margins", "total", "cells"]
+
+_INPUT_RULES: dict[InputRule, str] = {
+    "shape": "its vector has not the public length",
+    "margins": "its marginals do not agree on one total and on each other's margins",
+    "total": "its total lies outside the declared range",
+    "cells": "a count is negative, or above the declared cap",
+}
+
 
 class SynthemaError(Exception):
     """Root of every error that this package raises on purpose."""
@@ -64,6 +75,18 @@ class MailRejected(SynthemaError):
         self.partner = partner
         self.rule = rule
         super().__init__(f"mail in the name of {partner!r} is rejected: {rule}")
+
+
+class SiteInputInvalid(SynthemaError):
+    """What a site shared cannot be counts of patients; found on shares, nothing was opened.
+
+    `rule` names the first rule that it breaks, and no number: by how much, and where, stays hidden.
+    """
+
+    def __init__(self, *, site: str, rule: InputRule) -> None:
+        self.site = site
+        self.rule = rule
+        super().__init__(f"site {site!r} shared what cannot be counts of patients: {_INPUT_RULES[rule]}")
 
 
 class OverlapTooLarge(SynthemaError):

@@ -8,6 +8,8 @@ import pytest
 
 from generators import AIM, MST, Adaptive, ChowLiu, DomainMismatch, Independent, PrivBayes
 from privacy import ApproximateDP, DistributedDiscreteGaussian, Schema, SchemaError, rho_of
+from privacy.samplers import sample_discrete_gaussian
+from smpc.noise.laplace import geometric_words
 from synthema.embedded_marginals import EmbeddedMarginals
 from synthema.errors import StudyError
 
@@ -75,6 +77,38 @@ def test_measured_counts_are_the_pooled_ones_with_noise_of_the_stated_size(sites
     assert abs(0.7**2 - 1) > far
     # Two of three may collude, so each party's part alone must cost no more than the budget.
     assert part.noise_std == pytest.approx(oracle.events[0].per_party_scale * math.sqrt(3))
+
+
+def test_answers_are_the_pooled_ones_given_the_parties_noise_and_coins(sites, monkeypatch):
+    # The protocol adds nothing: what is opened is the sum of all counts and all parties' noise, number by number, and
+    # the winner is that of the pooled scores with the coins that the parties drew.
+    noise, coins = [], []
+
+    def noting(scale, size, *, rng):
+        noise.append(sample_discrete_gaussian(scale, size, rng=rng))
+        return noise[-1]
+
+    async def noting_coins(session, law, length, *, domain):
+        coins.append(await geometric_words(session, law, length, domain=domain))
+        return coins[-1]
+
+    monkeypatch.setattr("smpc.noise.shares.sample_discrete_gaussian", noting)
+    monkeypatch.setattr("smpc.noise.choice.geometric_words", noting_coins)
+    oracle = EmbeddedMarginals(sites, SCHEMA)
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    counts = [pooled(sites, pair) for pair in pairs]
+    measured = oracle.measure(pairs, rho=0.05)
+    opened = np.concatenate([part.values.ravel() for part in measured])
+    assert len(noise) == 3
+    assert np.array_equal(opened, np.concatenate([part.ravel() for part in counts]) + np.sum(noise, axis=0))
+
+    for _ in range(5):
+        coins.clear()
+        chosen = oracle.select(pairs, [np.full(part.shape, 130.0) for part in counts], epsilon=0.01)
+        scores = [16 * int(np.abs(part - 130).sum()) for part in counts]
+        drawn = np.sum(coins, axis=0, dtype=np.uint64).astype(np.int64)
+        assert chosen == int(np.argmax(np.array(scores) + drawn))
+        assert drawn.max() > 0
 
 
 def test_merged_codes_are_counted_together(sites):

@@ -1,0 +1,116 @@
+"""Oracles of one pooled table whose answers have the law of a joint synthesis, for experiments of many seeds.
+
+A sum on shares is the exact pooled count, and opening adds nothing. So what a federation answers is the pooled count
+with the parties' noise, and the winner of noisy scores with the parties' coins: `compare_federated.py --check-shares`
+shows on a real run that the two are equal, number by number, given the same noise. Seeded: these protect nobody.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from generators import Measurement, TableOracle
+from generators.grouping import check_groups
+from generators.oracle import discrete_gaussian_for
+from privacy import rho_of
+from privacy.samplers import sample_discrete_gaussian
+from smpc.noise.choice import noisy_argmax_law
+from smpc.noise.gaussian_table import gaussian_table
+from synthema.embedded_marginals import _SCORE_BITS, _rounded
+from synthema.steps import cheapest_joint_noise
+
+
+def geometric(law, length, rng):
+    """Return independent variables of the law: independent binary digits of exactly its probabilities."""
+    out = np.zeros(length, dtype=np.int64)
+    for j, threshold in enumerate(law.thresholds):
+        out += (rng.uint64(length) < np.uint64(threshold)).astype(np.int64) << j
+    return out
+
+
+class _Pooled(TableOracle):
+    """Counts of all sites together; a subclass says which noise is added."""
+
+    def measure(self, cliques, *, rho, groups=None):
+        merged = check_groups(groups, self.domain)
+        counts = list(self._each_count(cliques, merged))
+        noise, std, event = self.noise(sum(count.size for count in counts), len(cliques), rho)
+        self.events.append(event)
+        parts = np.split(noise, np.cumsum([count.size for count in counts])[:-1])
+        return [
+            Measurement(
+                tuple(clique),
+                count + part.reshape(count.shape),
+                std,
+                tuple(merged.get(name) for name in clique) if merged else (),
+            )
+            for clique, count, part in zip(cliques, counts, parts, strict=True)
+        ]
+
+
+class SameNoise(_Pooled):
+    """One trusted party that adds as much noise as all parties would, and selects by the exponential mechanism.
+
+    Its events are the joint ones: it is a ruler, not a release.
+    """
+
+    n_parties, threshold = 3, 1
+
+    def noise(self, size, n_cliques, rho):
+        event = cheapest_joint_noise(
+            self.n_parties - self.threshold,
+            rho,
+            dimension=size,
+            l1_sensitivity=n_cliques,
+            l2_sensitivity_squared=n_cliques,
+        )
+        std = event.per_party_scale * math.sqrt(self.n_parties)
+        return self.draw(size, event.per_party_scale, std), std, event
+
+    def draw(self, size, per_party, std):
+        del per_party
+        return sample_discrete_gaussian(std, size, rng=self._rng)
+
+
+class _NoisyMax:
+    """Selection as on shares: the same integer scores, and one-sided geometric noise at half the epsilon."""
+
+    def select(self, candidates, estimates, *, epsilon, weights=None, penalties=None, groups=None):
+        factors = np.ones(len(candidates), dtype=np.int64) if weights is None else np.array(weights, dtype=np.int64)
+        owed = np.zeros(len(candidates)) if penalties is None else np.asarray(penalties, dtype=np.float64)
+        scores = -_rounded(owed) * factors
+        merged = check_groups(groups, self.domain)
+        for i, counts in enumerate(self._each_count(candidates, merged)):
+            distance = np.abs((counts << _SCORE_BITS) - _rounded(np.asarray(estimates[i]))).sum()
+            scores[i] += int(factors[i]) * int(distance)
+        sensitivity = int(factors.max()) << _SCORE_BITS
+        law, event = noisy_argmax_law(epsilon / 2, sensitivity, len(candidates))
+        self.events.append(event)
+        return int(np.argmax(scores + geometric(law, len(candidates), self._rng)))
+
+
+class Joint(_NoisyMax, SameNoise):
+    """Each party adds noise of its own, and the choice is made on shares."""
+
+    def draw(self, size, per_party, std):
+        del std
+        parts = [sample_discrete_gaussian(per_party, size, rng=self._rng) for _ in range(self.n_parties)]
+        return np.sum(parts, axis=0)
+
+
+class Sampled(_NoisyMax, _Pooled):
+    """Noise that the parties draw together on shares, from a table of the discrete Gaussian; choices as `Joint`.
+
+    The table's law differs from the discrete Gaussian by at most 2^-60 a number, so that is drawn; its price is the
+    table's.
+    """
+
+    def noise(self, size, n_cliques, rho):
+        scale = discrete_gaussian_for(rho, n_cliques, linf_sensitivity=1).scale
+        while True:
+            event = gaussian_table(scale).event(l2_sensitivity_squared=n_cliques, dimension=size)
+            if rho_of(event.events[0]) <= rho:
+                return sample_discrete_gaussian(scale, size, rng=self._rng), scale, event
+            scale *= 1 + 1e-7
