@@ -52,6 +52,28 @@ def make(
         show(body, "\n".join([*lines, TRUST]), as_json=as_json)
 
 
+@dealer_app.command()
+def serve(
+    config: Annotated[Path, typer.Option(metavar="DEALER.toml", help="Whom this dealer serves, and within what.")],
+    as_json: Json = False,
+) -> None:
+    """Serve material while jobs run, as a member behind the hub, until it is ended by a signal."""
+    with errors(as_json=as_json), input_errors(as_json=as_json):
+        import logging
+        import signal
+
+        from smpc.dealing import TRUST
+        from synthema.dealer_config import DealerService
+        from synthema.dealer_member import DealerProcess
+
+        process = DealerProcess(DealerService.load(config))
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: process.stop())
+        show({"serving": True, "trust": TRUST}, TRUST, as_json=as_json)
+        process.serve()
+
+
 @dealer_app.command(name="new-key")
 def dealer_key(
     file: Annotated[Path, typer.Argument(metavar="KEYFILE", help="New file; no key is ever overwritten.")],
