@@ -92,7 +92,7 @@ class SiteService:
             post=self._ask,
             approval=self.approval,
             witness=self._witness(),
-            material=_material,
+            material=remote_material_of,
             patience=config.patience.patience(),
             keep_page=self._keep_page,
         )
@@ -297,7 +297,8 @@ class SiteService:
         _write_private(folder / f"{job_id[:16]}.html", page)
 
 
-def _material(transport: NetworkTransport, party: int, n_parties: int) -> MaterialStore:
+def remote_material_of(transport: NetworkTransport, party: int, n_parties: int) -> MaterialStore:
+    """Return this party's material, from the dealer at the other end of a line."""
     from smpc.remote_material import remote_material
 
     return remote_material(transport, party=party, n_parties=n_parties)

@@ -12,12 +12,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from smpc.errors import PeerUnavailable
+from smpc.errors import PeerUnavailable, SmpcError
+from smpc.online_dealer import serve_run
 from smpc.transport import InsecurePlainTransport
-from smpc.transport.roster import Identity, Roster
+from smpc.transport.roster import Identity, Member, Roster
 from synthema.networks.asking import Question
 from synthema.networks.base import Decision, Ending, JobResult
 from synthema.networks.lines import Letter
@@ -25,6 +27,7 @@ from synthema.networks.lines import Letter
 if TYPE_CHECKING:
     from smpc.transport import NetworkTransport
     from synthema.agent.agent import Agent
+    from synthema.study import Study
     from synthema.submission import Submission
 
 
@@ -41,6 +44,8 @@ class InsecureLocalHub:
         self._sites: dict[str, tuple[str, ...]] = {}
         self._attempts: dict[str, int] = {}
         self._ports: dict[str, dict[str, int]] = {}
+        self._studies: dict[str, Study] = {}
+        self._dealers: dict[str, tuple[Identity, dict[str, bytes]]] = {}
         self._thread = threading.Thread(target=self._carry, name="letters", daemon=True)
         self._thread.start()
 
@@ -51,6 +56,10 @@ class InsecureLocalHub:
         """Take a member in, and start its threads."""
         self._agents[agent.name] = agent
         agent.begin()
+
+    def add_dealer(self, name: str, identity: Identity, parties: Mapping[str, bytes]) -> None:
+        """Have a thread of this process deal for the runs of studies that name this dealer."""
+        self._dealers[name] = (identity, dict(parties))
 
     def close(self) -> None:
         """Stop all agents."""
@@ -117,10 +126,11 @@ class InsecureLocalHub:
         """Offer a job to every site of its study."""
         from synthema.study import Study
 
-        sites = tuple(Study.from_document(submission.document.body).sites)
+        study = Study.from_document(submission.document.body)
+        sites = tuple(study.sites)
         job_id, data = submission.job_id, submission.encode()
         with self._changed:
-            self._sites[job_id] = sites
+            self._sites[job_id], self._studies[job_id] = sites, study
             self._attempts[job_id] = self._attempts.get(job_id, 0) + 1
             self._decisions[job_id], self._endings[job_id] = {}, {}
             self._results.pop(job_id, None)
@@ -134,6 +144,7 @@ class InsecureLocalHub:
     def run(self, job_id: str, *, within: float) -> JobResult:
         """Start a job, and wait until it ended at every site, or failed at one."""
         sites = self._sites[job_id]
+        self._deal(job_id, within)
         for site in sites:
             self._tell(site, "start", job_id, self._attempts[job_id])
         with self._changed:
@@ -149,6 +160,27 @@ class InsecureLocalHub:
             agent = self._agents.get(name)
             if agent is not None:
                 agent.cancel(job_id, site=site, error=error)
+
+    def _deal(self, job_id: str, within: float) -> None:
+        study = self._studies[job_id]
+        found = self._dealers.get(study.federation.dealer or "")
+        if found is None:
+            return
+        identity, parties = found
+        run = f"{job_id}/{self._attempts[job_id]}/deal"
+
+        def line(party: int) -> NetworkTransport:
+            name = study.compute_parties[party]
+            members = (Member(study.federation.dealer or "", identity.public), Member(name, parties[name]))
+            return self.connect(Roster(members), identity.at(0), f"{run}/{party}", within)
+
+        def deal() -> None:
+            n_parties = len(study.compute_parties)
+            # A run that fails fails at the parties, which say why.
+            with contextlib.suppress(SmpcError), ThreadPoolExecutor(n_parties) as pool:
+                serve_run(list(pool.map(line, range(n_parties))), n_parties=n_parties)
+
+        threading.Thread(target=deal, name="dealer", daemon=True).start()
 
     def _tell(self, site: str, what: str, *arguments: Any) -> None:
         agent = self._agents.get(site)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from network_members import SITES, small_study
+from network_members import DEALER, SITES, small_study
 
 from generators import Domain, count_marginal, encode
 from synthema.errors import SiteFailed, SiteRefused
@@ -86,6 +86,19 @@ class NetworkContract:
         assert refused.value.reason == "spent"
         # Under a new name it is a new charge.
         federation.run(small_study("pilot-2"))
+
+    def test_a_mechanism_that_selects_runs_on_shares_with_a_dealers_material(self, federation: Any) -> None:
+        study = small_study(
+            "tree",
+            epsilon=20.0,
+            federation={"dealer": DEALER},
+            synthesis={"rows": 50, "mechanism": "mst"},
+        )
+        result = federation.run(study)
+        steps = {step["step"]: step for step in result["costs"]["steps"]}
+        assert steps["marginals"]["rounds"] > 10
+        assert len(result["synthetic"].splitlines()) == 51
+        assert len(set(federation.spent().values())) == 1
 
     def test_studies_follow_each_other(self, federation: Any) -> None:
         for number in range(3):

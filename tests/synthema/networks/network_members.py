@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from privacy.ledger import open_ledger, verify
 from smpc.transport.roster import Identity
 from synthema.agent.agent import Agent, Partner
+from synthema.agent.service import remote_material_of
 from synthema.networks.base import run_job
 from synthema.networks.in_process import InsecureLocalHub
 from synthema.networks.site_network import Patience
@@ -24,6 +25,7 @@ from synthema.site_run import read_bundle
 from synthema.study import Study
 from synthema.submission import Submission, open_result
 
+DEALER = "trust-office"
 SITES = ("vienna", "madrid", "milan")
 SCHEMA = {
     "columns": {
@@ -112,12 +114,16 @@ class LocalFederation:
         self.agents: dict[str, Agent] = {}
 
     def begin(self) -> None:
+        dealer = Identity(0, Ed25519PrivateKey.generate())
+        self.network.add_dealer(DEALER, dealer, {site: key.public for site, key in self.keys.items()})
+        self.dealer = dealer.public
         for site in SITES:
             self.add(site)
 
     def add(self, site: str) -> None:
         desk = self.network.desk(site)
         partners = {name: Partner(key.public) for name, key in self.keys.items() if name != site}
+        partners[DEALER] = Partner(self.dealer)
         self.agents[site] = Agent(
             site,
             identity=self.keys[site],
@@ -128,12 +134,13 @@ class LocalFederation:
             connect=self.network.connect,
             post=desk.ask,
             approval=self.operators[site],
+            material=remote_material_of,
             patience=self.patience,
         )
         self.network.add(self.agents[site])
 
     def open_site(self, site: str) -> Site:
-        terms = {"epsilon_cap": 20.0, "delta_cap": 1e-5} | self.policies[site]
+        terms = {"epsilon_cap": 20.0, "delta_cap": 1e-5, "approximate_delta": 1e-9} | self.policies[site]
         return Site(
             site,
             self.frames[site],
