@@ -12,8 +12,8 @@ operator = "Hub Vienna"                 the legal entity that runs it
 [keys]                                  files beside this one, made at enrolment
 identity = "keys/identity.key"
 tls_key = "keys/tls.key"
-tls_certificate = "keys/site.crt"
-hub_certificate = "keys/hub.crt"
+tls_certificate = "keys/member.crt"
+hub_certificate = "keys/hub-ca.crt"
 
 [partners.vienna]                       sites that may be compute parties
 identity = "..."                        Ed25519 public key, hex
@@ -28,70 +28,39 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from smpc.dealer_wire import DealerLimits
 from smpc.dealing import check_separate
 from synthema.errors import StudyError
+from synthema.member_config import Hex32, HubSection, MemberKeys, Name, Section
 
-_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-_Name = Annotated[str, Field(pattern=_NAME)]
-_Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Operator = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\w")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class DealerHub(_Section):
+class DealerHub(HubSection):
     """Where the hub is, how it is known, and who runs it."""
 
-    address: str
-    fingerprint: _Hex32
     operator: _Operator
 
-    @field_validator("address")
-    @classmethod
-    def _has_port(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
-            raise ValueError('must be written "host:port"')
-        return value
 
-    @property
-    def host_and_port(self) -> tuple[str, int]:
-        """Host and port apart."""
-        host, _, port = self.address.rpartition(":")
-        return host.strip("[]"), int(port)
-
-
-class DealerKeys(_Section):
-    """Files of keys and certificates. Secret ones have mode 0600."""
-
-    identity: str = "keys/identity.key"
-    tls_key: str = "keys/tls.key"
-    tls_certificate: str = "keys/site.crt"
-    hub_certificate: str = "keys/hub.crt"
-
-
-class DealerPartner(_Section):
+class DealerPartner(Section):
     """A site that may be a compute party."""
 
-    identity: _Hex32
+    identity: Hex32
     operator: _Operator
 
 
-class DealerService(_Section):
+class DealerService(Section):
     """What the file says. `folder` is where it lies."""
 
-    name: _Name
+    name: Name
     operator: _Operator
-    researchers: tuple[_Hex32, ...] | None = None
+    researchers: tuple[Hex32, ...] | None = None
     hub: DealerHub
-    keys: DealerKeys = DealerKeys()
-    partners: dict[_Name, DealerPartner] = Field(min_length=2)
-    limits: dict[str, Any] = {}
+    keys: MemberKeys = MemberKeys()
+    partners: dict[Name, DealerPartner] = Field(min_length=2)
+    limits: dict[str, Any] = Field(default_factory=dict)
     most_runs: int = Field(default=4, ge=1, le=64)
     connect_seconds: float = Field(default=60.0, gt=0, le=3600)
     folder: Path = Field(default=Path(), exclude=True)

@@ -26,7 +26,7 @@ from smpc.transport.roster import Identity, Member, Roster
 from synthema.dealer_config import DealerService
 from synthema.errors import SynthemaError
 from synthema.messages import Cancel, Decision, Head, Message, Offer, Outcome, Start
-from synthema.networks.line import HubAddress, Line, LineBusy, LineDown, MemberFiles
+from synthema.networks.line import Line, LineBusy, LineDown
 
 if TYPE_CHECKING:
     from smpc.online_dealer import DealtSummary
@@ -274,17 +274,11 @@ class DealerProcess:
     """
 
     def __init__(self, config: DealerService) -> None:
-        keys = config.keys
-        self._address = HubAddress(*config.hub.host_and_port, bytes.fromhex(config.hub.fingerprint))
-        self._files = MemberFiles(
-            config.place(keys.identity),
-            config.place(keys.tls_key),
-            config.place(keys.tls_certificate),
-            config.place(keys.hub_certificate),
-        )
+        self._address = config.hub.hub_address()
+        self._files = config.keys.member_files(config.folder)
         self._member = DealerMember(
             config,
-            identity=Identity.load(0, config.place(keys.identity)),
+            identity=Identity.load(0, self._files.identity),
             connect=self._connect,
             tell=self._tell,
         )

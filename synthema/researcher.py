@@ -13,16 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from smpc.sealed_files import load_sealing_key, new_sealing_key
 from smpc.transport.roster import Identity
-from synthema.agent.config import HubSection, KeySection, PartnerSection
+from synthema.agent.config import PartnerSection
 from synthema.agent.setup import Card, append_section
 from synthema.enrolling import enrol
 from synthema.errors import JobFailed, SiteFailed, SiteRefused, StudyError, SynthemaError
+from synthema.member_config import HubSection, MemberKeys, Section
 from synthema.messages import DECISION_LIST, AskJob, JobState, Message, Refused, Submit
-from synthema.networks.line import HubAddress, Line, LineDown, MemberFiles
+from synthema.networks.line import Line, LineDown
 from synthema.signing import Signer
 from synthema.submission import Submission, open_result
 
@@ -34,17 +35,15 @@ _ASK_SECONDS = 0.25
 Progress = Callable[[str], None]
 
 
-class ResearcherConfig(BaseModel):
+class ResearcherConfig(Section):
     """Who the researcher is, where the hub is, and by what the sites are known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     version: int = Field(default=1, ge=1, le=1)
     name: str
     hub: HubSection
-    keys: KeySection = KeySection()
+    keys: MemberKeys = MemberKeys()
     sealing_key: str = "keys/sealing.key"
-    partners: dict[str, PartnerSection] = {}
+    partners: dict[str, PartnerSection] = Field(default_factory=dict)
     folder: Path = Field(default=Path(), exclude=True)
 
     @classmethod
@@ -100,19 +99,9 @@ class ResearchDesk:
 
     def __init__(self, config: ResearcherConfig) -> None:
         self._config = config
-        host, port = config.hub.host_and_port
-        folder, keys = config.folder, config.keys
         self._states: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._line = Line(
-            HubAddress(host, port, bytes.fromhex(config.hub.fingerprint)),
-            MemberFiles(
-                folder / keys.identity,
-                folder / keys.tls_key,
-                folder / keys.tls_certificate,
-                folder / keys.hub_certificate,
-            ),
-            on_message=self._on_message,
-        )
+        files = config.keys.member_files(config.folder)
+        self._line = Line(config.hub.hub_address(), files, on_message=self._on_message)
 
     def __repr__(self) -> str:
         return f"ResearchDesk({self._config.name!r})"

@@ -14,74 +14,43 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from synthema.agent.agent import Partner
 from synthema.errors import StudyError
+from synthema.member_config import Hex32, HubSection, MemberKeys, Name, Section
 
 if TYPE_CHECKING:
     from synthema.networks.site_network import Patience
 
 SITE_FILE = "site.toml"
-_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-Name = Annotated[str, Field(pattern=_NAME)]
-Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class KeySection(MemberKeys):
+    """A site's keys, beside those of every member."""
 
-
-class HubSection(_Section):
-    """Where the hub is, and the certificate (SHA-256) by which it is known."""
-
-    address: str
-    fingerprint: Hex32
-
-    @field_validator("address")
-    @classmethod
-    def _has_port(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
-            raise ValueError('must be written "host:port"')
-        return value
-
-    @property
-    def host_and_port(self) -> tuple[str, int]:
-        """Host and port apart."""
-        host, _, port = self.address.rpartition(":")
-        return host.strip("[]"), int(port)
-
-
-class KeySection(_Section):
-    """Files of keys and certificates. Secret ones have mode 0600."""
-
-    identity: str = "keys/identity.key"
-    tls_key: str = "keys/tls.key"
-    tls_certificate: str = "keys/member.crt"
-    hub_certificate: str = "keys/hub-ca.crt"
     ledger: str = "keys/ledger.key"
     witness: str = "keys/witness.key"
     secret: str = "keys/site.secret"  # noqa: S105 - the name of a file
 
 
-class LedgerSection(_Section):
+class LedgerSection(Section):
     """Where the budget is kept: a file here, or a PostgreSQL database."""
 
     url: str = "sqlite:///ledger.db"
     anchor: str | None = None
 
 
-class WitnessSection(_Section):
+class WitnessSection(Section):
     """How many partners have to countersign before a spend starts, and how many entries may wait for them."""
 
     needed: int = Field(default=1, ge=0)
     window: int = Field(default=0, ge=0)
 
 
-class PartnerSection(_Section):
+class PartnerSection(Section):
     """What another member is known by: see the module."""
 
     identity: Hex32
@@ -94,7 +63,7 @@ class PartnerSection(_Section):
         return Partner(bytes.fromhex(self.identity), self.ledger, self.ledger_key, self.witness_key)
 
 
-class PatienceSection(_Section):
+class PatienceSection(Section):
     """How long the site waits for others, in seconds: for a contribution, for a message in a round,
     and for a site that left the hub to come back.
     """
@@ -110,7 +79,7 @@ class PatienceSection(_Section):
         return Patience(self.gather, self.round, self.away)
 
 
-class SiteConfig(_Section):
+class SiteConfig(Section):
     """See the module. `folder` is where the file lies."""
 
     version: int = Field(default=1, ge=1, le=1)
@@ -121,9 +90,9 @@ class SiteConfig(_Section):
     ledger: LedgerSection = LedgerSection()
     witnesses: WitnessSection = WitnessSection()
     patience: PatienceSection = PatienceSection()
-    data: dict[str, Any] = {}
-    policy: dict[str, Any] = {}
-    partners: dict[Name, PartnerSection] = {}
+    data: dict[str, Any] = Field(default_factory=dict)
+    policy: dict[str, Any] = Field(default_factory=dict)
+    partners: dict[Name, PartnerSection] = Field(default_factory=dict)
     folder: Path = Field(default=Path(), exclude=True)
 
     @model_validator(mode="after")

@@ -25,7 +25,7 @@ from synthema.messages import Cancel, Garbled, Head, Mail, Message, Offer, Outco
 from synthema.messages import Decision as DecisionHead
 from synthema.networks.asking import Question
 from synthema.networks.base import Decision, Ending
-from synthema.networks.line import HubAddress, Line, LineBusy, LineDown, LineState, MemberAbsent, MemberFiles
+from synthema.networks.line import Line, LineBusy, LineDown, LineState, MemberAbsent
 from synthema.networks.lines import Letter
 
 if TYPE_CHECKING:
@@ -59,15 +59,8 @@ class SiteService:
             raise StudyError("site.toml names no hub: join one with `synthema site join`")
         self.config = config
         self._memory = Memory(config.place(MEMORY_FILE))
-        host, port = config.hub.host_and_port
-        keys = config.keys
-        self._address = HubAddress(host, port, bytes.fromhex(config.hub.fingerprint))
-        self._files = MemberFiles(
-            config.place(keys.identity),
-            config.place(keys.tls_key),
-            config.place(keys.tls_certificate),
-            config.place(keys.hub_certificate),
-        )
+        self._address = config.hub.hub_address()
+        self._files = config.keys.member_files(config.folder)
         self._line = Line(
             self._address,
             self._files,
@@ -83,7 +76,7 @@ class SiteService:
         self.approval: Approval = approval or automatic_or_ask(config)
         self.agent = Agent(
             config.name,
-            identity=Identity.load(0, config.place(keys.identity)),
+            identity=Identity.load(0, self._files.identity),
             partners={name: section.partner() for name, section in config.partners.items()},
             open_site=lambda asking: open_table(config, asking),
             control=self,

@@ -17,9 +17,10 @@ from pathlib import Path
 from privacy.ledger import generate_key, load_key, open_ledger
 from privacy.ledger.rules import origin_of
 from smpc.transport.roster import Identity, new_identity_file
-from synthema.agent.config import SITE_FILE, HubSection, PartnerSection, SiteConfig
+from synthema.agent.config import SITE_FILE, PartnerSection, SiteConfig
 from synthema.enrolling import enrol
 from synthema.errors import StudyError
+from synthema.member_config import HubSection
 from synthema.site import SECRET_BYTES
 
 
