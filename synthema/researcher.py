@@ -177,7 +177,8 @@ class ResearchDesk:
             if line != said:
                 said = line
                 say(line)
-            if state.state == "done":
+            # The hub also says by itself that a job is done; the result comes with the answer to a question.
+            if state.state == "done" and state.content == "result":
                 lead = study.compute_parties[0]
                 key = load_sealing_key(self._config.folder / self._config.sealing_key)
                 return read_bundle(open_result(payload, key, self._known(lead)))
