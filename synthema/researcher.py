@@ -100,6 +100,8 @@ class ResearchDesk:
     def __init__(self, config: ResearcherConfig) -> None:
         self._config = config
         self._states: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        # Attempts at a job that ended badly, and were reported: word of them may still be under way.
+        self._over: dict[str, int] = {}
         files = config.keys.member_files(config.folder)
         self._line = Line(config.hub.hub_address(), files, on_message=self._on_message)
 
@@ -173,6 +175,10 @@ class ResearchDesk:
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             state, payload = self._ask(job_id, with_result=True)
+            if state.attempt <= self._over.get(job_id, 0):
+                continue
+            if state.state in ("refused", "failed", "cancelled"):
+                self._over[job_id] = state.attempt
             line = _in_words(state, payload)
             if line != said:
                 said = line

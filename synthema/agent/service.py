@@ -78,7 +78,7 @@ class SiteService:
             config.name,
             identity=Identity.load(0, self._files.identity),
             partners={name: section.partner() for name, section in config.partners.items()},
-            open_site=lambda asking: open_table(config, asking),
+            open_site=lambda asking: open_table(self.config, asking),
             control=self,
             courier=self,
             connect=self._connect,

@@ -55,9 +55,9 @@ class NetworkContract:
 
     def test_a_site_that_waits_for_its_operator_holds_the_job_up(self, federation: Any) -> None:
         federation.operators["madrid"].says = "waiting"
-        with pytest.raises(SiteRefused) as refused:
-            federation.run(small_study())
-        assert (refused.value.site, refused.value.reason) == ("madrid", "waiting")
+        # A network may say so at once, or when the time to decide is over.
+        with pytest.raises((SiteRefused, SiteFailed), match="madrid"):
+            federation.run(small_study(), offer_within=1.5)
         assert set(federation.spent().values()) == {0.0}
 
     def test_a_site_that_fails_in_a_step_is_named_and_the_step_stays_charged(

@@ -26,7 +26,9 @@ from synthema.study import Study
 class RelayFederation:
     """Hub, agents, dealer and a researcher's desk, in threads of this process, over TLS."""
 
-    def __init__(self, folder: Path, *, witnesses: int = 0, patience: tuple[float, float, float] = (8.0, 4.0, 4.0)) -> None:
+    def __init__(
+        self, folder: Path, *, witnesses: int = 0, patience: tuple[float, float, float] = (8.0, 4.0, 4.0)
+    ) -> None:
         self.folder = folder
         self.frames = small_frames()
         self.operators = {site: Automatic() for site in SITES}
