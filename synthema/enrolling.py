@@ -159,9 +159,8 @@ def enrol(token: str, name: str | None, folder: Path, *, within: float = 30.0) -
             proof=Identity.load(0, files.identity).sign(said).hex(),
         )
         answer, payload = _ask(invitation.hub, head, request, within)
+        _check_answer(answer, invitation)
         certificate, issuer = _certificates(payload)
-        if answer.name != invitation.name or answer.role != invitation.role:
-            raise EnrolmentFailed("other-answer", "the hub certified another name or role")
         files.certificate.write_text(certificate, encoding="ascii")
         files.hub_ca.write_text(issuer, encoding="ascii")
         try:
@@ -188,6 +187,11 @@ def _new_request(name: str, key: Path) -> bytes:
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(secret, hashes.SHA256())
     write_private(key, secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return request.public_bytes(Encoding.PEM)
+
+
+def _check_answer(answer: Enrolled, invitation: Invitation) -> None:
+    if answer.name != invitation.name or answer.role != invitation.role:
+        raise EnrolmentFailed("other-answer", "the hub certified another name or role")
 
 
 def _certificates(payload: bytes) -> tuple[str, str]:
