@@ -253,7 +253,7 @@ class Numbered(Head):
     kind: Literal["numbered"] = "numbered"
     sequence: Annotated[int, Field(ge=1, lt=2**53)]
     head: Annotated[
-        Offer | Start | Cancel | Outcome | Decision | Submit,
+        Offer | Start | Cancel | Outcome,
         Field(discriminator="kind"),
     ]
 

@@ -15,6 +15,7 @@ from synthema.cli.anonymise import anonymise
 from synthema.cli.errors import errors, show
 from synthema.cli.evaluate import evaluate
 from synthema.cli.generate import generate
+from synthema.cli.hub import hub_app
 from synthema.cli.ledger_app import ledger_app
 from synthema.cli.material import dealer_app, material_app
 from synthema.cli.party import party_app, relay
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(account_app, name="account")
 app.add_typer(party_app, name="party")
+app.add_typer(hub_app, name="hub")
 app.add_typer(dealer_app, name="dealer")
 app.add_typer(material_app, name="material")
 app.add_typer(site_app, name="site")
