@@ -8,7 +8,6 @@ again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import queue
 import threading
@@ -19,6 +18,7 @@ from typing import Protocol
 
 from smpc.transport.handshake import run_digest
 from synthema.enrolling import is_proven
+from synthema.errors import StudyError
 from synthema.hub import jobs
 from synthema.hub.authority import Authority
 from synthema.hub.jobs import Job, NotPossible, Send, Step
@@ -39,6 +39,7 @@ from synthema.messages import (
     Status,
     Submit,
 )
+from synthema.submission import Submission
 
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
@@ -281,7 +282,12 @@ class HubDesk:
         return job
 
     def _submit(self, member: MemberRow, head: Submit, document: bytes) -> None:
-        if hashlib.sha256(document).hexdigest() != head.job:
+        # Its form alone: whether it is signed, and what it asks, is for the sites.
+        try:
+            submitted = Submission.decode(document)
+        except StudyError as problem:
+            raise NotPossible("malformed", str(problem)) from None
+        if submitted.job_id != head.job:
             raise NotPossible("other-document", "the document is not the one of this job id")
         if len(document) > self._rules.document_bytes:
             raise NotPossible("too-large", f"a document may have {self._rules.document_bytes} bytes")

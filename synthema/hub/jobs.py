@@ -70,6 +70,11 @@ class Job:
         return (self.wanted.parties or self.wanted.sites)[0]
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """Who has to accept: every site, and the dealer if there is one."""
+        return tuple(each.site for each in self.decisions)
+
+    @property
     def members(self) -> tuple[str, ...]:
         """All who take part: sites, compute parties, dealer."""
         wanted = self.wanted
@@ -116,7 +121,8 @@ def submitted(head: Submit, *, researcher: str, roles: Mapping[str, str], before
             return before, ()
         attempt = before.attempt + 1
     deadline = now + head.decide_seconds
-    job = Job(head, researcher, "offered", attempt, deadline, tuple(_asked(site) for site in head.sites))
+    asked = (*head.sites, *(() if head.dealer is None else (head.dealer,)))
+    job = Job(head, researcher, "offered", attempt, deadline, tuple(_asked(name) for name in asked))
     offer = Offer(
         job=head.job,
         attempt=attempt,
@@ -129,7 +135,7 @@ def submitted(head: Submit, *, researcher: str, roles: Mapping[str, str], before
         decide_by=deadline,
         run_seconds=head.run_seconds,
     )
-    return job, tuple(Send(site, offer) for site in head.sites)
+    return job, tuple(Send(name, offer) for name in asked)
 
 
 def _asked(site: str) -> SiteDecision:
@@ -151,7 +157,7 @@ def _check_form(head: Submit, roles: Mapping[str, str]) -> None:
 
 def decided(job: Job, site: str, head: Decision, *, now: float) -> Step:
     """Note a site's decision; start the job when all accepted, end it when one refuses."""
-    if job.phase != "offered" or head.attempt != job.attempt or site not in job.wanted.sites:
+    if job.phase != "offered" or head.attempt != job.attempt or site not in job.asked:
         return job, ()
     said = SiteDecision(site=site, decision=head.decision, reason=head.reason, explanation=head.explanation)
     decisions = tuple(said if each.site == site else each for each in job.decisions)
@@ -233,7 +239,7 @@ def revoked(job: Job, name: str) -> Step:
 
 def _ended(job: Job, phase: JobPhase, ending: Ending, *, reason: str, told: Collection[str] = ()) -> Step:
     """End a job; all who were asked, except those who know, are told."""
-    asked = job.members if job.phase == "running" else job.wanted.sites
+    asked = job.members if job.phase == "running" else job.asked
     cancel = Cancel(job=job.job_id, attempt=job.attempt, reason=reason, site=ending.site)
     return replace(job, phase=phase, ending=ending), tuple(Send(name, cancel) for name in asked if name not in told)
 
