@@ -66,9 +66,12 @@ class HubProcess:
 
     def __init__(self, files):
         self.files = files
+        self.start()
+
+    def start(self):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "synthema", "hub", "serve", "--config", str(files.folder)],
+            [sys.executable, "-m", "synthema", "hub", "serve", "--config", str(self.files.folder)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
