@@ -60,7 +60,7 @@ from synthema.questions import (
     encode_question,
 )
 from synthema.shared_marginals import SharedMarginals, groups_of
-from synthema.steps import synthesis_cliques, fixed_noise, mechanism_of, mechanism_rho, plan, terms_of
+from synthema.steps import fixed_noise, mechanism_of, mechanism_rho, plan, synthesis_cliques, terms_of
 from synthema.study import Study
 from synthema.synthesis_answer import check_answer, make_answer, read_answer
 
