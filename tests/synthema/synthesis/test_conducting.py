@@ -82,8 +82,16 @@ def test_all_parties_return_the_same_answer_which_a_ledger_stores(name):
 # ------------------------------------------------------------ the price
 
 
-@pytest.mark.parametrize("noise", ["shares", "joint"])
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize(
+    ("name", "noise"),
+    [
+        pytest.param(
+            name, noise, marks=[pytest.mark.slow] if name == "adaptive" or (name, noise) == ("aim", "joint") else []
+        )
+        for name in MECHANISMS
+        for noise in ("shares", "joint")
+    ],
+)
 def test_what_is_opened_costs_at_most_what_the_study_was_priced_at(name, noise, clerks):
     for threshold, m in ((1, 1), (2, 2)):
         study = small_study(
