@@ -130,13 +130,19 @@ def plain_note(noisy: Sequence[Measurement], epsilon: float, table_rows: int) ->
     std = float(np.mean([item.noise_std for item in noisy]))
     pairs: Mapping[tuple[str, ...], int] = {item.columns: item.values.size for item in noisy if len(item.columns) == 2}
     hard = [" x ".join(columns) for columns, cells in pairs.items() if total / cells < 2 * std]
+    stds = sorted({f"{item.noise_std:.0f}" for item in noisy}, key=int)
+    carried = stds[0] if len(stds) == 1 else f"{stds[0]} to {stds[-1]}"
+    most = max(len(item.columns) for item in noisy)
+    at_once = {1: "two columns", 2: "three columns"}.get(most, "more columns")
+    made_from = {1: "single columns", 2: "pairs of columns"}.get(most, f"sets of up to {most} columns")
+    relations = "and strong relations between two columns are" if most > 1 else "is"
     note = (
         f"About {round(total, -1):.0f} patients took part. Each count behind the synthetic table carries noise of "
-        f"about {std:.0f} patients (one standard deviation), so a group is seen only if it is larger than about "
+        f"about {carried} patients (one standard deviation), so a group is seen only if it is larger than about "
         f"{2 * std:.0f} patients ({2 * std / total:.1%} of them), and two groups differ only if their counts differ "
-        f"by more than about {3 * std:.0f}. Each column by itself and strong relations between two columns are shown "
-        f"well. Rare subgroups, weak relations and anything that takes three columns at once are not: the table is "
-        f"made from pairs of columns. More synthetic rows ({table_rows} here) show nothing more."
+        f"by more than about {3 * std:.0f}. Each column by itself {relations} shown "
+        f"well. Rare subgroups, weak relations and anything that takes {at_once} at once are not: the table is "
+        f"made from {made_from}. More synthetic rows ({table_rows} here) show nothing more."
     )
     if hard:
         note += f" Pairs with fewer patients per cell than noise: {', '.join(hard)}."
