@@ -18,8 +18,14 @@ from privacy import rho_of
 from privacy.samplers import sample_discrete_gaussian
 from smpc.noise.choice import noisy_argmax_law
 from smpc.noise.gaussian_table import gaussian_table
-from synthema.embedded_marginals import _SCORE_BITS, _rounded
 from synthema.steps import cheapest_joint_noise
+
+# Scores are whole numbers of sixteenths of a row, as on shares.
+_SCORE_BITS = 4
+
+
+def _rounded(values):
+    return np.rint(np.asarray(values, dtype=np.float64) * (1 << _SCORE_BITS)).astype(np.int64)
 
 
 def geometric(law, length, rng):
@@ -79,11 +85,11 @@ class _NoisyMax:
 
     def select(self, candidates, estimates, *, epsilon, weights=None, penalties=None, groups=None):
         factors = np.ones(len(candidates), dtype=np.int64) if weights is None else np.array(weights, dtype=np.int64)
-        owed = np.zeros(len(candidates)) if penalties is None else np.asarray(penalties, dtype=np.float64)
+        owed = np.zeros(len(candidates)) if penalties is None else penalties
         scores = -_rounded(owed) * factors
         merged = check_groups(groups, self.domain)
         for i, counts in enumerate(self._each_count(candidates, merged)):
-            distance = np.abs((counts << _SCORE_BITS) - _rounded(np.asarray(estimates[i]))).sum()
+            distance = np.abs((counts << _SCORE_BITS) - _rounded(estimates[i])).sum()
             scores[i] += int(factors[i]) * int(distance)
         sensitivity = int(factors.max()) << _SCORE_BITS
         law, event = noisy_argmax_law(epsilon / 2, sensitivity, len(candidates))

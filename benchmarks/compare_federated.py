@@ -162,7 +162,7 @@ def check_shares():
     """Answer the same questions on shares, with the parties' noise written down; compare with pooled + noise."""
     from unittest import mock
 
-    from smpc.noise import choice, shares
+    from smpc.noise import choice, laplace, shares
     from synthema.embedded_marginals import EmbeddedMarginals
 
     schema, frames = demo_study().data_schema, demo_frames()
@@ -180,10 +180,11 @@ def check_shares():
         coins.append(await words(session, law, length, domain=domain))
         return coins[-1]
 
-    words = choice.geometric_words
+    words = laplace.geometric_words
     with (
         mock.patch.object(shares, "sample_discrete_gaussian", noise),
         mock.patch.object(choice, "geometric_words", geometric),
+        mock.patch.object(laplace, "geometric_words", geometric),
     ):
         measured = oracle.measure(cliques, rho=0.01)
         estimates = [np.full(domain.sizes(clique), len(pooled) / domain.cells(clique)) for clique in cliques]

@@ -8,6 +8,8 @@ collect_ignore = [
     "_online_dealer.py",
     "_smpc_pair.py",
     "_smpc_tasks.py",
+    "_federated_oracles.py",
+    "compare_federated.py",
     "compare_generators.py",
     "measure_large_tables.py",
 ]

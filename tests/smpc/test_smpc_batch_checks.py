@@ -125,7 +125,7 @@ def test_rows_of_nothing_are_zero_and_within():
     bounds=st.tuples(st.integers(0, 2**62 - 1), st.integers(0, 2**62 - 1)).map(sorted),
     inside=st.data(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_bounds_are_right_for_every_word(rows, bounds, inside):
     low, high = bounds
     edges = [low, high, (low - 1) % 2**64, high + 1, (low + 2**63) % 2**64, (high + 2**63) % 2**64]

@@ -93,7 +93,9 @@ def test_answers_are_the_pooled_ones_given_the_parties_noise_and_coins(sites, mo
         return coins[-1]
 
     monkeypatch.setattr("smpc.noise.shares.sample_discrete_gaussian", noting)
+    # Under either name that a protocol calls it by.
     monkeypatch.setattr("smpc.noise.choice.geometric_words", noting_coins)
+    monkeypatch.setattr("smpc.noise.laplace.geometric_words", noting_coins)
     oracle = EmbeddedMarginals(sites, SCHEMA)
     pairs = [("a", "b"), ("a", "c"), ("b", "c")]
     counts = [pooled(sites, pair) for pair in pairs]

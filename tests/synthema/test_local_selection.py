@@ -117,8 +117,8 @@ def law_of(tables, candidates, estimates, sizes, epsilon):
 
 
 def test_winners_have_the_law_of_weighted_votes():
-    # N = 1,500 draws; negative control: the law of twice the epsilon is rejected.
-    n_draws, alpha, caught = 1500, 1e-3, 1e-9
+    # N = 1,000 draws; negative control: the law of twice the epsilon is rejected.
+    n_draws, alpha, caught = 1000, 1e-3, 1e-9
     tables = {"x": frame_of(12, 1), "y": frame_of(9, 2), "z": frame_of(8, 3)}
     sizes = {"x": 14.0, "y": 9.0, "z": 8.0}
     candidates = [("a",), ("a", "b"), ("b", "c")]

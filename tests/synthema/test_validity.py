@@ -57,7 +57,7 @@ def start_of(layout, clique):
     return sum(math.prod(layout.sizes[name] for name in each) for each in before)
 
 
-def verdict(vectors, layout=PAIRS, *, cap=CAP, least=0, level="full", n_parties=3, tamper=None):
+def verdict(vectors, layout=PAIRS, *, cap=CAP, least=0, level="full", n_parties=2, tamper=None):
     """What every party's check raises, as (site, rule), or None."""
     packages = [share(vector, n_parties) for vector in vectors]
     mine = [list(part) for part in zip(*packages, strict=True)]
@@ -231,7 +231,7 @@ def test_the_first_site_in_order_is_named_and_its_first_rule():
     assert verdict(vectors) == ("madrid", "margins")
 
 
-@pytest.mark.parametrize("parties", [(0,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("parties", [(0,), (1,), (0, 1)])
 def test_packages_of_another_shape_or_domain_are_named_by_every_party(parties):
     def shorter(mine):
         for party in parties:
@@ -251,7 +251,7 @@ def test_packages_of_another_shape_or_domain_are_named_by_every_party(parties):
     edits=st.lists(st.tuples(st.integers(0, 40), st.sampled_from([1, WORD - 1, 2**63, 2**32])), max_size=2),
     least=st.sampled_from([0, 20]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_is_found_is_what_breaks_a_rule(layout, table, edits, least):
     vector = marginals(np.array(table, dtype=np.uint64).reshape(2, 3, 2), layout)
     for cell, word in edits:
@@ -259,7 +259,7 @@ def test_what_is_found_is_what_breaks_a_rule(layout, table, edits, least):
         vector[place : place + 1] += np.array([word], dtype=np.uint64)
     rule = keeps_the_rules(vector, layout, least=least, cap=CAP)
     vectors = lied(lambda _: vector, layout)
-    assert verdict(vectors, layout, least=least, n_parties=2) == (rule and ("madrid", rule))
+    assert verdict(vectors, layout, least=least) == (rule and ("madrid", rule))
 
 
 # What shows.
@@ -318,12 +318,12 @@ def masked_nibbles(vectors, seeds):
 
 
 def test_what_is_opened_under_masks_is_uniform_whatever_the_data(monkeypatch):
-    # 8 runs of 3 (64 + 1 + 23) words of 16 digits for each of two data sets; each against the uniform law.
+    # 4 runs of 3 (64 + 1 + 23) words of 16 digits for each of two data sets; each against the uniform law.
     alpha, caught = 1e-3 / 2, 1e-9
     extreme = [marginals(EXTREME, PAIRS)] * 3
     for vectors in (honest(), extreme):
-        counts = masked_nibbles(vectors, range(8))
-        assert counts.sum() == 8 * 3 * 88 * 16
+        counts = masked_nibbles(vectors, range(4))
+        assert counts.sum() == 4 * 3 * 88 * 16
         assert stats.chisquare(counts).pvalue > alpha
 
     # Negative control: masks that are zero show the words themselves.
@@ -349,7 +349,7 @@ def test_coins_are_the_same_at_all_parties_and_others_in_the_next_run(monkeypatc
     monkeypatch.setattr(Rounds, "coin", noting)
     assert verdict(honest()) is None
     assert verdict(honest()) is None
-    assert len(seeds) == 6
+    assert len(seeds) == 4
     assert len(set(seeds)) == 2
     assert all(len(seed) == 32 for seed in seeds)
 
