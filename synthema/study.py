@@ -331,14 +331,20 @@ class Study(_Section):
 
     @classmethod
     def from_document(cls, body: bytes) -> Study:
-        """Read back what `document` wrote: what a site does with a job that it received."""
+        """Read back what `document` wrote: what a site does with a job that it received.
+
+        Raises StudyError on anything else.
+        """
         try:
             data = json.loads(body)
             if data.pop("format") != "synthema-study-v1":
                 raise StudyError("the document has another format version; update this site")
             schema = Schema.from_dict(data.pop("schema"))
             data["sites"] = {name: {} for name in data["sites"]}
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError):
+        except SchemaError as error:
+            raise StudyError(f"the document is not a study: {error}") from None
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+            # Nested without end, or a number of more digits than Python reads, among others.
             raise StudyError("the document is not a study") from None
         try:
             return cls(**{key: _tuples(value) for key, value in data.items()}, data_schema=schema)

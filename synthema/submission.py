@@ -90,7 +90,9 @@ class Submission:
             )
             result_key = bytes.fromhex(fields["result_key"])
             made = cls(document, result_key, bytes.fromhex(fields["result_key_signature"]))
-            if len(result_key) != KEY_BYTES or made.encode() != data:
+            if len(bytes.fromhex(document.public_key)) != KEY_BYTES or len(result_key) != KEY_BYTES:
+                raise StudyError("a key of the submission has another length")
+            if made.encode() != data:
                 raise StudyError("the submission is not written in the one way there is")
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise StudyError("it is no submission") from None

@@ -317,6 +317,7 @@ def test_limits_in_the_file_are_those_of_the_runs(world):
     dealer.close()
 
 
+@pytest.mark.slow
 def test_the_command_serves_until_it_is_ended(world):
     process = subprocess.Popen(
         [sys.executable, "-m", "synthema", "dealer", "serve", "--config", str(world.file())],

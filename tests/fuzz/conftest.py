@@ -1,0 +1,7 @@
+"""The helpers beside the tests are modules of no package."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "smpc"))
