@@ -107,7 +107,7 @@ class ResearcherSection(_Terms):
 class SitePolicySection(_Terms):
     """What `[policy]` may hold. Rules that are left out are the preset's, or the defaults of `SitePolicy`."""
 
-    version: Literal[1]
+    version: Literal[1] = VERSION
     preset: Literal["datashield"] | None = None
     filters: Filters | None = None
     epsilon_cap: float = Field(gt=0, allow_inf_nan=False)
@@ -190,7 +190,7 @@ def read_policy(
     """
     if isinstance(data, str):
         data = {"version": VERSION, "preset": data, "epsilon_cap": PRESET_EPSILON, "delta_cap": PRESET_DELTA}
-    if data.get("version") != VERSION:
+    if data.get("version", VERSION) != VERSION:
         raise PolicyError(f"policy.version must be {VERSION}, the format of this policy")
     try:
         section = SitePolicySection(**_tuples(data))
