@@ -68,7 +68,8 @@ def examine(
         Whether to connect to the hub.
     read
         Reads the table of a `data` section, given the site's folder and the schema's file, and returns how many
-        patients it has; raises what is wrong with it. By default CSV files are read, and other kinds are reported as not looked at.
+        patients it has; raises what is wrong with it. By default CSV files are read, and other kinds are reported as
+        not looked at.
     now
         By default this machine's clock.
     """

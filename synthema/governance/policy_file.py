@@ -1,26 +1,28 @@
 """The `[policy]` section of a site's TOML.
 
-[policy]
-version = 1
-preset = "datashield"                       # optional; `policy = "datashield"` alone takes its defaults
-epsilon_cap = 3.0
-delta_cap = 1e-6
-min_patients = 20                           # public: a refusal may say it
-timezone = "Europe/Vienna"
-algorithms = ["overlap", "marginals:chow-liu@1", "kaplan-meier"]
-purpose_words = ["leukaemia", "survival"]
-weekdays = ["mon", "tue", "wed", "thu", "fri"]
-hours = "08:00-18:00"
-jobs_per_day = 5                            # of each researcher
-researcher_epsilon_cap = 1.0                # of each researcher, over all studies
+    [policy]
+    version = 1
+    preset = "datashield"                       # optional; `policy = "datashield"` alone takes its defaults
+    epsilon_cap = 3.0
+    delta_cap = 1e-6
+    min_patients = 20                           # public: a refusal may say it
+    timezone = "Europe/Vienna"
+    algorithms = ["overlap", "marginals:chow-liu@1", "kaplan-meier"]
+    purpose_words = ["leukaemia", "survival"]
+    weekdays = ["mon", "tue", "wed", "thu", "fri"]
+    hours = "08:00-18:00"
+    jobs_per_day = 5                            # of each researcher
+    researcher_epsilon_cap = 1.0                # of each researcher, over all studies
 
-[[policy.researchers]]
-name = "Anna Huber, MedUni Vienna"
-key = "3f0c..."                             # Ed25519, 64 hexadecimal digits
-purposes = ["survival after first remission"]
-valid_from = 2026-01-01
-valid_until = 2026-12-31
-approve = "automatic"                       # exact releases still ask, unless `automatic` lists them
+    [[policy.researchers]]
+    name = "Anna Huber, MedUni Vienna"
+    key = "3f0c..."                             # Ed25519, 64 hexadecimal digits
+    purposes = ["survival after first remission"]
+    valid_from = 2026-01-01
+    valid_until = 2026-12-31
+    approve = "automatic"                       # exact releases still ask, unless `automatic` lists them
+
+Unknown entries and values out of range are refused, all at once.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from privacy.filters import ZcdpFilter
 from synthema.governance import families
 from synthema.governance.history import History
@@ -160,14 +162,18 @@ def _level_rules(policy: SitePolicy, study: Study, columns: tuple[str, ...]) -> 
 def _text_rules(policy: SitePolicy, study: Study) -> Broken:
     if policy.max_text is None:
         return
-    body = study.model_dump(mode="json", exclude={"purpose", "data_schema"})
-    if any(len(text) > policy.max_text for text in _texts(body)):
+    # The purpose has a bound of its own, and the schema is the site's.
+    parts = [getattr(study, name) for name in type(study).model_fields if name not in ("purpose", "data_schema")]
+    if any(len(text) > policy.max_text for text in _texts(parts)):
         yield "filters", f"the study holds a text of more than {policy.max_text} characters beside its purpose"
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _texts(getattr(value, name))
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield str(key)
