@@ -3,7 +3,7 @@
 An entry has the terms of DCAT (title, publisher, spatial and temporal coverage, legal basis, purpose), the public
 schema with its hash, and a number of patients that is never the exact one:
 
-    noisy      with discrete Laplace noise, paid for once in the table's ledger; the same rows give the stored number
+    noisy      with discrete Gaussian noise, paid for once in the table's ledger; the same rows give the stored number
     at least   the policy's least cohort, which is public; costs nothing and says little
 
 The hub stores what sites publish and adds nothing. Whoever reads an entry checks the signature against the key that
@@ -13,13 +13,12 @@ they know the site by, and the schema against its hash.
 from __future__ import annotations
 
 import json
-import math
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from privacy import KeyReused, Schema, SchemaError, SpentWithoutAnswer
+from privacy import DiscreteGaussian, KeyReused, Schema, SchemaError, SpentWithoutAnswer, epsilon_to_rho
 from privacy.mechanisms import noisy_count
 from smpc.transport.roster import Identity, verify_signature
 from synthema.errors import CatalogueError
@@ -72,12 +71,14 @@ class Description(_Section):
 class Patients(_Section):
     """How many patients: `kind` says how the number came about.
 
-    epsilon, noise_std   of a noisy number: what it cost, and the standard deviation of its noise; None otherwise
+    epsilon, delta   of a noisy number: what it cost by itself; None otherwise
+    noise_std        of a noisy number: the standard deviation of its noise, before it is cut off at zero
     """
 
     kind: Literal["noisy", "at-least"]
     number: int = Field(ge=0)
     epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    delta: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     noise_std: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
@@ -137,7 +138,8 @@ def make_entry(
     identity
         The site's own key, which its partners have pinned.
     epsilon
-        What the number of patients may cost, once for these rows. None: no number but the policy's least cohort.
+        What the number of patients may cost by itself at the account's delta, once for these rows. None: no number but
+        the policy's least cohort.
     now
         When it is issued; by default now.
 
@@ -215,8 +217,13 @@ def _at_least(site: Site) -> Patients:
 
 def _noisy(site: Site, epsilon: float) -> Patients:
     """Return the noisy number: drawn once for these rows, and stored with its charge."""
-    # The event follows from epsilon alone: asked of no rows, before anything is charged.
-    _, event = noisy_count([0], neighbours="add_remove_one", epsilon=epsilon)
+    delta = site.policy.delta_cap
+    rho = epsilon_to_rho(epsilon, delta)
+    # The event follows from rho alone: asked of no rows, before anything is charged. The account adds up rho, in which
+    # Gaussian noise is the cheaper one.
+    _, event = noisy_count([0], neighbours="add_remove_one", rho=rho)
+    if not isinstance(event, DiscreteGaussian):  # pragma: no cover - what rho asks for
+        raise CatalogueError("the number cannot be paid for")
     try:
         with site.ledger.spend(
             PRIVATE_ACCOUNT,
@@ -229,7 +236,7 @@ def _noisy(site: Site, epsilon: float) -> Patients:
                 number = int(spend.stored)
             else:
                 flags = [1] * len(site.rows)
-                drawn, _ = noisy_count(flags, neighbours="add_remove_one", epsilon=epsilon, rng=site.rng)
+                drawn, _ = noisy_count(flags, neighbours="add_remove_one", rho=rho, rng=site.rng)
                 number = int(spend.release(max(drawn, 0)))
     except KeyReused:
         raise CatalogueError(
@@ -239,10 +246,4 @@ def _noisy(site: Site, epsilon: float) -> Patients:
         raise CatalogueError(
             "these rows' number was charged and not stored: publish the least cohort (epsilon = None)"
         ) from None
-    return Patients(kind="noisy", number=number, epsilon=epsilon, noise_std=_laplace_std(epsilon))
-
-
-def _laplace_std(epsilon: float) -> float:
-    """Return the standard deviation of discrete Laplace noise, P(k) proportional to exp(-epsilon |k|)."""
-    # Variance 2 q / (1 - q)^2 with q = exp(-epsilon).
-    return math.sqrt(2 * math.exp(-epsilon)) / -math.expm1(-epsilon)
+    return Patients(kind="noisy", number=number, epsilon=epsilon, delta=delta, noise_std=event.scale)

@@ -295,8 +295,8 @@ def _ledger(
         return
     anchor, key = section.get("anchor"), _section(data, "keys").get("ledger", _SECRET_KEYS["ledger"])
     for finding in doctor(
-        folder / url.removeprefix("sqlite:///"),
-        anchor=None if anchor is None else folder / str(anchor),
+        (folder / url.removeprefix("sqlite:///")).resolve(),
+        anchor=None if anchor is None else (folder / str(anchor)).resolve(),
         signing_key=folder / str(key) if name == "ledger" else None,
         now=now.timestamp(),
     ):

@@ -206,8 +206,12 @@ class ApprovalQueue:
         state = _SAME.get(state, state)
         with self._writing():
             job = self._get(job_id, site)
-            if job.state not in _FROM.get(state, frozenset()):
+            # A refusal that no operator made (a policy that has changed, a budget) is not for ever.
+            now = "cancelled" if job.state == "refused" and job.decision != "refused" else job.state
+            if state != job.state and now not in _FROM.get(state, frozenset()):
                 raise QueueError(f"job {job_id[:12]} is {job.state} and cannot become {state}")
+            if state in ("approved", "running") and job.decision != "approved":
+                raise QueueError(f"nobody has approved job {job_id[:12]}")
             told = state in ("approved", "refused", "waiting")
             self._db.execute(
                 "UPDATE jobs SET state = ?, told = CASE WHEN ? THEN (decision != '') ELSE told END "

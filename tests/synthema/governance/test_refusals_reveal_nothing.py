@@ -16,7 +16,7 @@ from synthema.governance.terms import Researcher, Terms, Window
 from synthema.signing import SignedDocument
 from synthema.site import Site
 
-TABLES = 3
+TABLES = 2
 FEWEST, MOST = 20, 90
 
 
