@@ -39,6 +39,7 @@ from synthema.errors import PolicyError
 from synthema.governance.datashield import Filters, policy_fields
 from synthema.governance.terms import WEEKDAYS, Researcher, Terms, Window, check_pattern
 from synthema.policy import SitePolicy
+from synthema.steps import APPROXIMATE_PART
 
 VERSION: Final = 1
 # What a bare `policy = "datashield"` lets the private releases of all studies cost together.
@@ -114,6 +115,7 @@ class SitePolicySection(_Terms):
     filters: Filters | None = None
     epsilon_cap: float = Field(gt=0, allow_inf_nan=False)
     delta_cap: float = Field(gt=0, lt=1, allow_inf_nan=False)
+    approximate_delta: float | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
     researcher_epsilon_cap: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     min_patients: int | None = Field(default=None, ge=2)
     min_sites_per_patient: int | None = Field(default=None, ge=1)
@@ -208,6 +210,9 @@ def read_policy(
     return SitePolicy(
         epsilon_cap=section.epsilon_cap,
         delta_cap=section.delta_cap,
+        approximate_delta=section.delta_cap * APPROXIMATE_PART
+        if section.approximate_delta is None
+        else section.approximate_delta,
         partners=partners,
         hosts=dict(hosts or {}),
         terms=section.terms(section.researcher_epsilon_cap),
