@@ -30,6 +30,10 @@ class PolicyError(SynthemaError):
     """The policy of a release is not one; the message names the field, the rule and the way out."""
 
 
+class CatalogueError(SynthemaError):
+    """An entry of a catalogue cannot be made, or is not what it says; the message names the rule and the way out."""
+
+
 class SignatureInvalid(SynthemaError):
     """A document's signature does not fit its bytes and key."""
 

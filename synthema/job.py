@@ -17,7 +17,9 @@ from generators import encode
 from smpc import FIELD61, RING64, SharePackage, share
 from synthema.conducting import synthesis_vector
 from synthema.errors import StudyError
-from synthema.learning import kaplan_meier, logistic
+from synthema.governance.families import family_of
+from synthema.governance.history import tagged
+from synthema.learning import dominance, kaplan_meier, logistic
 from synthema.steps import Step, plan
 from synthema.study import KaplanMeier, Study
 
@@ -29,12 +31,20 @@ PRIVATE_ACCOUNT, EXACT_ACCOUNT = "private", "exact"
 
 
 class SiteJob:
-    """One accepted study at one site: its reservations, and what the site contributes to each step."""
+    """One accepted study at one site: its reservations, and what the site contributes to each step.
 
-    def __init__(self, site: Site, study: Study, job_id: str) -> None:
+    asked_by    public key of the researcher who signed it: every charge says so
+    exact_job   the earlier job whose stored exact answers are this study's too
+    """
+
+    def __init__(
+        self, site: Site, study: Study, job_id: str, *, asked_by: str = "", exact_job: str | None = None
+    ) -> None:
         self.site = site
         self.study = study
         self.job_id = job_id
+        self.asked_by = asked_by
+        self._exact_job = exact_job or job_id
         self.steps: dict[str, Step] = {step.name: step for step in plan(study)}
         self._reserved: dict[str, Any] = {}
         self._started: set[str] = set()
@@ -43,13 +53,18 @@ class SiteJob:
 
     def reserve(self) -> None:
         """Reserve every step in the site's ledger. Raises BudgetExceeded at the first that does not fit."""
+        history = self.site.history()
         for step in self.steps.values():
-            account = PRIVATE_ACCOUNT if step.is_private else EXACT_ACCOUNT
+            account, job_id = (PRIVATE_ACCOUNT, self.job_id) if step.is_private else (EXACT_ACCOUNT, self._exact_job)
+            key, purpose = f"{job_id}/{step.name}", f"{self.study.name}: {step.what}"
+            if self.asked_by:
+                purpose = tagged(purpose, self.asked_by, None if step.is_private else family_of(self.study))
             self._reserved[step.name] = self.site.ledger.reserve(
                 account,
                 step.event,
-                key=f"{self.job_id}/{step.name}",
-                purpose=f"{self.study.name}: {step.what}",
+                key=key,
+                # Whoever asked first has paid; for who asks the same later, the charge is the same.
+                purpose=history.purpose_of(key) or purpose,
                 data_version=self.site.data_version,
             )
 
@@ -137,8 +152,10 @@ class SiteJob:
     def logistic_sums(self, opened: npt.NDArray[np.float64] | None) -> list[SharePackage]:
         """Return shares of this site's score and information for the next Newton step, in fixed point.
 
-        `opened`: what was opened in the step before; None for the first. The site moves the coefficients itself, so
-        nobody can ask it for sums at coefficients of their choice, or for more of them than Newton's method takes.
+        Behind them stand the numbers that decide whether they may be opened (`dominance.contributions`), shape (3 P,)
+        for P sums. `opened`: what was opened in the step before; None for the first. The site moves the coefficients
+        itself, so nobody can ask it for sums at coefficients of their choice, or for more of them than Newton's method
+        takes.
         """
         columns, design, died = self._logistic_rows()
         if opened is None:
@@ -152,9 +169,10 @@ class SiteJob:
         if len(x) > logistic.MAX_PATIENTS:
             raise StudyError(f"a site may hold at most {logistic.MAX_PATIENTS} patients for a joint model")
         sums = logistic.score_and_information(x, died, self._newton.beta)
-        return self._share(
-            logistic.fixed_point().encode(sums, max_abs=float(logistic.MAX_PATIENTS), n_summands=len(self.study.sites))
+        encoded = logistic.fixed_point().encode(
+            sums, max_abs=float(logistic.MAX_PATIENTS), n_summands=len(self.study.sites)
         )
+        return self._share(np.concatenate([encoded, *dominance.contributions(x, died, self._newton.beta)]))
 
     @property
     def _logistic(self) -> Any:

@@ -17,7 +17,7 @@ from synthema import overlap
 from synthema.conducting import answer_of_counts, conduct
 from synthema.errors import DisclosureRefused, OverlapTooLarge, StudyError
 from synthema.job import SiteJob, survival_grid
-from synthema.learning import kaplan_meier, logistic
+from synthema.learning import dominance, kaplan_meier, logistic
 from synthema.learning.covariates import n_cells
 from synthema.networks.base import StepNetwork
 from synthema.released import LogisticModel, OverlapCheck, SurvivalCurve
@@ -92,7 +92,10 @@ def fit_logistic(network: StepNetwork) -> LogisticModel:
         return reason
 
     async def sums(session: Session, packages: Sequence[SharePackage]) -> npt.NDArray[np.int64]:
-        opened: npt.NDArray[np.int64] = await session.open(_pooled(session, packages, RING64))
+        parts = [session.shared(package.expand(), RING64).reshape(3, -1) for package in packages]
+        if await dominance.any_dominated(session, [part[1] for part in parts], [part[2] for part in parts]):
+            return np.zeros(0, dtype=np.int64)
+        opened: npt.NDArray[np.int64] = await session.open(_sum_of([part[0] for part in parts]))
         return opened
 
     def work() -> LogisticModel:
@@ -103,6 +106,8 @@ def fit_logistic(network: StepNetwork) -> LogisticModel:
         while not newton.converged:
             shares = network.gather("logistic", lambda job, opened=opened: job.logistic_sums(opened))  # type: ignore[misc]
             opened = encoding.decode(network.compute("logistic", sums, shares))
+            if not opened.size:
+                raise DisclosureRefused(f"the logistic model was not opened: {dominance.RULE}")
             newton.update(opened)
         return newton.model(outcome=f"death within {wanted.horizon_days} days")
 
@@ -162,7 +167,11 @@ def _joint_event(study: Study, name: str) -> DistributedDiscreteGaussian:
 
 
 def _pooled(session: Session, packages: Sequence[SharePackage], domain: Any) -> Shared:
-    total = session.shared(packages[0].expand(), domain)
-    for package in packages[1:]:
-        total = total + session.shared(package.expand(), domain)
+    return _sum_of([session.shared(package.expand(), domain) for package in packages])
+
+
+def _sum_of(parts: Sequence[Shared]) -> Shared:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
     return total

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pandas as pd
 
 from anonymise.pseudonyms import id_text
 from privacy import (
     BudgetExceeded,
+    Event,
     KeyReused,
+    LedgerError,
     NonPrivate,
     Rng,
     Schema,
@@ -26,10 +30,14 @@ from privacy import (
     SpentWithoutAnswer,
 )
 from privacy.ledger import Ledger
+from privacy.ledger.accounts import down, up
 from synthema.errors import SignatureInvalid, SiteRefused, StudyError, SynthemaError
+from synthema.governance.families import stored_by
+from synthema.governance.history import History, history_of
+from synthema.governance.rules import Asked, broken_rules, history_rules
 from synthema.job import EXACT_ACCOUNT, PRIVATE_ACCOUNT, SiteJob
 from synthema.joint_noise import rho_and_delta
-from synthema.policy import ExactRelease, Reason, SitePolicy, broken_rules
+from synthema.policy import Reason, SitePolicy
 from synthema.signing import SignedDocument
 from synthema.steps import epsilon_alone, plan
 from synthema.study import Study
@@ -41,12 +49,39 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one step would cost the site. rho and epsilon are None for an exact release."""
+    """What one step would cost the site. rho and what follows are None for an exact release.
+
+    epsilon_alone   what it costs by itself, at the study's delta
+    rho_left        what would be left of the account after this step and those before it
+    epsilon_after   what everything charged and reserved, and the steps up to this one, imply at the account's delta
+    epsilon_cap     the account's cap
+    fits            whether the steps up to this one fit into the account now
+    """
 
     step: str
     what: str
     rho: float | None
     epsilon_alone: float | None
+    rho_left: float | None = None
+    epsilon_after: float | None = None
+    epsilon_cap: float | None = None
+    fits: bool = True
+
+    def __str__(self) -> str:
+        """Return the price in plain words."""
+        if self.rho is None or self.epsilon_alone is None:
+            return f"{self.step}: {self.what}. An exact release: no epsilon covers it"
+        cost = (
+            f"{self.step}: {self.what}. It costs epsilon {up(self.epsilon_alone, 4)} by itself (rho {up(self.rho, 4)})"
+        )
+        if self.epsilon_after is None or self.epsilon_cap is None or self.rho_left is None:
+            return cost
+        if not self.fits:
+            return f"{cost} and does not fit: epsilon {self.epsilon_cap:.4g} is the cap"
+        return (
+            f"{cost}; afterwards epsilon {up(self.epsilon_after, 4)} of {self.epsilon_cap:.4g} is taken, "
+            f"and rho {down(self.rho_left, 4)} is left"
+        )
 
 
 class Site:
@@ -60,6 +95,8 @@ class Site:
         The site's own ledger, for this table alone; its accounts are opened here if they do not exist.
     secret
         32 bytes that only the site has and keeps: they key the fingerprint that ties charges to the table.
+    clock
+        What time it is, with a time zone; by default this machine's clock.
     """
 
     def __init__(
@@ -72,6 +109,7 @@ class Site:
         policy: SitePolicy,
         secret: bytes,
         rng: Rng | None = None,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         if len(secret) != SECRET_BYTES:
             raise ValueError(f"secret must be {SECRET_BYTES} random bytes")
@@ -82,6 +120,7 @@ class Site:
         self.ledger = ledger
         self.policy = policy
         self.rng = rng or SecureRng()
+        self._clock = clock or (lambda: datetime.now(UTC))
         self._frame: pd.DataFrame | None = frame.reset_index(drop=True)
         ledger.open_account(
             PRIVATE_ACCOUNT,
@@ -111,15 +150,9 @@ class Site:
         """Return what this table's exact account released, in plain words and in order."""
         return tuple(event.what for event in self.ledger.events(EXACT_ACCOUNT) if isinstance(event, NonPrivate))
 
-    def _exact_history(self) -> list[ExactRelease]:
-        reserved: dict[str, ExactRelease] = {}
-        for entry in self.ledger.entries():
-            if entry.kind == "reserve" and entry.body["account"] == EXACT_ACCOUNT:
-                key = entry.body["key"]
-                reserved[key] = ExactRelease(key=key, what=entry.body["event"]["what"])
-            elif entry.kind == "void":
-                reserved.pop(entry.body["key"], None)
-        return list(reserved.values())
+    def history(self) -> History:
+        """Return what the ledger says of this table's charges so far."""
+        return history_of(self.ledger, accounts=[PRIVATE_ACCOUNT], exact_account=EXACT_ACCOUNT)
 
     def consider(self, document: SignedDocument) -> Study:
         """Return the study if this site would take part in it; touches no row and charges nothing.
@@ -129,40 +162,62 @@ class Site:
         SiteRefused
             With a reason code and the rule that was broken.
         """
+        return self._considered(document).study
+
+    def _considered(self, document: SignedDocument) -> Asked:
         try:
             document.verify()
         except SignatureInvalid as error:
             raise self._no("signature", str(error)) from None
-        researchers = self.policy.researchers
-        if researchers is not None and document.public_key not in researchers:
+        if not self.policy.knows(document.public_key):
             raise self._no("researcher", "this researcher's key is not on the site's list")
         try:
             study = Study.from_document(document.body)
             plan(study)
         except (StudyError, SchemaError) as error:
             raise self._no("document", str(error)) from None
-        rules = broken_rules(
-            self.policy, study, site=self.name, job_id=document.document_id, history=self._exact_history()
-        )
-        for reason, explanation in rules:
+        asked = Asked(study, document.public_key, document.document_id, self.data_version)
+        for reason, explanation in broken_rules(
+            self.policy, asked, site=self.name, history=self.history(), now=self._clock()
+        ):
             raise self._no(reason, explanation)
         if study.data_schema.content_hash() != self.schema.content_hash():
             raise self._no("schema", "the study's schema differs from the site's: agree on one schema first")
         if len(self.rows) < self.policy.min_patients:
             raise self._no("cohort", f"the site takes part with at least {self.policy.min_patients} patients")
-        return study
+        return asked
 
     def price(self, study: Study) -> tuple[Price, ...]:
-        """Return what each step would cost this site: the dry run."""
-        prices = []
+        """Return what each step would cost this site, and what would be left: the dry run."""
+        prices: list[Price] = []
+        private: list[Event] = []
         for step in plan(study):
-            rho = rho_and_delta(step.event)[0] if step.is_private else None
-            epsilon = None if rho is None else epsilon_alone(study, step.event)
-            prices.append(Price(step=step.name, what=step.what, rho=rho, epsilon_alone=epsilon))
+            if not step.is_private:
+                prices.append(Price(step=step.name, what=step.what, rho=None, epsilon_alone=None))
+                continue
+            private.append(step.event)
+            quote = self.ledger.dry_run(PRIVATE_ACCOUNT, private)
+            rho = rho_and_delta(step.event)[0]
+            left = self.ledger.remaining(PRIVATE_ACCOUNT).rho_left - quote.cost["rho"]
+            prices.append(
+                Price(
+                    step=step.name,
+                    what=step.what,
+                    rho=rho,
+                    epsilon_alone=epsilon_alone(study, step.event),
+                    rho_left=max(0.0, left),
+                    epsilon_after=quote.epsilon_after,
+                    epsilon_cap=quote.epsilon_cap,
+                    fits=quote.fits,
+                )
+            )
         return tuple(prices)
 
     def accept(self, document: SignedDocument) -> SiteJob:
         """Consider the study and reserve every step. If anything goes wrong, nothing stays reserved.
+
+        A study whose exact releases are those of an earlier one, of the same sites and rows, is given the stored
+        answers; its private steps are charged anew.
 
         Raises
         ------
@@ -170,11 +225,14 @@ class Site:
             "budget": the message says what was asked, what is left and what would fit; "spent": this very study was
             charged and has no answer; "data-changed": it was asked before of other rows.
         """
-        study = self.consider(document)
-        job = SiteJob(self, study, document.document_id)
+        asked = self._considered(document)
+        study, job_id = asked.study, asked.job_id
+        earlier = [charge for charge in self.history().before(job_id).charges if charge.exact]
+        exact_job = stored_by(earlier, study, data_version=self.data_version)
+        job = SiteJob(self, study, job_id, asked_by=asked.researcher, exact_job=exact_job)
         try:
             job.reserve()
-            self._stand_back(job)
+            self._stand_back(asked)
         except BaseException as error:
             job.abandon()
             if isinstance(error, BudgetExceeded):
@@ -189,15 +247,16 @@ class Site:
                 raise self._no(
                     "data-changed", "this very study was asked before of other rows: give the study a new name"
                 ) from None
+            if isinstance(error, LedgerError):
+                raise self._no("ledger", "the site's ledger takes no charges at present; ask its operator") from error
             raise
         return job
 
-    def _stand_back(self, job: SiteJob) -> None:
-        """Refuse if another study's exact release was reserved before this one's, since `consider` looked."""
-        history = self._exact_history()
-        mine = [at for at, release in enumerate(history) if release.key.startswith(f"{job.job_id}/")]
-        if mine and any(at < mine[0] for at in range(len(history)) if at not in mine):
-            raise self._no("exact-again", "another study made exact releases of this table, and two can be subtracted")
+    def _stand_back(self, asked: Asked) -> None:
+        """Refuse if studies that were reserved before this one, since `consider` looked, leave no room for it."""
+        rules = history_rules(self.policy, asked, history=self.history(), now=self._clock())
+        for reason, explanation in rules:
+            raise self._no(reason, explanation)
 
     def _no(self, reason: Reason, explanation: str) -> SiteRefused:
         return SiteRefused(site=self.name, reason=reason, explanation=explanation)

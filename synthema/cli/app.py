@@ -12,6 +12,7 @@ import typer
 
 from synthema.cli.account import account_app
 from synthema.cli.anonymise import anonymise
+from synthema.cli.doctor import doctor
 from synthema.cli.errors import errors, show
 from synthema.cli.evaluate import evaluate
 from synthema.cli.generate import generate
@@ -52,6 +53,7 @@ app.command()(risk)
 app.command()(pseudonymise)
 app.command()(generate)
 app.command()(evaluate)
+app.command()(doctor)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for a script instead of text.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to; made if it does not exist.")]

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from privacy import Schema
 from smpc import FixedPoint, Session, Shared, small_cells
 from synthema.errors import ModelFailed
-from synthema.learning.covariates import categorical, n_cells
+from synthema.learning.covariates import PARAMETER_RATIO, categorical, n_cells
 from synthema.released import Coefficient, LogisticModel
 
 FRAC_BITS = 28
@@ -136,7 +136,7 @@ async def check_counts(session: Session, counts: Shared, *, n_coefficients: int,
     `counts`: shares in FIELD61 of the pooled `small_count_table`.
     """
     # +1 makes an outcome that nobody (or everybody) had count as too rare as well.
-    least = math.ceil(n_coefficients / 0.33)
+    least = math.ceil(n_coefficients / PARAMETER_RATIO)
     rare = await small_cells(session, counts[:2] + 1, threshold=least + 1)
     if rare.any():
         return f"{n_coefficients} coefficients need at least {least} patients with and without the outcome"

@@ -1,0 +1,81 @@
+"""The dominance rule: no patient may make up most of a sum that is opened. Decided on shares, for sums of numbers.
+
+c_i    what patient i adds to a sum, in fixed point
+S      sum of |c_i| over all patients of all sites; the sum itself may be near zero, as a score is at its root
+a_s    largest |c_i| at site s
+
+A sum is dominated if some site has a_s > 0.9 S: whoever knows such a sum knows that patient's value to a tenth, and who
+knows the other patients knows it better still. What is learnt is one yes or no for all sums together, never which.
+
+Counts need no such test: a patient adds 1 to a count, and a count that is opened is 0 or at least 3.
+
+A site states its own S and a. One that lies about them weakens the rule, as one that invents patients would; what
+protects against sites that lie is noise, and a model has none.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from smpc import Session, Shared
+
+LARGEST_PART = 0.9
+RULE = f"one patient would make up more than {LARGEST_PART:g} of a sum"
+_PART = Fraction(LARGEST_PART).limit_denominator(1000)
+_FRAC_BITS = 24
+
+
+def contributions(
+    x: npt.NDArray[np.float64], died: npt.NDArray[np.bool_], beta: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return S and a of one site for the sums of `logistic.score_and_information`, in fixed point, shape (P,) each.
+
+    S is rounded down and a up, so that rounding never hides that a patient dominates.
+    """
+    p = 0.5 * (1 + np.tanh(0.5 * (x @ beta)))
+    size = np.abs(x)
+    pairs = zip(*(each.tolist() for each in np.triu_indices(len(beta))), strict=True)
+    parts = itertools.chain(
+        (size[:, j] * np.abs(died - p) for j in range(len(beta))),
+        (size[:, j] * size[:, k] * (p * (1 - p)) for j, k in pairs),
+    )
+    both = np.array([(part.sum(), part.max(initial=0.0)) for part in parts])
+    return (
+        np.floor(np.ldexp(both[:, 0], _FRAC_BITS)).astype(np.int64),
+        np.ceil(np.ldexp(both[:, 1], _FRAC_BITS)).astype(np.int64),
+    )
+
+
+async def any_dominated(session: Session, totals: Sequence[Shared], largest: Sequence[Shared]) -> bool:
+    """Return whether in any of the sums one patient dominates; opens that and nothing else.
+
+    Parameters
+    ----------
+    totals, largest
+        S and a of every site: shares in RING64, shape (P,), of numbers below 2^44.
+
+    Examples
+    --------
+    >>> from smpc import run_local
+    >>> async def protocol(s, x):
+    ...     a = await s.input(x)
+    ...     return await any_dominated(s, [a[0][:1], a[1][:1]], [a[0][1:], a[1][1:]])
+    >>> [run_local(protocol, inputs=[[first, first], [9, 1]]).results[0] for first in (81, 82)]
+    [False, True]
+    """
+    pooled = totals[0]
+    for total in totals[1:]:
+        pooled = pooled + total
+    dominated = None
+    for each in largest:
+        one = await session.negative(_PART.numerator * pooled - _PART.denominator * each)
+        dominated = one if dominated is None else dominated + one
+    if dominated is None:
+        return False
+    found: npt.NDArray[np.int64] = np.asarray(await session.open(await session.less(0, dominated.sum())))
+    return bool(found.any())
