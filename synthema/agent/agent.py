@@ -70,8 +70,15 @@ class Control(Protocol):
 class Approval(Protocol):
     """Says whether an offer that the policy allows needs the operator, and keeps what happens to jobs."""
 
-    def ask(self, job_id: str, study: Study, researcher: str) -> DecisionState:
-        """Return "accepted", "refused" or "waiting"; the same again for a job that was decided before."""
+    def ask(self, job_id: str, study: Study, researcher: str, submission: bytes, price: str) -> DecisionState:
+        """Return "accepted", "refused" or "waiting"; the same again for a job that was decided before.
+
+        `price`: what the study would cost this site, in plain words, for the operator to read.
+        """
+        ...
+
+    def refusal(self, job_id: str) -> tuple[str, str]:
+        """Return the reason of an operator's refusal, and the sentence that the researcher may see."""
         ...
 
     def note(self, job_id: str, state: str) -> None:
@@ -265,7 +272,8 @@ class Agent:
                 return Decision("refused", "site", "the site has a problem of its own; its operator knows more")
             study = site.consider(submission.document)
             self._check_members(study)
-            state = self._approval.ask(job_id, study, submission.document.public_key)
+            price = "\n".join(map(str, site.price(study)))
+            state = self._approval.ask(job_id, study, submission.document.public_key, data, price)
             if state == "accepted":
                 self._jobs[job_id] = site.accept(submission.document)
                 self._submissions[job_id] = submission
@@ -277,7 +285,7 @@ class Agent:
             _log.error("%s: an offer could not be considered: %s", self.name, type(error).__name__)
             return Decision("refused", "site", "the site has a problem of its own; its operator knows more")
         if state == "refused":
-            return Decision("refused", "operator", "the site's operator refused the study")
+            return Decision("refused", *self._approval.refusal(job_id))
         return Decision(state)
 
     def _check_members(self, study: Study) -> None:

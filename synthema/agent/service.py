@@ -20,6 +20,7 @@ from smpc.transport.roster import Identity, Roster
 from synthema.agent.agent import Agent
 from synthema.agent.config import SiteConfig
 from synthema.agent.memory import Memory
+from synthema.agent.table import OperatorApproval, open_table
 from synthema.errors import StudyError
 from synthema.messages import Cancel, Garbled, Head, Mail, Message, Offer, Outcome, Presence, Start
 from synthema.messages import Decision as DecisionHead
@@ -68,12 +69,12 @@ class SiteService:
             on_change=self._on_change,
             handled=self._memory.handled,
         )
-        from synthema.agent.table import automatic_or_ask, open_table
-
         self._attempts: dict[str, int] = {}
         self._unsent: list[tuple[Head, bytes]] = []
+        # Decisions of the operator that the agent was given.
+        self._taken_up: set[str] = set()
         self._lock = threading.Lock()
-        self.approval: Approval = approval or automatic_or_ask(config)
+        self.approval: Approval = approval or OperatorApproval(lambda: self.config)
         self.agent = Agent(
             config.name,
             identity=Identity.load(0, self._files.identity),
@@ -262,14 +263,13 @@ class SiteService:
             self.agent.resume()
 
     def _take_approvals(self) -> None:
+        """Tell the hub what it could not be told before, and take up what the operator decided meanwhile."""
         self._send_unsent()
-        decided = getattr(self.approval, "newly_decided", None)
-        if decided is None:
-            return
-        waiting = {job.job_id: job for job in self._memory.unfinished() if job.phase == "offered"}
-        for job_id in decided():
-            if job_id in waiting:
-                self.agent.offer(job_id, waiting[job_id].submission)
+        if isinstance(self.approval, OperatorApproval):
+            for job_id, submission in self.approval.newly_decided():
+                if job_id in self._attempts and job_id not in self._taken_up:
+                    self._taken_up.add(job_id)
+                    self.agent.offer(job_id, submission)
 
     def _witness(self) -> LocalWitness | None:
         from privacy.ledger import LocalWitness, Verifier, load_key

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from privacy import Schema
 from privacy.ledger import WitnessPolicy, load_key, open_ledger
 from synthema.agent.config import SiteConfig
+from synthema.agent.queue import ApprovalQueue, QueueApproval, QueueError
 from synthema.errors import StudyError
 from synthema.networks.asking import Asking, RemoteWitness
 from synthema.networks.base import DecisionState
+
+QUEUE_FILE = "queue.db"
 
 if TYPE_CHECKING:
     from synthema.policy import SitePolicy
@@ -58,28 +63,45 @@ def witness_policy(config: SiteConfig, asking: Asking) -> WitnessPolicy | None:
 
 def site_policy(config: SiteConfig) -> SitePolicy:
     """Return the site's policy; its partners are those whose keys it has pinned."""
-    from synthema.policy import SitePolicy
+    from synthema.governance.policy_file import read_policy
 
-    terms: dict[str, Any] = {key: value for key, value in config.policy.items() if key != "approve"}
-    if "researchers" in terms:
-        terms["researchers"] = frozenset(terms["researchers"])
-    return SitePolicy(partners=frozenset(config.partners), **terms)
+    return read_policy(config.policy, partners=frozenset(config.partners))
 
 
-class AutomaticApproval:
-    """An operator who lets everything pass that the policy allows."""
+class OperatorApproval:
+    """The policy decides, or the job waits for the operator (`synthema.agent.queue`). The file is read at every offer.
 
-    def ask(self, job_id: str, study: Study, researcher: str) -> DecisionState:
-        """Return "accepted"."""
-        del job_id, study, researcher
-        return "accepted"
+    Parameters
+    ----------
+    config
+        Gives the site's present file.
+    """
+
+    def __init__(self, config: Callable[[], SiteConfig]) -> None:
+        self._config = config
+        self._queue = ApprovalQueue(config().place(QUEUE_FILE))
+
+    def ask(self, job_id: str, study: Study, researcher: str, submission: bytes, price: str) -> DecisionState:
+        """Return whether the job is accepted, refused, or waits for the operator."""
+        return self._approval(price).ask(job_id, study, researcher, submission)
+
+    def refusal(self, job_id: str) -> tuple[str, str]:
+        """Return the reason of an operator's refusal and the sentence that the researcher may see."""
+        return self._approval("").refusal(job_id)
 
     def note(self, job_id: str, state: str) -> None:
-        """Keep nothing."""
+        """Keep a job's state; one that never came into the queue is not kept."""
+        with contextlib.suppress(QueueError):
+            self._queue.move(job_id, self._config().name, state)
 
+    def newly_decided(self) -> list[tuple[str, bytes]]:
+        """Return what the operator decided and the hub does not know yet: jobs and their submissions."""
+        return [(job.job_id, submission) for job, submission in self._queue.untold()]
 
-def automatic_or_ask(config: SiteConfig) -> AutomaticApproval:
-    """Return how the operator wants to be asked."""
-    if config.policy.get("approve", "automatic") != "automatic":
-        raise StudyError('[policy] approve must be "automatic"')
-    return AutomaticApproval()
+    def close(self) -> None:
+        """Close the file."""
+        self._queue.close()
+
+    def _approval(self, price: str) -> QueueApproval:
+        config = self._config()
+        return QueueApproval(self._queue, config.name, site_policy(config), price=lambda _study: price)

@@ -95,6 +95,9 @@ class Automatic:
     def ask(self, *_of_the_job: Any) -> Any:
         return self.says
 
+    def refusal(self, _job_id: str) -> tuple[str, str]:
+        return "operator", "the site's operator refused the study"
+
     def note(self, _job_id: str, state: str) -> None:
         self.states.append(state)
 

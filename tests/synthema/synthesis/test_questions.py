@@ -20,7 +20,7 @@ from synthema.questions import (
     encode_question,
 )
 
-names = st.text("ab\"\\é\n\u2028", min_size=1, max_size=4)
+names = st.text('ab"\\é\n\u2028', min_size=1, max_size=4)
 cliques = st.lists(st.lists(names, min_size=1, max_size=3).map(tuple), min_size=1, max_size=4).map(tuple)
 rates = st.floats(min_value=1e-300, max_value=1e300)
 groups = st.dictionaries(names, st.lists(st.integers(0, 9), max_size=4).map(tuple), max_size=2)
