@@ -23,7 +23,7 @@ from smpc.errors import SmpcError
 from smpc.transport.roster import Identity, Member, Roster
 from synthema.errors import SiteFailed, SiteRefused, SynthemaError
 from synthema.networks.asking import Asking, Question, answer_as_witness
-from synthema.networks.base import Decision, DecisionState, Ending
+from synthema.networks.base import Decision, DecisionState, Ending, Patience
 from synthema.networks.lines import Courier, JobLines, Letter
 from synthema.submission import Submission, seal_result
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from smpc.material import MaterialStore
     from smpc.transport import NetworkTransport
     from synthema.job import SiteJob
-    from synthema.networks.site_network import Patience, SiteNetwork
+    from synthema.networks.site_network import SiteNetwork
     from synthema.site import Site
     from synthema.study import Study
 

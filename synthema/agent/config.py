@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from synthema.agent.agent import Partner
 from synthema.errors import StudyError
 from synthema.member_config import Hex32, HubSection, MemberKeys, Name, Section
-
-if TYPE_CHECKING:
-    from synthema.networks.site_network import Patience
+from synthema.networks.base import Patience
 
 SITE_FILE = "site.toml"
 
@@ -74,8 +72,6 @@ class PatienceSection(Section):
 
     def patience(self) -> Patience:
         """Return it as the network takes it."""
-        from synthema.networks.site_network import Patience
-
         return Patience(self.gather, self.round, self.away)
 
 

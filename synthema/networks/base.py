@@ -38,6 +38,20 @@ class Traffic:
     triples: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a site waits, in seconds.
+
+    gather   for another site's contribution, or for what the parties open
+    round    for a party's message in a round of a protocol
+    away     for a site that left the hub to come back
+    """
+
+    gather: float = 120.0
+    round: float = 60.0
+    away: float = 30.0
+
+
 class StepNetwork(Protocol):
     """Where the steps of one accepted study run."""
 

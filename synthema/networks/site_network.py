@@ -11,7 +11,6 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from privacy.ledger.answers import decode_answer, encode_answer
@@ -27,7 +26,7 @@ from smpc.material import MaterialStore
 from smpc.party import NoMaterial
 from synthema.errors import SiteFailed, SynthemaError
 from synthema.job import SiteJob
-from synthema.networks.base import SiteLines, Traffic
+from synthema.networks.base import Patience, SiteLines, Traffic
 from synthema.networks.packages import decode_package, encode_package
 
 if TYPE_CHECKING:
@@ -37,20 +36,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEY_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a site waits, in seconds.
-
-    gather   for another site's contribution, or for what the parties open
-    round    for a party's message in a round of a protocol
-    away     for a site that left the hub to come back
-    """
-
-    gather: float = 120.0
-    round: float = 60.0
-    away: float = 30.0
 
 
 class SiteNetwork:

@@ -16,9 +16,8 @@ from privacy.ledger import open_ledger, verify
 from smpc.transport.roster import Identity
 from synthema.agent.agent import Agent, Partner
 from synthema.agent.service import remote_material_of
-from synthema.networks.base import run_job
+from synthema.networks.base import Patience, run_job
 from synthema.networks.in_process import InsecureLocalHub
-from synthema.networks.site_network import Patience
 from synthema.signing import Signer
 from synthema.site import Site, SitePolicy
 from synthema.site_run import read_bundle

@@ -19,8 +19,8 @@ from network_members import SITES, LocalFederation, small_study
 from smpc.transport import NetworkTransport
 from synthema.errors import SiteFailed, SiteRefused, SynthemaError
 from synthema.job import SiteJob
+from synthema.networks.base import Patience
 from synthema.networks.in_process import Desk
-from synthema.networks.site_network import Patience
 
 # All that a healthy site may need on a busy machine; what a test waits for a dead one.
 GATHER = 3.0
