@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy.errors import UnsupportedEvent
@@ -71,7 +71,6 @@ def test_a_mixture_of_four_families_is_certified():
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
 @given(
     q=st.floats(0.005, 0.9),
     s=st.floats(0.7, 30),

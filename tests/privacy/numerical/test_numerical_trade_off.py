@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
@@ -197,7 +197,6 @@ def test_the_total_variation_is_the_same_in_both_directions():
     assert made.trade_off(0.5) >= 0.5 - high - 1e-9
 
 
-@settings(max_examples=25)
 @given(
     sigma=st.floats(0.2, 50),
     epsilon=st.floats(0.01, 3),
