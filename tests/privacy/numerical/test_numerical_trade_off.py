@@ -116,7 +116,12 @@ def step_law(q, sigma, spacing, size):
 
 @pytest.mark.parametrize(
     ("q", "sigma", "n"),
-    [(0.2, 2.0, 50), (0.05, 1.0, 30), (0.9, 3.0, 20), pytest.param(0.01, 1.0, 2, marks=pytest.mark.slow)],
+    [
+        (0.2, 2.0, 50),
+        (0.9, 3.0, 20),
+        pytest.param(0.05, 1.0, 30, marks=pytest.mark.slow),
+        pytest.param(0.01, 1.0, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_the_curve_of_a_sampled_gaussian_is_that_of_a_convolution(q, sigma, n):
     # Both laws of the summed loss by FFT on a grid: the parametric curve of the likelihood ratio tests.
