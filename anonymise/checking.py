@@ -31,6 +31,7 @@ from anonymise.refining import ClassKeys
 # Distributions are counted for so many (class, value) cells at a time.
 _CELLS: Final = 4_000_000
 _NONE: Final = np.empty(0, dtype=np.int64)
+_NOBODY: Final = np.empty(0, dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,13 @@ class Checker:
         self._wildcards = None if k is None else Wildcards(encoded, k)
 
     def check(self, node: Node, *, max_suppressed: int, above: Node | None = None) -> Checked:
-        """Return which entries fail at a node and below it; `above`: a more general node that was checked before."""
+        """Return which entries fail at a node and below it; `above`: a more general node that was checked before.
+
+        Where too many are certain to fail, `failing_below` may be left empty: nothing below the node is of interest.
+        """
         if self._wildcards is not None:
             return self._check_wildcards(self._wildcards, node, max_suppressed)
-        return self._check_classes(*self._classes_at(node, above), max_suppressed)
+        return self._check_classes(*self._classes_at(node, above), max_suppressed, name_lost=False)
 
     def check_with_keys(self, node: Node, *, max_suppressed: int) -> tuple[Checked, Keys, int]:
         """Return what `check` returns, the key of each entry's class, and a bound above all keys."""
@@ -95,7 +99,7 @@ class Checker:
             return self._check_wildcards(self._wildcards, node, max_suppressed), key, size
         return self._check_classes(key, size, max_suppressed), key, size
 
-    def _check_classes(self, key: Keys, size: int, max_suppressed: int) -> Checked:
+    def _check_classes(self, key: Keys, size: int, max_suppressed: int, *, name_lost: bool = True) -> Checked:
         # Whole numbers below 2^53 are exact in float64.
         counts = np.bincount(key, weights=self._weights, minlength=size)
         sizes = counts.astype(np.int64)
@@ -110,8 +114,10 @@ class Checker:
         if self._closed:
             self._judge(self._closed, standing, key, sizes)
         closed = ~standing
-        failing_below = closed.take(key)
         n_certain = int(counts @ closed)
+        if n_certain > max_suppressed and not name_lost:
+            return Checked(None, _NOBODY, n_certain, n_certain, n_certain, _NONE, _NONE)
+        failing_below = closed.take(key)
         if n_certain > max_suppressed:
             return Checked(None, failing_below, n_certain, n_certain, n_certain, _NONE, _NONE)
         if not self._open and not self._table:

@@ -40,8 +40,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from anonymise.checking import Checker
 from anonymise.encoded import Encoded, Node
 from anonymise.errors import TimeLimitReached
@@ -158,7 +156,6 @@ class _Search:
         self._floors = Floors(encoded, metric)
         self._max_suppressed = max_suppressed
         self._max_boxes = min(max_boxes, max(1000, _MOST_BYTES // (2048 + encoded.n_entries // 8)))
-        self._columns = np.arange(len(encoded.shape))
         # Lowest bound first; of equal bounds the latest box, which is the smallest.
         self._heap: list[tuple[float, int, _Box]] = []
         # Boxes that are followed to their end before the heap is looked at again, the next one last.
@@ -254,7 +251,7 @@ class _Search:
         if from_heap and self._heap and tight.bound > max(box.bound + TIE, self._heap[0][0]):
             return [tight]
         bound, lo, hi, floor = tight.bound, tight.lo, tight.hi, tight.floor
-        column, level = self._halfway(floor, lo, hi)
+        column, level = _halfway(floor.terms.tolist(), lo, hi)
         parts = []
         up = (*lo[:column], level + 1, *lo[column + 1 :])
         parts.append(_Box(max(bound, self._bound(floor, up)), up, hi, floor))
@@ -275,10 +272,10 @@ class _Search:
                 return None
             if math.isinf(ceiling):
                 return box
-            # The summed loss that a column may have while all others are at their lowest level.
-            room = (ceiling * self._n_records - floor.at(lo)) + floor.terms[self._columns, lo]
-            worth = (floor.terms < room[:, None]).sum(axis=1) - 1
-            cut = tuple(np.maximum(np.minimum(worth, hi), lo).tolist())
+            # What a column may lose more than at its lowest level, while all others are at theirs.
+            room = ceiling * self._n_records - floor.at(lo)
+            terms = floor.terms.tolist()
+            cut = tuple(_highest(of_level, room, *ends) for of_level, *ends in zip(terms, lo, hi, strict=True))
             if cut == hi:
                 return _Box(bound, lo, hi, floor)
             below = self._visit(cut, hi, floor)
@@ -286,10 +283,21 @@ class _Search:
                 return None
             hi, floor = cut, below
 
-    def _halfway(self, floor: Floor, lo: Node, hi: Node) -> tuple[int, int]:
-        """Return the column whose term can still change most, and the highest level in the lower half of its change."""
-        low, high = floor.terms[self._columns, lo], floor.terms[self._columns, hi]
-        change = np.where(np.less(lo, hi), high - low, -1.0)
-        column = int(change.argmax())
-        lower = floor.terms[column, lo[column] + 1 : hi[column]] <= (low[column] + high[column]) / 2
-        return column, lo[column] + int(lower.sum())
+
+def _highest(terms: Sequence[float], room: float, low: int, high: int) -> int:
+    """Return the highest level from `low` to `high` whose term is less than `room` above that of `low`, else `low`."""
+    limit = terms[low] + room
+    while high > low and terms[high] >= limit:
+        high -= 1
+    return high
+
+
+def _halfway(terms: Sequence[Sequence[float]], lo: Node, hi: Node) -> tuple[int, int]:
+    """Return the column whose term can still change most, and the highest level in the lower half of its change."""
+    column, most = 0, -1.0
+    for j, (of_level, low, high) in enumerate(zip(terms, lo, hi, strict=True)):
+        if low < high and of_level[high] - of_level[low] > most:
+            column, most = j, of_level[high] - of_level[low]
+    of_level, low, high = terms[column], lo[column], hi[column]
+    middle = (of_level[low] + of_level[high]) / 2
+    return column, low + sum(term <= middle for term in of_level[low + 1 : high])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -222,6 +223,8 @@ def rho_to_epsilon(rho: float, delta: float) -> float:
     return high * (1 + _GUARD)
 
 
+# Every step of a study is priced from the same few budgets, and a price takes some 80 evaluations.
+@lru_cache(maxsize=1024)
 def epsilon_to_rho(epsilon: float, delta: float) -> float:
     """Return the largest rho, rounded down, such that every rho-zCDP mechanism is (epsilon, delta)-DP.
 

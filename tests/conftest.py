@@ -1,5 +1,6 @@
 """One setting for every property test; the whole suite on all cores; bytecode for the processes that tests start."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -42,3 +43,21 @@ def pytest_configure(config):
     patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     config.add_cleanup(folder.cleanup)
     config.add_cleanup(patch.undo)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect without the garbage collector, and keep it off what was collected: it lives as long as the run."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file():
+    """Leave out the search for doctests below this folder: tests have none, and there are hundreds of modules."""
+    found = yield
+    return [collector for collector in found if type(collector).__name__ != "DoctestModule"]

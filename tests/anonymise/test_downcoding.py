@@ -243,7 +243,10 @@ def test_an_attacker_without_limits_knows_no_table_of_the_default():
 
 
 @pytest.mark.filterwarnings("ignore::anonymise.AttackableRelease")
-@pytest.mark.parametrize(("algorithm", "least"), [("local", 20), ("cell_suppression", 15), ("mondrian", 100)])
+@pytest.mark.parametrize(
+    ("algorithm", "least"),
+    [("local", 20), pytest.param("cell_suppression", 15, marks=pytest.mark.slow), ("mondrian", 100)],
+)
 def test_an_attacker_without_limits_knows_whole_tables_of_the_others(algorithm, least):
     assert fully_known(4, by_class(algorithm)) >= least
 

@@ -10,7 +10,7 @@ from privacy.errors import SchemaError
 from privacy.schema import Column
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(st.data())
 def test_dense_keys_are_equal_exactly_where_all_columns_are(data):
     n = data.draw(st.integers(1, 30))

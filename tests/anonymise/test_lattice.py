@@ -65,7 +65,7 @@ def brute_force(chosen, rows, models, max_suppressed):
     return best
 
 
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(tables(), st.integers(2, 4), st.integers(0, 14), st.booleans())
 def test_the_search_finds_what_brute_force_finds(table, k, max_suppressed, with_a_model_that_is_not_closed):
     chosen, rows = table
@@ -98,7 +98,7 @@ def test_brute_force_would_notice_a_bound_that_claims_too_much():
     assert wrong > 0
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(tables(), st.integers(2, 4))
 def test_generalising_never_makes_more_rows_fail(table, k):
     chosen, rows = table
@@ -112,7 +112,7 @@ def test_generalising_never_makes_more_rows_fail(table, k):
             assert (failing[high] <= failing[low]).all()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(tables(), st.integers(2, 3), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_the_optimum_does_not_depend_on_the_order_of_rows_or_columns(table, k, max_suppressed, random):
     chosen, rows = table
@@ -131,7 +131,7 @@ def test_the_optimum_does_not_depend_on_the_order_of_rows_or_columns(table, k, m
         assert turned.score == pytest.approx(one.score, abs=1e-13)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(tables(), st.integers(2, 3), st.integers(0, 7))
 def test_a_larger_suppression_limit_or_smaller_k_never_loses_more(table, k, max_suppressed):
     chosen, rows = table
@@ -179,7 +179,6 @@ def wide_tables(draw):
     return chosen, list(zip(*columns, strict=True))
 
 
-@settings(deadline=None, max_examples=40)
 @given(wide_tables(), st.integers(2, 4), st.sampled_from([0, 1, 5, 60]), st.booleans(), st.sampled_from([1, 5, 10_000]))
 def test_the_search_finds_what_checking_every_node_finds(table, k, max_suppressed, not_closed, max_boxes):
     chosen, rows = table
@@ -214,7 +213,7 @@ def stopped_after(steps, *args, monkeypatch, **kwargs):
         return search(*args, time_limit=steps + 0.5, **kwargs)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wide_tables(), st.integers(2, 4), st.sampled_from([0, 1, 5, 60]), st.booleans(), st.sampled_from([1, 10_000]))
 def test_the_optimum_lies_in_the_gap_wherever_the_search_is_stopped(
     monkeypatch, table, k, max_suppressed, not_closed, max_boxes

@@ -88,7 +88,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(ROWS, st.integers(2, 4), st.booleans())
 def test_all_parts_at_once_give_the_classes_of_the_plain_recursion(rows, k, two_values):
     data = encoded(rows)

@@ -103,7 +103,7 @@ def test_two_releases_stand_in_different_orders():
     assert Counter(first["arrival"]) == Counter(second["arrival"])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(st.integers(2, 8), st.sampled_from([0.0, 0.05, 0.3, 1.0]), st.integers(8, 60), st.integers(0, 1000))
 def test_every_released_class_has_k_rows_and_rows_keep_their_own_values(k, limit, n, seed):
     frame = patients(n, seed)

@@ -223,7 +223,7 @@ def fits(cells, row, person):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(tables())
 def test_who_fits_whom_is_what_brute_force_finds(drawn):
     cells, secret = drawn

@@ -113,7 +113,13 @@ class Watched(LocalTableOracle):
 @pytest.mark.parametrize("name", SCHEMAS)
 @pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda mechanism: mechanism.__name__)
 @pytest.mark.parametrize(
-    ("neighbours", "most", "rho"), [("add_remove_one", 1, 0.3), ("replace_one", 3, 40.0), ("add_remove_one", 2, 1e-4)]
+    ("neighbours", "most", "rho"),
+    [
+        ("add_remove_one", 2, 0.3),
+        ("replace_one", 3, 40.0),
+        pytest.param("add_remove_one", 1, 0.3, marks=pytest.mark.slow),
+        pytest.param("add_remove_one", 2, 1e-4, marks=pytest.mark.slow),
+    ],
 )
 def test_no_mechanism_spends_more_than_it_was_given_or_less_than_it_owes(mechanism, name, neighbours, most, rho):
     schema = Schema.from_dict(SCHEMAS[name])

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import Domain, DomainMismatch, LocalTableOracle, Measurement, TooManyRecords
@@ -100,7 +100,6 @@ def test_the_price_covers_the_sensitivity_and_never_exceeds_what_was_granted(
     assert accountant.rho <= rho
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.floats(1e-9, 1e4), st.integers(1, 5000))
 def test_noise_for_any_budget_costs_at_most_the_budget(rho, l2_sensitivity_squared):
     event = discrete_gaussian_for(rho, l2_sensitivity_squared, linf_sensitivity=1)

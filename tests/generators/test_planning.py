@@ -63,7 +63,7 @@ def fitted_errors(mechanism, frame, schema):
     return np.array(list(out.values()))
 
 
-@pytest.mark.parametrize("mechanism", [Independent, ChowLiu])
+@pytest.mark.parametrize("mechanism", [Independent, pytest.param(ChowLiu, marks=pytest.mark.slow)])
 def test_planned_errors_of_columns_are_those_of_the_fitted_models(mechanism, frame, schema):
     planned = plan(schema, n=N_PATIENTS, epsilon=EPSILON, delta=DELTA, mechanism=mechanism.name)
     ratio = fitted_errors(mechanism, frame, schema).sum() / sum(planned.columns.values())

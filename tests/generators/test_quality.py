@@ -7,14 +7,13 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import Domain, DomainMismatch, compare_marginals, encode, kaplan_meier, workload_error
 from privacy import Schema
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), min_size=1, max_size=40))
 def test_kaplan_meier_equals_lifelines(patients):
     time = np.array([t for t, _ in patients], dtype=float)

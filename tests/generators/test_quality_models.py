@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators.errors import DomainMismatch
@@ -68,7 +68,6 @@ def test_the_cox_fit_is_that_of_lifelines_with_many_ties_and_with_few(steps):
     assert np.allclose(fit.std_errors, oracle.standard_errors_, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.booleans(), st.integers(0, 3)), min_size=2, max_size=25).filter(
         lambda rows: any(e and any(u > t or (u == t and not d) for u, d, _ in rows) for t, e, _ in rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import DomainMismatch, compare_survival, cumulative_incidence, kaplan_meier, nelson_aalen
@@ -13,7 +13,6 @@ from generators.survival import kaplan_meier_band
 GRID = np.arange(0, 15, 0.5)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), min_size=1, max_size=40))
 def test_nelson_aalen_is_the_sum_of_hazards_at_event_times(patients):
     time = np.array([t for t, _ in patients], dtype=float)
@@ -25,7 +24,6 @@ def test_nelson_aalen_is_the_sum_of_hazards_at_event_times(patients):
     assert np.allclose(nelson_aalen(time, event, GRID), by_hand, atol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 2)), min_size=1, max_size=40))
 def test_incidences_of_all_causes_and_survival_of_any_sum_to_one(patients):
     time, cause = np.array(patients).T

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plaintext import BOUNDS, arrays, cause, opened, pairs, refused_silently, shared, spread_over, wrapped
 
@@ -183,7 +183,6 @@ def test_absolute_value_and_positive_part_are_those_of_integers(data, bound, n_p
 # Bits.
 
 
-@settings(max_examples=30, deadline=None)
 @given(data=st.data(), n_parties=PARTIES, length=st.sampled_from([0, 1, 63, 64, 65, 130]), count=st.integers(2, 8))
 def test_operators_and_conjunctions_of_bits_are_those_of_booleans(data, n_parties, length, count):
     table = data.draw(arrays(1, (count, length))) > 0

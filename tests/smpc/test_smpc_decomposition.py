@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smpc import run_local
@@ -12,7 +12,6 @@ def plain_bits(values, width):
     return np.array([[value >> j & 1 for value in values] for j in range(width)], dtype=bool)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     values=st.lists(st.integers(-(2**63), 2**63 - 1) | st.sampled_from(EDGES), min_size=1, max_size=70),
     width=st.sampled_from([8, 16, 32, 64]),

@@ -98,7 +98,7 @@ def same(cost, run):
     assert cost.dealer_bytes == run.cost.dealer_bytes
 
 
-@pytest.mark.parametrize("n_parties", [2, 3, 4, 5])
+@pytest.mark.parametrize("n_parties", [2, 3, pytest.param(4, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.__name__)
 def test_a_forecast_is_what_a_run_costs(protocol, n_parties):
     rng = np.random.default_rng(n_parties)

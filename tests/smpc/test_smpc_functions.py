@@ -240,7 +240,6 @@ def test_exp_of_any_declared_range(data, frac_bits, how, part, reach):
     assert (np.abs(wrong) - true / 4).max() <= ALLOWED[how]
 
 
-@settings(max_examples=20)
 @given(st.data(), FRACTIONS, HOW, st.floats(-20.0, 5.0), st.floats(0.0, 12.0))
 def test_positive_numbers_of_any_declared_range(data, frac_bits, how, log_least, octaves):
     least = max(2.0**log_least, 2.0**-frac_bits)

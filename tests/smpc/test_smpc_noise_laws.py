@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import mpmath
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy import (
@@ -83,7 +83,6 @@ def test_tail_and_pmf_agree(thresholds):
         assert law.tail(d) == sum(pmf[max(law.largest + 1 - d, 0) :]) if d else law.tail(d) == 0
 
 
-@settings(max_examples=30, deadline=None)
 @given(rate=st.fractions(Fraction(1, 40), 5), shift=st.integers(1, 6), coin_bits=st.sampled_from([4, 8, 16, 64]))
 def test_no_step_of_a_law_falls_by_more_than_the_rate(rate, shift, coin_bits):
     law = geometric_law(rate, shift, Fraction(1, 100), coin_bits)

@@ -50,7 +50,9 @@ def difference(pmf):
 # Discrete Laplace.
 
 
-@pytest.mark.parametrize(("domain", "n_parties"), [(RING64, 2), (RING64, 3), (FIELD61, 2)])
+@pytest.mark.parametrize(
+    ("domain", "n_parties"), [(RING64, 2), pytest.param(RING64, 3, marks=pytest.mark.slow), (FIELD61, 2)]
+)
 def test_discrete_laplace_noise_has_its_exact_law(domain, n_parties):
     epsilon, truth = 0.7, 1000
 

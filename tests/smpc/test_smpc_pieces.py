@@ -5,7 +5,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plaintext import opened
 
@@ -107,7 +107,6 @@ def test_a_range_or_precision_that_does_not_fit_is_refused():
         pieces(LOG, low=1, high=2**20, frac_bits=20, precision=10, largest=1.0)
 
 
-@settings(max_examples=20)
 @given(
     st.sampled_from([SIGMOID, EXP]),
     st.integers(-40, 10),
@@ -178,7 +177,6 @@ def test_the_dealt_powers_add_up_to_those_of_the_mask():
 # What normalisation stands on.
 
 
-@settings(max_examples=30)
 @given(st.data(), st.sampled_from([8, 16, 32, 64]), st.integers(1, 70), st.integers(2, 4))
 def test_at_least_compares_with_every_threshold_from_one_opening(data, width, n, n_parties):
     most = 2 ** (width - 2) - 1

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -34,7 +34,6 @@ def number(share):
     return int.from_bytes(share, "little")
 
 
-@settings(max_examples=30)
 @given(st.binary(min_size=32, max_size=32), st.data())
 def test_any_threshold_of_shares_gives_the_secret_as_lagranges_formula_does(secret, data):
     n = data.draw(st.integers(2, 12))

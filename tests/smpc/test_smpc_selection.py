@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plaintext import BOUNDS, arrays, opened, refused_silently, shared, spread_over
 
@@ -68,7 +68,6 @@ def test_the_winner_is_found_wherever_it_stands(place):
     assert [int(v) for v in opened(protocol, spread_over(2, x))] == [place, 1, place]
 
 
-@settings(max_examples=30, deadline=None)
 @given(data=st.data(), bound=st.sampled_from(BOUNDS), n_parties=PARTIES, n=st.sampled_from([1, 2, 3, 9, 20, 65]))
 def test_the_largest_few_are_those_of_a_stable_sort(data, bound, n_parties, n):
     x = data.draw(arrays(bound, n))
@@ -84,7 +83,6 @@ def test_the_largest_few_are_those_of_a_stable_sort(data, bound, n_parties, n):
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
 @given(
     data=st.data(),
     bound=st.sampled_from([bound for bound in BOUNDS if bound is not None and bound < 2**61] + [2**61 - 1]),

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smpc import (
@@ -57,7 +57,6 @@ def cause(protocol, inputs):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-@settings(max_examples=25, deadline=None)
 @given(data=st.data(), n_parties=st.integers(2, 5))
 def test_inputs_open_to_themselves(domain, data, n_parties):
     inputs = [data.draw(vectors(domain, 4)) for _ in range(n_parties)]
@@ -89,7 +88,6 @@ def test_linear_operators_are_those_of_the_plaintext(domain, data):
 
 @pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("n_parties", [2, 3, 5])
-@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_products_are_those_of_the_plaintext(domain, n_parties, data):
     x, y = data.draw(vectors(domain, 4)), data.draw(vectors(domain, 4))
@@ -103,7 +101,6 @@ def test_products_are_those_of_the_plaintext(domain, n_parties, data):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_matrix_products_are_those_of_the_plaintext(domain, data):
     m, k, n = (data.draw(st.integers(1, 4)) for _ in range(3))

@@ -397,7 +397,6 @@ def test_what_is_no_plan_is_refused(text):
         read_plan(text)
 
 
-@settings(max_examples=20)
 @given(counts=st.lists(st.integers(1, 2**40), min_size=len(KINDS), max_size=len(KINDS)), n_parties=st.integers(2, 5))
 def test_a_plan_is_read_as_it_was_written(counts, n_parties):
     amounts = dict(zip(KINDS, counts, strict=True))

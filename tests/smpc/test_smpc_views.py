@@ -144,16 +144,16 @@ def noisy_sum_kept(domain):
 PAIR = (0, 1)
 CASES = [
     (only_input, RING64, (0,), (1, 1), ((0, 0), (5, 123456))),
-    (only_input, FIELD61, PAIR, (1, 1), ((0,), (-77,))),
-    (sum_opened, RING64, (0,), (4, 4), ((5, 9), (9, 5))),
+    pytest.param(only_input, FIELD61, PAIR, (1, 1), ((0,), (-77,)), marks=pytest.mark.slow),
+    pytest.param(sum_opened, RING64, (0,), (4, 4), ((5, 9), (9, 5)), marks=pytest.mark.slow),
     (sum_opened, FIELD61, (0,), (4, 4), ((5, 9), (-100, 114))),
     (product_opened, RING64, (0,), (1, 1), ((6, 4), (3, 8))),
-    (product_opened, FIELD61, (0,), (1, 1), ((0, 7), (0, 1000))),
-    (products_kept, RING64, PAIR, (2, 3), ((0,), (8,))),
+    pytest.param(product_opened, FIELD61, (0,), (1, 1), ((0, 7), (0, 1000)), marks=pytest.mark.slow),
+    pytest.param(products_kept, RING64, PAIR, (2, 3), ((0,), (8,)), marks=pytest.mark.slow),
     (products_kept, FIELD61, PAIR, (2, 3), ((0,), (8,))),
     (inner_product_kept, RING64, PAIR, (1, 1), ((0,), (1,))),
     (small_cells_asked, FIELD61, PAIR, (0, 0), ((5,), (1000,))),
-    (small_cells_asked, FIELD61, PAIR, (0, 0), ((1,), (4,))),
+    pytest.param(small_cells_asked, FIELD61, PAIR, (0, 0), ((1,), (4,)), marks=pytest.mark.slow),
     (noisy_sum_kept, RING64, PAIR, (1, 1), ((0,), (50,))),
 ]
 

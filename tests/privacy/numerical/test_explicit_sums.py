@@ -8,7 +8,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp, mpf
 
@@ -363,7 +363,6 @@ def test_equal_scales_that_come_apart_are_one():
         assert apart[1] - apart[0] <= max(RELATIVE * high, 1e-12)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     laplaces=st.lists(st.tuples(st.floats(0.02, 5), st.integers(1, 40)), max_size=2),
     pures=st.lists(st.tuples(st.floats(0.02, 2), st.integers(1, 40)), min_size=1, max_size=2),

@@ -90,11 +90,11 @@ def powered(law, count):
 @pytest.mark.parametrize(
     ("scale", "count", "sigma", "sigmas", "epsilon"),
     [
-        (6.1503393492581555, 3, 1621.7712238653903, 16, "1.05613871304317"),
+        pytest.param(6.1503393492581555, 3, 1621.7712238653903, 16, "1.05613871304317", marks=pytest.mark.slow),
         (4.0, 1, 200.0, 1, "0.927354169549183"),
         (2.5, 1, 30.0, 1, "1.555808379983689"),
         (5.0, 4, 100.0, 1, "1.555383655295087"),
-        (10.0, 1, 400.0, 1, "0.3408375344249866"),
+        pytest.param(10.0, 1, 400.0, 1, "0.3408375344249866", marks=pytest.mark.slow),
     ],
 )
 def test_a_discrete_gaussian_beside_a_wide_one_is_the_sum_over_its_lattice(scale, count, sigma, sigmas, epsilon):
@@ -433,7 +433,9 @@ def test_one_sampled_gaussian_is_the_closed_form_at_any_epsilon(sigma, rate, eps
 
 
 @pytest.mark.parametrize(("sigma", "rate"), [(0.3, 1e-14), (0.04, 0.5), (0.2, 1e-9)])
-@pytest.mark.parametrize("delta", [1e-300, 1e-100, 1e-15, 9e-10])
+@pytest.mark.parametrize(
+    "delta", [1e-300, 9e-10, *(pytest.param(delta, marks=pytest.mark.slow) for delta in (1e-100, 1e-15))]
+)
 def test_epsilon_of_one_sampled_gaussian_is_the_closed_form(sigma, rate, delta):
     low, high = account(PoissonSampled(Gaussian(sigma), rate)).epsilon_interval(delta=delta)
     with mp.workdps(900):

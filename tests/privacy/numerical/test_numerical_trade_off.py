@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
@@ -116,7 +116,12 @@ def step_law(q, sigma, spacing, size):
 
 @pytest.mark.parametrize(
     ("q", "sigma", "n"),
-    [(0.2, 2.0, 50), (0.05, 1.0, 30), (0.9, 3.0, 20), pytest.param(0.01, 1.0, 2, marks=pytest.mark.slow)],
+    [
+        (0.2, 2.0, 50),
+        (0.9, 3.0, 20),
+        pytest.param(0.05, 1.0, 30, marks=pytest.mark.slow),
+        pytest.param(0.01, 1.0, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_the_curve_of_a_sampled_gaussian_is_that_of_a_convolution(q, sigma, n):
     # Both laws of the summed loss by FFT on a grid: the parametric curve of the likelihood ratio tests.
@@ -197,7 +202,6 @@ def test_the_total_variation_is_the_same_in_both_directions():
     assert made.trade_off(0.5) >= 0.5 - high - 1e-9
 
 
-@settings(max_examples=25)
 @given(
     sigma=st.floats(0.2, 50),
     epsilon=st.floats(0.01, 3),
