@@ -65,9 +65,9 @@ class Head(BaseModel):
 
 
 class Submit(Head):
-    """Researcher to hub: run this study. Payload: the document; `job` is its SHA-256.
+    """Researcher to hub: run this study. Payload: a `synthema.submission`; `job` is the SHA-256 of its document.
 
-    The hub reads none of the document. What it needs of it stands here as well, and every site compares the two.
+    The hub checks the form only. What it needs of the study stands here as well, and every site compares the two.
     """
 
     kind: Literal["submit"] = "submit"
@@ -82,7 +82,7 @@ class Submit(Head):
 
 
 class Offer(Head):
-    """Hub to site: a researcher's study. Payload: the document. Nothing here replaces the site's own reading of it."""
+    """Hub to site: a researcher's study. Payload: as submitted. Nothing here replaces the site's own reading of it."""
 
     kind: Literal["offer"] = "offer"
     job: JobId

@@ -282,6 +282,8 @@ class HubDesk:
         return job
 
     def _submit(self, member: MemberRow, head: Submit, document: bytes) -> None:
+        if len(document) > self._rules.document_bytes:
+            raise NotPossible("too-large", f"a document may have {self._rules.document_bytes} bytes")
         # Its form alone: whether it is signed, and what it asks, is for the sites.
         try:
             submitted = Submission.decode(document)
@@ -289,8 +291,6 @@ class HubDesk:
             raise NotPossible("malformed", str(problem)) from None
         if submitted.job_id != head.job:
             raise NotPossible("other-document", "the document is not the one of this job id")
-        if len(document) > self._rules.document_bytes:
-            raise NotPossible("too-large", f"a document may have {self._rules.document_bytes} bytes")
         before = self._store.job(head.job)
         if before is not None and self._store.owner(head.job) != member.number:
             raise NotPossible("not-yours", "another researcher submitted this document")
@@ -307,16 +307,17 @@ class HubDesk:
                 self._enqueue(sends)
             self._told(job, sends)
         else:
-            self._apply(before, (job, sends))
+            # Offered once more, it is what was submitted now: the result may be for another key.
+            self._apply(before, (job, sends), document=document)
         self._show(member, job)
 
-    def _apply(self, before: Job, step: Step, *, result: bytes | None = None) -> None:
+    def _apply(self, before: Job, step: Step, *, result: bytes | None = None, document: bytes | None = None) -> None:
         """Write down a job's new state and the messages that it causes; then send them."""
         job, sends = step
         if job == before:
             return
         with self._store.transaction():
-            self._store.save_job(job, result=result if job.phase == "done" else None)
+            self._store.save_job(job, result=result if job.phase == "done" else None, document=document)
             self._enqueue(sends)
         self._told(job, sends)
         owner = self._store.owner(job.job_id)

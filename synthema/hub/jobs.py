@@ -48,7 +48,7 @@ class Job:
     wanted      what the researcher submitted, without the document
     researcher  name of who submitted it
     deadline    Unix seconds: of the decisions while it is offered, of the result while it runs
-    decisions   one for each site, in the order of the sites
+    decisions   one for each site, in the order of the sites, then the dealer's
     """
 
     wanted: Submit
@@ -61,7 +61,7 @@ class Job:
 
     @property
     def job_id(self) -> str:
-        """SHA-256 of the document, hex."""
+        """SHA-256 of the study document, hex."""
         return self.wanted.job
 
     @property

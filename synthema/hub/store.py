@@ -233,11 +233,12 @@ class HubStore:
             (job.job_id, researcher, job.phase, job.deadline, _text(job), document, now),
         )
 
-    def save_job(self, job: Job, *, result: bytes | None = None) -> None:
-        """Keep a job's new state, inside a transaction."""
+    def save_job(self, job: Job, *, result: bytes | None = None, document: bytes | None = None) -> None:
+        """Keep a job's new state and what came with it, inside a transaction."""
         self._db.execute(
-            "UPDATE jobs SET phase = ?, deadline = ?, state = ?, result = coalesce(?, result) WHERE job = ?",
-            (job.phase, job.deadline, _text(job), result, job.job_id),
+            "UPDATE jobs SET phase = ?, deadline = ?, state = ?, result = coalesce(?, result), "
+            "document = coalesce(?, document) WHERE job = ?",
+            (job.phase, job.deadline, _text(job), result, document, job.job_id),
         )
 
     # Messages that must arrive

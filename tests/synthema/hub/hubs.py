@@ -1,7 +1,6 @@
 """Real hubs on loopback, members with their lines, and callers that break the rules, for tests."""
 
 import contextlib
-import hashlib
 import os
 import signal
 import socket
@@ -11,6 +10,9 @@ import threading
 import time
 from dataclasses import replace
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from smpc.transport import Identity
 from smpc.transport.relay_wire import RELAY, RecordReader, record
 from smpc.transport.streams import StreamEnded, StreamViolated, TlsStream
 from synthema.enrolling import enrol
@@ -18,6 +20,8 @@ from synthema.hub.hub import HubFolder
 from synthema.hub.server import HubLimits
 from synthema.messages import HUB, Submit
 from synthema.networks.line import Line, LineLimits
+from synthema.signing import Signer
+from synthema.submission import Submission
 
 QUICK = HubLimits(heartbeat_seconds=0.2, drop_seconds=1.5, drain_seconds=1.0, greeting_seconds=1.0, queue_bytes=1 << 18)
 IMPATIENT = LineLimits(first_pause_seconds=0.02, longest_pause_seconds=0.1, connect_seconds=5.0)
@@ -197,11 +201,20 @@ class Caller:
         self.stream.close()
 
 
+KEY = Ed25519PrivateKey.generate()
+
+
+def study(text):
+    """Return a signed study of this text, as it is submitted."""
+    return Submission.new(Signer(KEY).sign(text.encode()), bytes(32), Identity(0, KEY)).encode()
+
+
 def submission(document, sites, parties=None, dealer=None, **changes):
+    signed = Submission.decode(document).document
     fields = {
-        "job": hashlib.sha256(document).hexdigest(),
-        "public_key": "0" * 64,
-        "signature": "0" * 128,
+        "job": signed.document_id,
+        "public_key": signed.public_key,
+        "signature": signed.signature.hex(),
         "sites": tuple(sites),
         "parties": tuple(sites[:3] if parties is None else parties),
         "dealer": dealer,

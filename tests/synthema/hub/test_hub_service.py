@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from hubs import HubProcess, Peer, RunningHub, join, new_folder, peers, submission, wait_for
+from hubs import HubProcess, Peer, RunningHub, join, new_folder, peers, study, submission, wait_for
 from typer.testing import CliRunner
 
 from smpc import ProtocolAbort, SmpcError
@@ -35,8 +35,10 @@ def submit(researcher, document, sites, **options):
     return head.job
 
 
-def start(researcher, sites, document, **options):
-    job = submit(researcher, document, [site.name for site in sites], **options)
+def start(researcher, sites, document, *, dealer=None, **options):
+    named = None if dealer is None else dealer.name
+    job = submit(researcher, document, [site.name for site in sites], dealer=named, **options)
+    sites = [*sites, *([] if dealer is None else [dealer])]
     for site in sites:
         wait_for(lambda site=site: any(head.job == job for head in site.heads("offer")))
         site.line.send(None, answer(site))
@@ -48,12 +50,11 @@ def start(researcher, sites, document, **options):
 def test_a_job_from_submission_to_result_which_only_its_researcher_sees(town):
     members = [town.members[name] for name in ("a", "b", "c", "dora", "rosa", "otto")]
     with peers(*members) as (a, b, c, dora, rosa, otto):
-        document = b'{"study": "one"}'
-        job = start(rosa, [a, b, c], document, dealer="dora")
+        document = study("one")
+        job = start(rosa, [a, b, c], document, dealer=dora)
         offers = [each for each in a.received if each.head.kind == "offer"]
         assert [each.payload for each in offers] == [document]
         assert offers[0].sequence > 0
-        wait_for(lambda: dora.heads("start"))
         a.line.send(None, Status(job=job, attempt=1, step="marginals"))
         wait_for(lambda: "marginals" in rosa.received[-1].payload.decode())
         result = bytes(range(256)) * 1000
@@ -71,7 +72,7 @@ def test_a_job_from_submission_to_result_which_only_its_researcher_sees(town):
 
 def test_a_refusal_reaches_the_researcher_with_its_reason_and_the_others_as_a_cancellation(town):
     with peers(*(town.members[name] for name in ("a", "b", "rosa"))) as (a, b, rosa):
-        job = submit(rosa, b"two", ["a", "b"], parties=[])
+        job = submit(rosa, study("two"), ["a", "b"], parties=[])
         wait_for(lambda: a.heads("offer") and b.heads("offer"))
         a.line.send(None, answer(a, decision="waiting"))
         b.line.send(None, answer(b, decision="refused", reason="budget", explanation="nothing is left"))
@@ -85,19 +86,25 @@ def test_a_refusal_reaches_the_researcher_with_its_reason_and_the_others_as_a_ca
 def test_what_cannot_be_submitted_is_refused_with_a_reason(town):
     with peers(town.members["rosa"]) as (rosa,):
         for document, head in (
-            (b"x", submission(b"x", ["a", "nobody"], parties=[])),
-            (b"other", submission(b"x", ["a"], parties=[])),
-            (bytes(5 << 20), submission(bytes(5 << 20), ["a"], parties=[])),
+            (study("x"), submission(study("x"), ["a", "nobody"], parties=[])),
+            (study("other"), submission(study("x"), ["a"], parties=[])),
+            (b"no study", submission(study("x"), ["a"], parties=[])),
+            (bytes(5 << 20), submission(study("x"), ["a"], parties=[])),
         ):
             rosa.line.send(None, head, document)
-        wait_for(lambda: len(rosa.heads("refused")) == 3)
-        assert [head.reason for head in rosa.heads("refused")] == ["unknown-site", "other-document", "too-large"]
+        wait_for(lambda: len(rosa.heads("refused")) == 4)
+        assert [head.reason for head in rosa.heads("refused")] == [
+            "unknown-site",
+            "other-document",
+            "malformed",
+            "too-large",
+        ]
         assert rosa.line.state.kind == "up"
 
 
 def test_a_deadline_ends_a_job_with_the_name_of_the_site(town):
     with peers(*(town.members[name] for name in ("a", "rosa"))) as (a, rosa):
-        job = submit(rosa, b"three", ["a", "b"], parties=[], decide_seconds=0.5)
+        job = submit(rosa, study("three"), ["a", "b"], parties=[], decide_seconds=0.5)
         wait_for(lambda: a.heads("offer"))
         a.line.send(None, answer(a))
         wait_for(lambda: states(rosa, job)[-1].state == "failed")
@@ -146,8 +153,7 @@ def one_round(transport, words):
 def test_seats_are_given_while_a_job_runs_to_its_parties_and_dealer_only(town):
     names = ("a", "b", "c", "dora", "rosa")
     with peers(*(town.members[name] for name in names)) as (a, b, c, dora, rosa):
-        job = start(rosa, [a, b, c], b"four", parties=["a", "b"], dealer="dora")
-        wait_for(lambda: dora.heads("start"))
+        job = start(rosa, [a, b, c], study("four"), parties=["a", "b"], dealer=dora)
 
         def roster(*of):
             return Roster(tuple(Member(name, town.members[name].public) for name in of))
@@ -181,7 +187,7 @@ def test_seats_are_given_while_a_job_runs_to_its_parties_and_dealer_only(town):
 
 def test_what_the_hub_owes_a_member_that_is_away_arrives_once_when_it_comes(town):
     with peers(*(town.members[name] for name in ("a", "rosa"))) as (a, rosa):
-        job = submit(rosa, b"five", ["a", "b"], parties=[])
+        job = submit(rosa, study("five"), ["a", "b"], parties=[])
         wait_for(lambda: a.heads("offer"))
         with peers(town.members["b"]) as (b,):
             wait_for(lambda: any(head.job == job for head in b.heads("offer")))
@@ -205,7 +211,7 @@ def test_a_message_that_was_not_handled_comes_again(town):
 
     with peers(town.members["rosa"]) as (rosa,):
         c = Peer(town.members["c"], on_message=fail_first).up()
-        submit(rosa, b"six", ["c"], parties=[])
+        submit(rosa, study("six"), ["c"], parties=[])
         wait_for(lambda: len(seen) == 2)
         assert seen[0] == seen[1]
         c.line.close()
@@ -243,7 +249,7 @@ def test_a_killed_hub_comes_back_with_its_jobs_and_every_message_arrives_once(tm
         with peers(a, rosa) as (site, researcher):
             ids = []
             for number in range(12):
-                document = str(number).encode()
+                document = study(str(number))
                 head = submission(document, ["a", "b"], parties=[])
                 researcher.line.send(None, head, document)
                 ids.append(head.job)
