@@ -29,6 +29,11 @@ MECHANISMS = {
 }
 
 
+# The two that ask longest, beside the others' default runs.
+LONGEST = ("aim", "adaptive")
+EACH = [pytest.param(name, marks=[pytest.mark.slow] if name in LONGEST else []) for name in MECHANISMS]
+
+
 @pytest.fixture
 def clerks(monkeypatch):
     """Every party's clerk of the runs of a test."""
@@ -46,7 +51,7 @@ def clerks(monkeypatch):
 # ------------------------------------------------------------ the law
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", EACH)
 def test_with_next_to_no_noise_the_model_is_that_of_one_table(name):
     # Epsilon 100 and noise sampled jointly: scales of one row or less, and scores that differ by tens of rows.
     study = small_study(name, synthesis={"noise": "joint"})
@@ -66,7 +71,7 @@ def test_with_next_to_no_noise_the_model_is_that_of_one_table(name):
     assert {("a", "b"), ("b", "d")} <= {tuple(edge) for edge in answer["edges"]} or name == "independent"
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", EACH)
 def test_all_parties_return_the_same_answer_which_a_ledger_stores(name):
     study = small_study(name, epsilon=1.0)
     results = run(study).results
@@ -130,13 +135,13 @@ def test_what_is_opened_costs_at_most_what_the_study_was_priced_at(name, noise, 
             assert not isinstance(event, ApproximateDP) or event.delta < 2.0**-64
 
 
-def test_noise_of_the_whole_run_is_what_each_measurement_says(clerks):
-    # 16 runs of all marginals of few rows: 16 x 57 cells of noise; the variance lies within four standard errors of
+def test_noise_of_the_whole_run_is_what_each_measurement_says():
+    # 8 runs of all marginals, 55 cells each; the variance lies within four standard errors of
     # one, noise 30 % too small does not.
     study = small_study("chow-liu", epsilon=3.0, federation={"collusion_threshold": 2})
     exact = LocalTableOracle(pooled_frame(), SCHEMA)
     errors = []
-    for _ in range(16):
+    for _ in range(8):
         for item in answer_measurements(run(study).results[0]):
             [counts] = exact.measure([item.columns], rho=1e9)
             errors.append((item.values - counts.values).ravel() / item.noise_std)
@@ -154,7 +159,7 @@ CHOICE = Select(candidates=(("a", "b"), ("c", "d")), known=(-1, -1), epsilon=0.0
 ESTIMATES = np.zeros(6 + 8, dtype=np.int64)
 
 
-def against_a_lead_that_says(*messages, study=None, clerks=None):
+def against_a_lead_that_says(*messages, study=None):
     """What an honest party raises when the lead, which answers along, says all this."""
     study = study or small_study("mst", epsilon=1.0)
 
@@ -342,7 +347,7 @@ def no_thread_is_left():
     return False
 
 
-def test_a_mechanism_that_fails_ends_the_run_at_every_party(monkeypatch, clerks):
+def test_a_mechanism_that_fails_ends_the_run_at_every_party(monkeypatch):
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("text that goes nowhere")
 

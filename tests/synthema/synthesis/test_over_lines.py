@@ -1,4 +1,4 @@
-"""The same coroutine where parties have real lines: through a relay, with a dealer that serves while the run goes on."""
+"""The same coroutine where parties have real lines: through a relay, with a dealer that serves while they compute."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -137,7 +137,11 @@ def test_contributions_of_another_form_are_refused():
     words = np.zeros(LAYOUT.size, dtype=np.uint64)
     good = SharePackage(share([1], 2)[0].domain, (LAYOUT.size,), values=words)
     assert not pooled_words([good, good], LAYOUT.size).any()
-    for bad in ([], [good, share([1, 2], 2)[0]], [good, SharePackage(good.domain, (1, LAYOUT.size), values=words[None])]):
+    for bad in (
+        [],
+        [good, share([1, 2], 2)[0]],
+        [good, SharePackage(good.domain, (1, LAYOUT.size), values=words[None])],
+    ):
         with pytest.raises(StudyError):
             pooled_words(bad, LAYOUT.size)
 
