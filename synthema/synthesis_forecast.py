@@ -6,6 +6,7 @@ each among all marginals that it may choose. Nothing is charged, and nobody is a
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ import numpy as np
 
 from smpc import Forecast, Session, SharePackage, forecast, share
 from smpc.material import Kind
+from synthema.errors import SiteInputInvalid
 from synthema.marginal_layout import Clique, SynthesisLayout, column_sizes, synthesis_layout
 from synthema.shared_marginals import SharedMarginals
 from synthema.steps import (
+    input_level,
     mechanism_of,
     mechanism_rho,
     most_questions,
@@ -25,6 +28,7 @@ from synthema.steps import (
     terms_of,
 )
 from synthema.study import Study
+from synthema.validity import Level, check_contributions
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,11 @@ def synthesis_material(study: Study) -> SynthesisForecast:
     layout, sizes = synthesis_layout(study), column_sizes(study)
     singles: tuple[Clique, ...] = tuple((name,) for name in sizes)
     fixed = synthesis_cliques(study)
+    level = input_level(study)
+    checked = [] if level is None else [_check(study, layout, level)]
+    once_each = [1] * len(checked)
     if fixed:
-        return _added([_measure(study, layout, fixed, mechanism_rho(study))], [1], choices=0)
+        return _added([*checked, _measure(study, layout, fixed, mechanism_rho(study))], [*once_each, 1], choices=0)
     choices, _ = most_questions(study)
     first = _measure(study, layout, singles, mechanism_rho(study) / 3)
     once = _choose(study, layout, choices, times=1)
@@ -66,10 +73,22 @@ def synthesis_material(study: Study) -> SynthesisForecast:
         # The same distances are compared again and again; the pairs are opened together at the end.
         twice = _choose(study, layout, choices, times=2)
         pairs = _measure(study, layout, layout.cliques[: len(sizes) - 1], mechanism_rho(study) / 3)
-        return _added([first, pairs, twice, once], [1, 1, choices - 1, 2 - choices], choices=choices)
+        parts = [*checked, first, pairs, twice, once]
+        return _added(parts, [*once_each, 1, 1, choices - 1, 2 - choices], choices=choices)
     largest = max(layout.cliques, key=layout.cells)
     chosen = _measure(study, layout, (largest,), mechanism_rho(study) / (2 * choices))
-    return _added([first, once, chosen], [3, choices, 2 * choices], choices=choices)
+    return _added([*checked, first, once, chosen], [*once_each, 3, choices, 2 * choices], choices=choices)
+
+
+def _check(study: Study, layout: SynthesisLayout, level: Level) -> Forecast:
+    sites, cap = tuple(study.sites), study.largest_cohort
+
+    async def protocol(session: Session, packages: list[SharePackage]) -> None:
+        # Made-up openings say that a site is to be named: what counts is the way there.
+        with contextlib.suppress(SiteInputInvalid):
+            await check_contributions(session, layout, packages * len(sites), sites=sites, cap=cap, level=level)
+
+    return forecast(protocol, _inputs(study, layout), rehearsals=1)
 
 
 def _measure(study: Study, layout: SynthesisLayout, cliques: Sequence[Clique], rho: float) -> Forecast:

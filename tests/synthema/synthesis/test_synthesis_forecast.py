@@ -5,7 +5,6 @@ from synthesis_members import run, small_study
 
 from synthema.synthesis_forecast import synthesis_material
 
-
 LONGEST = [pytest.param(name, marks=pytest.mark.slow) for name in ("aim", "adaptive")]
 
 
