@@ -1,6 +1,7 @@
 """A mechanism over many sites: one coroutine, the same at every compute party; the lead party asks, all answer.
 
-Sites share their counts once (`synthesis_vector`). Party 0, the lead, runs the mechanism in a thread of its own against
+Sites share their counts once (`synthesis_vector`); that they can be counts of patients is checked on shares
+(`validity`) where a mechanism chooses. Party 0, the lead, runs the mechanism in a thread of its own against
 an oracle whose questions it sends to all parties. Every party, the lead included, reads each question from the same
 bytes, checks that it is of the study's marginals, works out its noise and price by itself, and counts it down from what
 the study was priced at; only then do they answer together (`shared_marginals`). What is opened, all of them see. At the
@@ -46,7 +47,7 @@ from privacy.neighbours import Neighbours
 from smpc import Session, SharePackage
 from synthema.asking_oracle import Asked, AskingOracle, Ended
 from synthema.errors import QuestionRefused, StudyError, SynthesisFailed
-from synthema.joint_noise import MOST_ROWS, Purse, event_of
+from synthema.joint_noise import Purse, event_of
 from synthema.marginal_layout import column_sizes, synthesis_layout, takes_triples
 from synthema.questions import (
     Failed,
@@ -60,9 +61,10 @@ from synthema.questions import (
     encode_question,
 )
 from synthema.shared_marginals import SharedMarginals, groups_of
-from synthema.steps import fixed_noise, mechanism_of, mechanism_rho, plan, synthesis_cliques, terms_of
+from synthema.steps import fixed_noise, input_level, mechanism_of, mechanism_rho, plan, synthesis_cliques, terms_of
 from synthema.study import Study
 from synthema.synthesis_answer import check_answer, make_answer, read_answer
+from synthema.validity import check_contributions
 
 LEAD = 0
 
@@ -83,8 +85,8 @@ def synthesis_vector(study: Study, codes: Codes) -> npt.NDArray[np.int64]:
     StudyError
         If there are more rows than joint counts are declared for.
     """
-    if len(codes) > MOST_ROWS // len(study.sites):
-        raise StudyError(f"a site of this study may hold at most {MOST_ROWS // len(study.sites)} rows")
+    if len(codes) > study.largest_cohort:
+        raise StudyError(f"a site of this study may hold at most {study.largest_cohort} rows")
     domain = Domain.from_schema(study.data_schema.subset(study.synthesis_columns))
     counts = count_marginals(codes, domain, synthesis_layout(study).cliques)
     return np.concatenate([part.ravel() for part in counts])
@@ -120,7 +122,7 @@ async def conduct(session: Session, packages: Sequence[SharePackage], study: Stu
     session
         The run; its party 0 leads.
     packages
-        What this party was sent, one package of each site.
+        What this party was sent, one package of each site, in the order of the study's sites.
 
     Returns
     -------
@@ -128,6 +130,8 @@ async def conduct(session: Session, packages: Sequence[SharePackage], study: Stu
 
     Raises
     ------
+    SiteInputInvalid
+        If a site's counts cannot be those of a table of patients (`validity`); nothing was opened.
     QuestionRefused
         If the lead asks what the study does not cover, or answers what was not opened.
     SynthesisFailed
@@ -135,6 +139,10 @@ async def conduct(session: Session, packages: Sequence[SharePackage], study: Stu
     SmpcError
         If a party fails, or is asked something else than the others.
     """
+    level = input_level(study)
+    if level is not None:
+        layout, cap = synthesis_layout(study), study.largest_cohort
+        await check_contributions(session, layout, packages, sites=tuple(study.sites), cap=cap, level=level)
     clerk = Clerk(session, packages, study)
     if session.party != LEAD:
         while clerk.answer is None:

@@ -28,9 +28,10 @@ from privacy.neighbours import Neighbours
 from smpc import Session, SharePackage, run_local, share
 from synthema.asking_oracle import rounded
 from synthema.errors import StudyError
-from synthema.joint_noise import MOST_ROWS, JointTerms, event_of
+from synthema.joint_noise import JointTerms, event_of
 from synthema.marginal_layout import SynthesisLayout
 from synthema.shared_marginals import SharedMarginals, groups_of
+from synthema.study import MOST_ROWS
 
 Packages = Sequence[SharePackage]
 

@@ -24,12 +24,10 @@ from smpc.noise.gaussian_table import LEAST_SCALE
 from smpc.noise.gaussian_table import MAX_DELTA as CELL_DELTA
 from smpc.noise.laplace import MAX_DELTA as CHOICE_DELTA
 from synthema.errors import StudyError
+from synthema.study import MOST_ROWS
 
 # Scales are multiples of 2^-10, so that both the noise and its price are made from the same exact number.
 _SCALE_GRID = 1024
-
-# Public bound on the rows of all sites together: comparisons on shares are of numbers of declared range.
-MOST_ROWS = 1 << 24
 
 # Public estimates are rounded to sixteenths of a row, so that scores are integers.
 SCORE_BITS = 4

@@ -143,7 +143,12 @@ class SharedMarginals:
         session = self._session
         shares = [self.marginal(clique, groups).ravel() for clique in cliques]
         counts = session.shared(np.concatenate(shares)).declare(self._terms.most_rows)
-        absolute = await session.abs(counts * (1 << SCORE_BITS) - estimates)
+        difference = counts * (1 << SCORE_BITS) - estimates
+        if estimates.min(initial=0) >= 0:
+            # Neither side is negative, so they lie no farther apart than the larger one may be.
+            most = max(self._terms.most_rows << SCORE_BITS, int(estimates.max(initial=0)))
+            difference = difference.declare(most)
+        absolute = await session.abs(difference)
         starts = np.concatenate([[0], np.cumsum([len(share) for share in shares])])
         return [
             absolute[start:end]

@@ -185,6 +185,8 @@ class Site:
             raise self._no("schema", "the study's schema differs from the site's: agree on one schema first")
         if len(self.rows) < self.policy.min_patients:
             raise self._no("cohort", f"the site takes part with at least {self.policy.min_patients} patients")
+        if study.synthesis is not None and len(self.rows) > study.largest_cohort:
+            raise self._no("cohort", f"the study is for sites of at most {study.largest_cohort} patients")
         return asked
 
     def price(self, study: Study) -> tuple[Price, ...]:

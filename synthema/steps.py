@@ -32,6 +32,7 @@ from synthema.errors import StudyError
 from synthema.joint_noise import CountNoise, JointTerms, cheapest_joint_noise, event_of, rho_and_delta
 from synthema.marginal_layout import column_sizes, synthesis_layout
 from synthema.study import MechanismName, Study
+from synthema.validity import Level, level_of
 
 StepName = Literal["overlap", "anonymised", "logistic", "kaplan-meier", "marginals"]
 
@@ -201,7 +202,23 @@ def needs_material(study: Study) -> bool:
     True
     """
     joint = study.exact is not None and (study.exact.logistic is not None or study.exact.kaplan_meier is not None)
-    return study.overlap is not None or joint or set_aside(study) > 0
+    return study.overlap is not None or joint or set_aside(study) > 0 or input_level(study) is not None
+
+
+def input_level(study: Study) -> Level | None:
+    """Return how each site's counts for the synthesis are checked on shares; None if they are not."""
+    if study.synthesis is None:
+        return None
+    match study.synthesis.input_check:
+        case "none":
+            return None
+        case "auto":
+            # Sums are opened with their noise whatever was put in; a comparison of numbers beyond their declared range
+            # could make a choice depend on a patient by more than was paid for.
+            chooses = study.synthesis.mechanism not in _FIXED
+            return level_of(synthesis_layout(study), len(study.sites)) if chooses else None
+        case level:
+            return level
 
 
 def _known_edges(study: Study) -> tuple[tuple[str, str], ...]:
@@ -218,6 +235,7 @@ def terms_of(study: Study) -> JointTerms:
         collusion_threshold=study.federation.collusion_threshold,
         max_sites_per_patient=study.max_sites_per_patient,
         noise=study.synthesis.noise if study.synthesis is not None else "shares",
+        most_rows=study.largest_cohort * len(study.sites),
     )
 
 

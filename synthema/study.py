@@ -26,7 +26,13 @@ SiteName = Annotated[str, Field(pattern=_NAME)]
 
 # Fields that came later: left out of the signed document where they say what was always done, so that the bytes of an
 # older study, and the keys under which sites charged it, stay what they were.
-_LATER: dict[str, dict[str, Any]] = {"federation": {"dealer": None}, "synthesis": {"noise": "shares", "workload": []}}
+_LATER: dict[str, dict[str, Any]] = {
+    "federation": {"dealer": None, "most_patients": None},
+    "synthesis": {"noise": "shares", "workload": [], "input_check": "auto"},
+}
+# Most rows of all sites of a study together.
+MOST_ROWS = 1 << 24
+
 # Above this an epsilon says almost nothing about a patient, and a typing error is more likely than a wish.
 _LARGEST_EPSILON = 100.0
 
@@ -45,12 +51,15 @@ class Budget(_Section):
 class Federation(_Section):
     """Which sites compute on shares, and how many of them may collude without breaking the noise.
 
-    `dealer`: the member, no site of the study, that serves correlated randomness to the compute parties.
+    dealer         the member, no site of the study, that serves correlated randomness to the compute parties
+    most_patients  public bound on the patients of each site, which comparisons on shares rely on: 2^24 over the number
+                   of sites by default; a smaller one is cheaper
     """
 
     compute_parties: tuple[SiteName, ...] = ()
     collusion_threshold: int = Field(default=1, ge=1)
     dealer: SiteName | None = None
+    most_patients: int | None = Field(default=None, ge=2, le=MOST_ROWS)
 
 
 class Overlap(_Section):
@@ -113,6 +122,8 @@ class Synthesis(_Section):
 
     noise     "shares": each compute party adds its own, n / (n - t) times the variance that is paid for; "joint":
               sampled on shares, the variance that is paid for, for more messages
+    input_check  whether each site's counts are checked on shares first (`validity`): "auto" checks where comparisons
+                 rely on it, in mechanisms that choose, and not where sums alone are opened
     workload  for "aim": the sets of columns whose counts shall be right; all pairs and triples, or all pairs where the
               triples are too many (`marginal_layout.TRIPLE_CELLS`)
     """
@@ -122,6 +133,7 @@ class Synthesis(_Section):
     mechanism: MechanismName = "chow-liu"
     noise: Literal["shares", "joint"] = "shares"
     workload: tuple[tuple[str, ...], ...] = Field(default=(), max_length=10_000)
+    input_check: Literal["auto", "full", "totals", "none"] = "auto"
 
 
 class PolicySection(_Section):
@@ -225,6 +237,8 @@ class Study(_Section):
             raise ValueError("a compute party is named twice")
         if self.federation.dealer in self.sites:
             raise ValueError("the dealer must be no site of this study: with one party's shares it would know them all")
+        if self.largest_cohort * len(self.sites) > MOST_ROWS:
+            raise ValueError(f"most_patients: all sites together may hold at most {MOST_ROWS} rows")
         n_parties = len(self.compute_parties)
         if not 2 <= n_parties <= 5:
             raise ValueError(f"compute_parties must name 2 to 5 sites, got {n_parties}")
@@ -295,6 +309,11 @@ class Study(_Section):
         if schema.survival is None or (wanted is not None and wanted.with_survival):
             return schema.names
         return tuple(name for name in schema.names if name not in (schema.survival.time, schema.survival.event))
+
+    @property
+    def largest_cohort(self) -> int:
+        """Most patients that a site of this study may have: public."""
+        return self.federation.most_patients or MOST_ROWS // len(self.sites)
 
     @property
     def compute_parties(self) -> tuple[str, ...]:

@@ -105,12 +105,13 @@ class EmbeddedNetwork:
     ) -> Any:
         """Run a protocol over all sites' shares and return what party 0 opened (all parties open the same).
 
-        `protocol(session, packages)` runs at each compute party with the packages addressed to it, one per site.
+        `protocol(session, packages)` runs at each compute party with the packages addressed to it, one per site
+        in the order of the study's sites.
         """
         if set(contributions) != set(self.study.sites):
             raise StudyError("a sum over some of the study's sites is never opened")
         n_parties = len(self.study.compute_parties)
-        inputs = [[packages[party] for packages in contributions.values()] for party in range(n_parties)]
+        inputs = [[contributions[site][party] for site in self.study.sites] for party in range(n_parties)]
         try:
             run = run_local(protocol, inputs)
         except PartyFailed as failure:

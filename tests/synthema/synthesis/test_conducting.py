@@ -11,13 +11,16 @@ from generators import AIM, MST, Adaptive, ChowLiu, Independent, LocalTableOracl
 from privacy import ApproximateDP, RdpAccountant, ZcdpFilter
 from privacy.ledger.answers import decode_answer, encode_answer
 from smpc import ConfirmationMissing, FrameRejected, PartyFailed, run_local
+from smpc.kinds import Digits
 from synthema import conducting
 from synthema.conducting import Clerk, conduct, synthesis_vector
-from synthema.errors import QuestionRefused, StudyError, SynthesisFailed
+from synthema.errors import QuestionRefused, SiteInputInvalid, StudyError, SynthesisFailed
 from synthema.joint_noise import rho_and_delta
+from synthema.marginal_layout import synthesis_layout
 from synthema.questions import Failed, Measure, Select, Wait, encode_finished, encode_question
 from synthema.steps import mechanism_rho, most_questions, plan
 from synthema.synthesis_answer import answer_measurements, answer_table
+from synthema.validity import check_contributions
 
 MECHANISMS = {
     "chow-liu": ChowLiu,
@@ -27,6 +30,11 @@ MECHANISMS = {
     "privbayes": PrivBayes,
     "adaptive": Adaptive,
 }
+
+
+# The two that ask longest, beside the others' default runs.
+LONGEST = ("aim", "adaptive")
+EACH = [pytest.param(name, marks=[pytest.mark.slow] if name in LONGEST else []) for name in MECHANISMS]
 
 
 @pytest.fixture
@@ -46,7 +54,7 @@ def clerks(monkeypatch):
 # ------------------------------------------------------------ the law
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", EACH)
 def test_with_next_to_no_noise_the_model_is_that_of_one_table(name):
     # Epsilon 100 and noise sampled jointly: scales of one row or less, and scores that differ by tens of rows.
     study = small_study(name, synthesis={"noise": "joint"})
@@ -66,7 +74,7 @@ def test_with_next_to_no_noise_the_model_is_that_of_one_table(name):
     assert {("a", "b"), ("b", "d")} <= {tuple(edge) for edge in answer["edges"]} or name == "independent"
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", EACH)
 def test_all_parties_return_the_same_answer_which_a_ledger_stores(name):
     study = small_study(name, epsilon=1.0)
     results = run(study).results
@@ -130,13 +138,13 @@ def test_what_is_opened_costs_at_most_what_the_study_was_priced_at(name, noise, 
             assert not isinstance(event, ApproximateDP) or event.delta < 2.0**-64
 
 
-def test_noise_of_the_whole_run_is_what_each_measurement_says(clerks):
-    # 16 runs of all marginals of few rows: 16 x 57 cells of noise; the variance lies within four standard errors of
+def test_noise_of_the_whole_run_is_what_each_measurement_says():
+    # 8 runs of all marginals, 55 cells each; the variance lies within four standard errors of
     # one, noise 30 % too small does not.
     study = small_study("chow-liu", epsilon=3.0, federation={"collusion_threshold": 2})
     exact = LocalTableOracle(pooled_frame(), SCHEMA)
     errors = []
-    for _ in range(16):
+    for _ in range(8):
         for item in answer_measurements(run(study).results[0]):
             [counts] = exact.measure([item.columns], rho=1e9)
             errors.append((item.values - counts.values).ravel() / item.noise_std)
@@ -154,13 +162,20 @@ CHOICE = Select(candidates=(("a", "b"), ("c", "d")), known=(-1, -1), epsilon=0.0
 ESTIMATES = np.zeros(6 + 8, dtype=np.int64)
 
 
-def against_a_lead_that_says(*messages, study=None, clerks=None):
+async def agreed_inputs(session, packages, study):
+    """What comes before the first question."""
+    layout, cap = synthesis_layout(study), study.largest_cohort
+    await check_contributions(session, layout, packages, sites=tuple(study.sites), cap=cap)
+
+
+def against_a_lead_that_says(*messages, study=None):
     """What an honest party raises when the lead, which answers along, says all this."""
     study = study or small_study("mst", epsilon=1.0)
 
     async def protocol(session, packages):
         if session.party:
             return await conduct(session, packages, study)
+        await agreed_inputs(session, packages, study)
         clerk = Clerk(session, packages, study)
         clerk._pay = lambda _event: None
         for message in messages:
@@ -218,7 +233,7 @@ def test_many_small_questions_are_refused_once_they_exceed_the_whole():
 def test_parties_that_are_told_different_questions_open_nothing(monkeypatch):
     from smpc import Session
 
-    opened, study = [], small_study("mst", epsilon=1.0)
+    opened, study = [], small_study("mst", epsilon=1.0, synthesis={"input_check": "none"})
     monkeypatch.setattr(Session, "open", lambda *_: opened.append(1))
     # Same operations, same shapes: only what the parties believe to have paid differs.
     told = [encode_question(GOOD.model_copy(update={"rho": rho})) for rho in (0.001, 0.001, 0.002)]
@@ -242,6 +257,7 @@ def test_only_the_lead_asks():
     async def protocol(session, packages):
         if session.party != 2:
             return await conduct(session, packages, study)
+        await agreed_inputs(session, packages, study)
         await session.exchange(encode_question(GOOD))
         return await session.exchange(b"")
 
@@ -331,6 +347,50 @@ def test_an_answer_that_is_not_what_was_opened_is_refused_by_the_others(alter, m
     assert "patient" not in str(failed.value.__cause__)
 
 
+# ------------------------------------------------------------ a site that lies
+
+
+def cells_of_madrid(change, study):
+    """Each party's packages, with one count of madrid changed."""
+    from smpc import RING64, SharePackage
+
+    packages = shared_out(study, small_frames())
+    at = list(study.sites).index("madrid")
+    own = packages[0][at]
+    words = own.expand().copy()
+    words[:1] += np.uint64(change % 2**64)
+    packages[0][at] = SharePackage(RING64, own.shape, values=words)
+    return packages
+
+
+@pytest.mark.parametrize("change", [1, -1, 2**40, 2**63])
+def test_a_site_whose_counts_cannot_be_those_of_patients_is_named_before_anything_is_asked(change, clerks):
+    study, errors = small_study("mst", epsilon=1.0, federation={"most_patients": 400}), []
+
+    async def protocol(session, packages):
+        try:
+            return await conduct(session, packages, study)
+        except SiteInputInvalid as error:
+            errors.append(error.site)
+            return None
+
+    run_local(protocol, cells_of_madrid(change, study))
+    assert errors == ["madrid"] * 3
+    assert not clerks
+
+
+def test_a_declared_bound_makes_choices_cheaper():
+    large, small = (
+        run(small_study("mst", epsilon=1.0, federation=section)).cost for section in ({}, {"most_patients": 400})
+    )
+    assert small.rounds <= large.rounds
+    assert small.dealer_bytes < large.dealer_bytes
+    assert {kind.width for kind in small.material if isinstance(kind, Digits)} == {16, 32, 64}
+    assert {kind.width for kind in large.material if isinstance(kind, Digits)} == {32, 64}
+    unchecked = run(small_study("mst", epsilon=1.0, synthesis={"input_check": "none"})).cost
+    assert unchecked.rounds == large.rounds - 9
+
+
 # ------------------------------------------------------------ what else goes wrong
 
 
@@ -342,7 +402,7 @@ def no_thread_is_left():
     return False
 
 
-def test_a_mechanism_that_fails_ends_the_run_at_every_party(monkeypatch, clerks):
+def test_a_mechanism_that_fails_ends_the_run_at_every_party(monkeypatch):
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("text that goes nowhere")
 
@@ -368,6 +428,7 @@ def test_a_lead_whose_run_breaks_off_leaves_no_thread_behind():
 
     async def protocol(session, packages):
         if session.party == 2:
+            await agreed_inputs(session, packages, study)
             for _ in range(4):
                 await session.exchange(b"")
             return None

@@ -14,7 +14,7 @@ from synthema import joint
 from synthema.compare import compare_pairs
 from synthema.conducting import answer_of_counts
 from synthema.demo import demo_frames, demo_study
-from synthema.errors import QuestionRefused, SiteRefused, StudyError
+from synthema.errors import QuestionRefused, SiteInputInvalid, SiteRefused, StudyError
 from synthema.joint_noise import rho_and_delta
 from synthema.networks.embedded import EmbeddedNetwork
 from synthema.pipeline import simulate
@@ -22,7 +22,7 @@ from synthema.steps import needs_material, plan, set_aside, synthesis_cliques
 from synthema.study import Study
 from synthema.synthesis_answer import answer_measurements, answer_table, make_answer, read_answer
 
-LATER = {"noise", "workload", "dealer"}
+LATER = {"noise", "workload", "dealer", "input_check", "most_patients"}
 
 
 # ------------------------------------------------------------ the document
@@ -60,6 +60,8 @@ def test_what_is_chosen_is_signed_and_reads_back():
         ({"synthesis": {"mechanism": "aim", "workload": [[]]}}, "workload"),
         ({"federation": {"dealer": "vienna"}}, "dealer"),
         ({"federation": {"dealer": "A dealer"}}, "dealer"),
+        ({"federation": {"most_patients": 1 << 23}}, "most_patients"),
+        ({"synthesis": {"input_check": "some"}}, "input_check"),
     ],
 )
 def test_a_synthesis_that_makes_no_sense_is_refused(sections, message):
@@ -134,6 +136,28 @@ def test_a_site_that_set_nothing_aside_refuses_and_says_what_would_do(tmp_path):
     for site in study.sites:
         with open_ledger(f"sqlite:///{tmp_path / 'ledgers' / site}.db", site=site) as ledger:
             assert ledger.remaining("private").rho_spent == 0
+
+
+def test_a_site_of_more_patients_than_the_study_declares_takes_no_part(tmp_path):
+    with pytest.raises(SiteRefused, match="at most 300 patients") as refused:
+        simulate(small_study(federation={"most_patients": 300}), small_frames(), out=tmp_path)
+    assert (refused.value.site, refused.value.reason) == ("vienna", "cohort")
+
+
+def test_a_site_that_shares_no_counts_is_named_and_nothing_is_opened(tmp_path, monkeypatch):
+    from synthema import job
+
+    count = job.synthesis_vector
+
+    def lies(study, codes):
+        vector = count(study, codes)
+        vector[0] += 7 * (len(codes) == 300)
+        return vector
+
+    monkeypatch.setattr(job, "synthesis_vector", lies)
+    with pytest.raises(SiteInputInvalid) as found:
+        simulate(small_study(epsilon=1.0), small_frames(), out=tmp_path)
+    assert found.value.site == "madrid"
 
 
 def test_a_party_that_refuses_a_question_stops_the_study_and_the_step_stays_charged(tmp_path, monkeypatch):

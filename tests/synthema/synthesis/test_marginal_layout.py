@@ -20,7 +20,7 @@ SIZES = {"a": 2, "b": 3, "c": 2, "d": 4}
 
 
 @given(st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=4, unique=True), min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_every_part_of_what_is_shared_reads_as_it_is_counted(cliques):
     layout = SynthesisLayout(SIZES, cliques)
     domain = Domain(tuple(SIZES), tuple(SIZES.values()))

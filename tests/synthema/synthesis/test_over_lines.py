@@ -1,4 +1,4 @@
-"""The same coroutine where parties have real lines: through a relay, with a dealer that serves while the run goes on."""
+"""The same coroutine where parties have real lines: through a relay, with a dealer that serves while they compute."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +11,9 @@ from smpc.party import run_party
 from smpc.remote_material import remote_material
 from synthema.conducting import LEAD, conduct
 from synthema.errors import QuestionRefused
+from synthema.marginal_layout import synthesis_layout
 from synthema.questions import Measure, encode_question
+from synthema.validity import check_contributions
 
 N = 3
 
@@ -52,7 +54,9 @@ def test_parties_with_lines_of_their_own_return_one_answer(network, mechanism):
 
 
 def test_a_lead_that_asks_for_too_much_is_refused_by_each_of_the_others(network):
-    async def lies(session, _packages, _study):
+    async def lies(session, packages, study):
+        cap = study.largest_cohort
+        await check_contributions(session, synthesis_layout(study), packages, sites=tuple(study.sites), cap=cap)
         await session.exchange(encode_question(Measure(cliques=(("a",),), rho=1e6)))
         return await session.exchange(b"")
 

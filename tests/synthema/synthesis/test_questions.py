@@ -49,7 +49,7 @@ questions = st.one_of(
 
 
 @given(questions)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_question_reads_back_as_it_was_written(question):
     read, rest = decode_question(encode_question(question))
     assert read == question
@@ -67,7 +67,7 @@ def test_estimates_travel_behind_a_choice(values):
 
 
 @given(questions, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_bytes_that_were_changed_are_refused_or_another_question(question, data):
     message = bytearray(encode_question(question))
     at = data.draw(st.integers(0, len(message) - 1))
@@ -80,7 +80,7 @@ def test_bytes_that_were_changed_are_refused_or_another_question(question, data)
 
 
 @given(st.binary(max_size=80))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_other_bytes_are_refused(data):
     with pytest.raises(QuestionRefused):
         decode_question(data)
