@@ -3,6 +3,8 @@
 name = "trust-graz"                     as the hub knows this member
 operator = "Trust Office Graz"          the legal entity that runs the dealer
 researchers = ["6f1c..."]               public keys whose studies are served, hex; left out: the sites' choice
+most_runs = 4                           at a time
+connect_seconds = 600                   until the parties of a run are there: they read their tables first
 
 [hub]
 address = "hub.example:7443"
@@ -62,7 +64,7 @@ class DealerService(Section):
     partners: dict[Name, DealerPartner] = Field(min_length=2)
     limits: dict[str, Any] = Field(default_factory=dict)
     most_runs: int = Field(default=4, ge=1, le=64)
-    connect_seconds: float = Field(default=60.0, gt=0, le=3600)
+    connect_seconds: float = Field(default=600.0, gt=0, le=3600)
     folder: Path = Field(default=Path(), exclude=True)
 
     @field_validator("researchers", mode="before")

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from smpc.dealing import check_separate
-from smpc.errors import DealerNotSeparate, SmpcError
+from smpc.errors import DealerNotSeparate, ProtocolAbort, SmpcError
 from smpc.transport.roster import Identity, Member, Roster
 from synthema.dealer_config import DealerService
 from synthema.errors import SynthemaError
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Connect = Callable[[Roster, Identity, str, float], "NetworkTransport"]
+# The last one is asked now and then whether the wait is to end.
+Connect = Callable[[Roster, Identity, str, float, Callable[[], bool]], "NetworkTransport"]
 # Offers that were accepted and have not begun: one more pushes out the oldest.
 _MOST_OFFERS = 1000
 _FAREWELL_SECONDS = 5.0
@@ -59,7 +60,7 @@ class DealerMember:
     identity
         Its Ed25519 key.
     connect
-        Connects two members: roster, identity, run, seconds.
+        Connects two members: roster, identity, run, seconds, whether to stop.
     tell
         Sends a head to the hub; must not block for long.
     """
@@ -229,6 +230,8 @@ class DealerMember:
     def _deal(self, head: Start, stop: threading.Event) -> DealtSummary:
         from smpc.online_dealer import serve_run
 
+        one_failed = threading.Event()
+
         def line(i: int) -> NetworkTransport:
             name = head.parties[i]
             members = (
@@ -236,18 +239,25 @@ class DealerMember:
                 Member(name, bytes.fromhex(self._config.partners[name].identity)),
             )
             run = f"{head.job}/{head.attempt}/deal/{i}"
-            return self._connect(Roster(members), self._identity.at(0), run, self._config.connect_seconds)
+            within = self._config.connect_seconds
+            try:
+                return self._connect(
+                    Roster(members), self._identity.at(0), run, within, lambda: stop.is_set() or one_failed.is_set()
+                )
+            except BaseException:
+                one_failed.set()
+                raise
 
         n_parties = len(head.parties)
         with ThreadPoolExecutor(n_parties, thread_name_prefix="dealing") as pool:
             futures = [pool.submit(line, i) for i in range(n_parties)]
-        if any(future.exception() for future in futures):
-            for future in futures:
-                if future.exception() is None:
-                    future.result().close()
-            # The party that did not come; the others' lines were only waiting for it.
-            raise next(error for error in (future.exception() for future in futures) if error is not None)
-        lines = [future.result() for future in futures]
+        errors = [error for error in (future.exception() for future in futures) if error is not None]
+        lines = [future.result() for future in futures if future.exception() is None]
+        if errors:
+            for each in lines:
+                each.close()
+            # Those that stopped waiting did so because of another.
+            raise min(errors, key=lambda error: isinstance(error, ProtocolAbort))
         return serve_run(lines, n_parties=n_parties, limits=self._limits, stopped=stop.is_set)
 
     def _failed(self, head: Start, error: str, explanation: str) -> None:
@@ -308,7 +318,9 @@ class DealerProcess:
         """End `serve` soon; from any thread or a signal handler."""
         self._stopping.set()
 
-    def _connect(self, roster: Roster, identity: Identity, run: str, within: float) -> NetworkTransport:
+    def _connect(
+        self, roster: Roster, identity: Identity, run: str, within: float, stopped: Callable[[], bool]
+    ) -> NetworkTransport:
         from smpc.transport import RelayTransport
 
         return RelayTransport.connect(
@@ -319,6 +331,7 @@ class DealerProcess:
             relay_fingerprint=self._address.fingerprint,
             tls=self._files.tls(),
             within=within,
+            stopped=stopped,
         )
 
     def _tell(self, head: Head) -> None:

@@ -13,7 +13,7 @@ import hmac
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from smpc.transport.streams import Stream, StreamEnded, StreamViolated, TlsStrea
 _TLS_RECORD_BYTES = 1 << 14
 # Records of a peer that has the keys already, while we still wait for somebody's hello: its confirmation, and no more.
 _MOST_EARLY_BYTES = 1 << 12
+_LOOK_SECONDS = 0.5
 
 
 class _Assembly:
@@ -216,6 +217,7 @@ class RelayTransport(NetworkTransport):
         within: float = 60.0,
         max_payload_bytes: int = DEFAULT_PAYLOAD_BYTES,
         rng: Rng | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> RelayTransport:
         """Take one's seat at the relay, wait for all others, and agree on a session with them. Blocks.
 
@@ -227,6 +229,8 @@ class RelayTransport(NetworkTransport):
             SHA-256 of its certificate (DER), 32 bytes.
         tls
             This party's certificate, which the relay knows, and as trusted the relay's (or its issuer's).
+        stopped
+            Asked about twice a second while others are waited for; nothing is waited for any more when it returns True.
 
         The others as in `DirectTransport.connect`.
 
@@ -236,7 +240,7 @@ class RelayTransport(NetworkTransport):
             If the relay cannot be reached or a party does not come in time; the relay's failure is laid at the door of
             a party that cannot be reached without it.
         ProtocolAbort
-            If the relay refuses this party, or shows another certificate.
+            If the relay refuses this party, or shows another certificate; or if it was stopped.
         FrameRejected
             If a party is not who the roster lists, or has another roster or run.
         """
@@ -267,7 +271,10 @@ class RelayTransport(NetworkTransport):
                 port.flush()
                 for peer in sorted(port.gone):
                     raise PeerUnavailable(peer, reason=port.gone[peer])  # noqa: TRY301 - closed below, as all are
-                transport.wait(set(port.peers - port.present), deadline, within, unsent=port.unsent)
+                if stopped():
+                    raise ProtocolAbort("this party does not wait for the others any more")  # noqa: TRY301 - as above
+                soon = min(deadline, time.monotonic() + _LOOK_SECONDS)
+                transport.wait(set(port.peers - port.present), soon, within, unsent=port.unsent)
         except BaseException:
             transport.close()
             raise

@@ -280,7 +280,7 @@ class SiteNetwork:
             transport = self._lines.transport(self._parties, f"{self._run}/mpc", within=self._patience.gather)
             self._transport = transport
             self._store = NoMaterial() if self._material is None else self._material()
-            self._session = Session(
+            session = Session(
                 party=transport.party,
                 n_parties=transport.n_parties,
                 transport=transport,
@@ -289,6 +289,9 @@ class SiteNetwork:
                 timeout=self._patience.gather + self._patience.round,
                 rng=self._rng,
             )
+            # Seeds of a dealer that was started again in between would make products wrong without anybody noticing.
+            self._runner().run(session.agree_on_material())
+            self._session = session
         return self._session
 
 

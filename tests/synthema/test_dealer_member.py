@@ -62,7 +62,7 @@ class World:
         self.thread.join(10)
 
     def connect_as(self, name):
-        def connect(roster, identity, run, within):
+        def connect(roster, identity, run, within, stopped=lambda: False):
             folder = self.folder
             return RelayTransport.connect(
                 roster,
@@ -72,6 +72,7 @@ class World:
                 relay_fingerprint=certificate_fingerprint(folder / "relay.crt"),
                 tls=TlsFiles(folder / f"{name}.crt", folder / f"{name}.tls", (folder / "relay.crt",)),
                 within=within,
+                stopped=stopped,
             )
 
         return connect
@@ -208,6 +209,14 @@ def test_a_cancelled_job_ends_typed_at_the_party(world):
         assert dealer.wait(10)
         with pytest.raises(DealerUnavailable, match="stopped"):
             stores[-1].take(Product(RING64), 1)
+        assert told == []
+
+
+def test_a_cancelled_job_is_not_waited_for(world):
+    with member(world, seconds=600.0) as (dealer, told):
+        dealer.handle(start(attempt=7))
+        dealer.handle(Message(Cancel(job=JOB, attempt=7), b"", ""))
+        assert dealer.wait(10)
         assert told == []
 
 
