@@ -35,6 +35,7 @@ from synthema.study import Study
 State = Literal["offered", "waiting", "approved", "refused", "running", "done", "failed", "cancelled"]
 
 POLICY: Final = "policy"
+_MOST_SUBMISSION_BYTES = 16_000_000
 _MOST_NOTE = 2000
 _WAIT_SECONDS = 10.0
 _FORMAT = 1
@@ -56,7 +57,7 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
     job_id TEXT NOT NULL, site TEXT NOT NULL, state TEXT NOT NULL, study TEXT NOT NULL, purpose TEXT NOT NULL,
     researcher TEXT NOT NULL, researcher_name TEXT NOT NULL, price TEXT NOT NULL, document BLOB NOT NULL,
-    offered_at TEXT NOT NULL, decision TEXT NOT NULL, decided_at TEXT NOT NULL,
+    submission BLOB NOT NULL, offered_at TEXT NOT NULL, decision TEXT NOT NULL, decided_at TEXT NOT NULL,
     decided_by TEXT NOT NULL, reason TEXT NOT NULL, note TEXT NOT NULL, told INTEGER NOT NULL,
     PRIMARY KEY (job_id, site)
 ) STRICT;
@@ -179,8 +180,11 @@ class ApprovalQueue:
         researcher: str,
         researcher_name: str = "",
         price: str = "",
+        submission: bytes = b"",
     ) -> QueuedJob:
         """Keep an offer, if it is new, and return the job as it stands."""
+        if len(submission) > _MOST_SUBMISSION_BYTES:
+            raise QueueError(f"a submission has at most {_MOST_SUBMISSION_BYTES} bytes")
         with self._writing():
             known = self._find(job_id, site)
             if known is not None:
@@ -188,8 +192,8 @@ class ApprovalQueue:
             row = (job_id, site, "offered", study.name, study.purpose, researcher, researcher_name, price)
             at = self._now()
             self._db.execute(
-                f"INSERT INTO jobs VALUES ({', '.join('?' * 16)})",  # noqa: S608 - question marks only
-                (*row, study.document(), at, "", "", "", "", "", 0),
+                f"INSERT INTO jobs VALUES ({', '.join('?' * 17)})",  # noqa: S608 - question marks only
+                (*row, study.document(), submission, at, "", "", "", "", "", 0),
             )
             self._log(job_id, site, "offered", "", "", "")
             return self._get(job_id, site)
@@ -225,14 +229,14 @@ class ApprovalQueue:
                 self._decide(job, "approved", POLICY, "", "", told=True)
             return self._get(job_id, site)
 
-    def untold(self) -> tuple[QueuedJob, ...]:
-        """Return what operators decided and the hub does not know yet: what the agent polls."""
+    def untold(self) -> tuple[tuple[QueuedJob, bytes], ...]:
+        """Return what operators decided and the hub does not know yet, with the submissions: what the agent polls."""
         with self._lock:
             rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE decision != '' AND told = 0 "  # noqa: S608 - constant
+                f"SELECT submission, {_COLUMNS} FROM jobs WHERE decision != '' AND told = 0 "  # noqa: S608 - constant
                 "AND state IN ('waiting', 'approved', 'refused') ORDER BY decided_at, job_id, site"
             ).fetchall()
-        return tuple(QueuedJob(*row) for row in rows)
+        return tuple((QueuedJob(*row[1:]), row[0]) for row in rows)
 
     def interrupted(self) -> tuple[QueuedJob, ...]:
         """Return the jobs that were running when the agent stopped: what it looks at when it starts."""
@@ -352,9 +356,8 @@ class QueueApproval:
     ) -> None:
         self._queue, self._site, self._policy = queue, site, policy
         self._price = price
-        self._handed: set[str] = set()
 
-    def ask(self, job_id: str, study: Study, researcher: str) -> DecisionState:
+    def ask(self, job_id: str, study: Study, researcher: str, submission: bytes = b"") -> DecisionState:
         """Return whether the job is accepted, refused, or waits for the operator."""
         listed = self._policy.researcher(researcher)
         job = self._queue.offer(
@@ -364,6 +367,7 @@ class QueueApproval:
             researcher=researcher,
             researcher_name=listed.name if listed is not None else "",
             price="" if self._price is None else self._price(study),
+            submission=submission,
         )
         if not job.decision and self._policy.approval(study, researcher) == "automatic":
             job = self._queue.decide_by_policy(job_id, self._site)
@@ -374,13 +378,6 @@ class QueueApproval:
                 return "refused"
             case _:
                 return "waiting"
-
-    def newly_decided(self) -> tuple[str, ...]:
-        """Return the jobs that an operator has decided since this was last asked, for the agent to take up."""
-        fresh = [job.job_id for job in self._queue.untold() if job.site == self._site]
-        fresh = [job_id for job_id in fresh if job_id not in self._handed]
-        self._handed.update(fresh)
-        return tuple(fresh)
 
     def refusal(self, job_id: str) -> tuple[str, str]:
         """Return the reason of an operator's refusal and the sentence that the researcher may see."""

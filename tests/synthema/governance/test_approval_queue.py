@@ -31,7 +31,7 @@ def queue(tmp_path):
 
 def offered(queue, job=JOB, site="vienna", policy=BASE, asked=None):
     approval = QueueApproval(queue, site, policy, price=lambda _: "epsilon 0.5 of 3")
-    state = approval.ask(job, asked or study(), KEY)
+    state = approval.ask(job, asked or study(), KEY, submission=b"the whole submission")
     approval.note(job, state)
     return approval
 
@@ -42,12 +42,8 @@ def test_a_job_waits_is_approved_and_runs(queue):
     assert (job.study, job.purpose, job.price) == ("pilot", "survival after remission", "epsilon 0.5 of 3")
     assert queue.document(JOB, "vienna") == study().document()
     queue.approve(JOB[:8], by="Dr. Huber", note="ethics vote 12/2031")
-    (told,) = queue.untold()
-    assert (told.job_id, told.decision) == (JOB, "approved")
-    assert (approval.newly_decided(), approval.newly_decided()) == ((JOB,), ())
-    # An agent that was started anew asks again, until the hub knows.
-    assert QueueApproval(queue, "vienna", BASE).newly_decided() == (JOB,)
-    assert QueueApproval(queue, "graz", BASE).newly_decided() == ()
+    ((told, submission),) = queue.untold()
+    assert (told.job_id, told.decision, submission) == (JOB, "approved", b"the whole submission")
     assert approval.ask(JOB, study(), KEY) == "accepted"
     approval.note(JOB, "accepted")
     assert queue.untold() == ()
@@ -151,7 +147,7 @@ def test_an_operator_in_another_process_decides_and_the_polling_agent_sees_it(qu
     def poll():
         deadline = time.monotonic() + 60
         while not seen and time.monotonic() < deadline:
-            seen.extend(job.decision for job in queue.untold())
+            seen.extend(job.decision for job, _ in queue.untold())
             time.sleep(0.01)
 
     agent = threading.Thread(target=poll)
