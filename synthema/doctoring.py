@@ -35,7 +35,7 @@ _SECRET_KEYS: Final = {
     "witness": "keys/witness.key",
     "secret": "keys/site.secret",
 }
-_CERTIFICATES: Final = {"tls_certificate": "keys/site.crt", "hub_certificate": "keys/hub.crt"}
+_CERTIFICATES: Final = {"tls_certificate": "keys/member.crt", "hub_certificate": "keys/hub-ca.crt"}
 
 
 @dataclass(frozen=True, slots=True)

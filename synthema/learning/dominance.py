@@ -22,7 +22,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from smpc import Session, Shared
+from smpc import FIELD61, Session, Shared, small_cells
+from smpc.shared import concatenate
 
 LARGEST_PART = 0.9
 RULE = f"one patient would make up more than {LARGEST_PART:g} of a sum"
@@ -71,11 +72,9 @@ async def any_dominated(session: Session, totals: Sequence[Shared], largest: Seq
     pooled = totals[0]
     for total in totals[1:]:
         pooled = pooled + total
-    dominated = None
-    for each in largest:
-        one = await session.negative(_PART.numerator * pooled - _PART.denominator * each)
-        dominated = one if dominated is None else dominated + one
-    if dominated is None:
-        return False
-    found: npt.NDArray[np.int64] = np.asarray(await session.open(await session.less(0, dominated.sum())))
-    return bool(found.any())
+    # Negative where a patient of that site dominates: all sites and sums in one comparison.
+    slack = concatenate(*(_PART.numerator * pooled - _PART.denominator * each for each in largest))
+    dominated = await session.to_numbers(await session.negative_bits(slack), FIELD61)
+    # How many there are is tested for zero: the product of the number and a random mask is opened, and no more.
+    none = await small_cells(session, dominated.sum() + 1, threshold=2)
+    return not bool(none)

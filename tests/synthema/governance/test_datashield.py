@@ -1,6 +1,7 @@
 """DataSHIELD's filters, one by one: the default, the rule of ours that keeps it, and what it refuses."""
 
 import json
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -216,3 +217,13 @@ def test_nothing_that_a_study_may_ask_for_is_a_scatter_plot_or_a_noisy_value():
 def test_the_policy_asks_for_no_less_than_the_protocols_keep():
     assert PRESET.max_parameter_ratio >= PARAMETER_RATIO
     assert PRESET.dominance >= dominance.LARGEST_PART
+
+
+def test_the_page_lists_the_same_filters_values_and_rules():
+    page = (Path(__file__).parents[3] / "docs" / "federation" / "policy.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| nfilter.")]
+    assert {row[0]: float(row[1]) for row in rows} == DEFAULTS
+    for row, each in zip(rows, TABLE, strict=True):
+        assert row[0] == each.filter
+        assert all(rule in row[2] for rule in each.rules)
+        assert (row[2] == "none") == (not each.rules)

@@ -42,7 +42,7 @@ class Clinic:
         generate_key(self.keys / "ledger.key", name="vienna/ledger")
         generate_key(self.keys / "witness.key", name="vienna/witness")
         write_private(self.keys / "site.secret", b"5a" * 32)
-        for name in ("site.crt", "hub.crt"):
+        for name in ("member.crt", "hub-ca.crt"):
             certificate(self.keys / name, NOW - timedelta(days=1), NOW + timedelta(days=300))
         frame("vienna").to_csv(folder / "table.csv", index=False)
         (folder / "schema.toml").write_text(dump_toml(SCHEMA))
@@ -115,19 +115,19 @@ def open_folder(clinic):
 
 
 def expired(clinic):
-    certificate(clinic.keys / "site.crt", NOW - timedelta(days=90), NOW - timedelta(days=1))
+    certificate(clinic.keys / "member.crt", NOW - timedelta(days=90), NOW - timedelta(days=1))
 
 
 def soon(clinic):
-    certificate(clinic.keys / "site.crt", NOW - timedelta(days=90), NOW + timedelta(days=10))
+    certificate(clinic.keys / "member.crt", NOW - timedelta(days=90), NOW + timedelta(days=10))
 
 
 def not_yet(clinic):
-    certificate(clinic.keys / "hub.crt", NOW + timedelta(days=1), NOW + timedelta(days=90))
+    certificate(clinic.keys / "hub-ca.crt", NOW + timedelta(days=1), NOW + timedelta(days=90))
 
 
 def no_certificate(clinic):
-    (clinic.keys / "hub.crt").write_text("rubbish")
+    (clinic.keys / "hub-ca.crt").write_text("rubbish")
 
 
 def change(*path, to):

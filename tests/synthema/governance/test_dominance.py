@@ -1,7 +1,6 @@
 """No patient makes up more than nine tenths of a sum that is opened; decided on shares, refused without a value."""
 
 import contextlib
-import itertools
 import re
 
 import numpy as np
@@ -53,8 +52,8 @@ def test_one_dominated_sum_among_many_is_found_wherever_it_stands():
     assert not on_shares([fair, fair, fair])
 
 
-def test_what_is_opened_is_one_yes_or_no_and_says_neither_which_sum_nor_which_site():
-    """A party's view: the opened words are the same bit, whatever sum of whatever site is dominated."""
+def test_what_the_parties_see_is_one_yes_or_no_and_says_neither_which_sum_nor_which_site_nor_how_many():
+    """A party's view of what is opened as a value: one field element, zero if no sum is dominated, else uniform."""
     from smpc import Session
 
     seen = []
@@ -63,18 +62,39 @@ def test_what_is_opened_is_one_yes_or_no_and_says_neither_which_sum_nor_which_si
     async def watched(self, *xs):
         out = await original(self, *xs)
         if self.party == 0:
-            seen.append(np.asarray(out).tolist())
+            seen.extend(np.ravel(out).tolist())
         return out
 
     Session.open = watched
     try:
-        for where, which in itertools.product(range(3), range(2)):
-            tables = [np.full((3, 3), 50) for _ in range(2)]
-            tables[which][0, where] = 10**6
-            on_shares(tables)
+        for dominated in range(4):
+            for _ in range(RUNS):
+                tables = [np.full((3, 3), 50) for _ in range(2)]
+                for where in range(dominated):
+                    tables[where % 2][0, where] = 10**6
+                on_shares(tables)
     finally:
         Session.open = original
-    assert seen == [1] * 6
+    runs = np.array(seen, dtype=np.float64).reshape(4, RUNS)
+    assert not runs[0].any()
+    # Uniform on the field, whatever the number is: a number that showed itself would fail by far.
+    for row in runs[1:]:
+        assert kolmogorov(row / P) > P_LEAST
+    assert kolmogorov(np.arange(1, RUNS + 1) / P) < P_LEAST
+
+
+RUNS, P_LEAST, P = 40, 1e-4, 2**61 - 1
+
+
+def kolmogorov(values):
+    """Return the p-value of values of a field, scaled by its size, under the uniform law."""
+    from scipy.special import kolmogorov as tail
+
+    values = np.sort(np.mod(values, 1.0))
+    n = len(values)
+    steps = np.arange(n + 1) / n
+    distance = max(np.abs(values - steps[1:]).max(), np.abs(values - steps[:-1]).max())
+    return tail(distance * np.sqrt(n))
 
 
 @given(st.integers(1, 12), st.integers(0, 2**32 - 1))
