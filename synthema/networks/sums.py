@@ -91,10 +91,7 @@ def simulate_sums(
     sites = _Sites(contribute, n_sites, n_parties)
 
     async def protocol(session: Session, party: int) -> list[Ints]:
-        opened = []
-        for number in range(n_rounds):
-            opened.append(await session.open(session.shared(pool(sites.packages(number, party)))))
-        return opened
+        return [await session.open(session.shared(pool(sites.packages(number, party)))) for number in range(n_rounds)]
 
     run = run_local(protocol, list(range(n_parties)))
     return SimulatedSums(
