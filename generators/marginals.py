@@ -1,5 +1,7 @@
 """Counting marginals of a table of codes: mixed-radix indices, a block of rows at a time, one pass for many cliques.
 
+Very many pairs of small columns in few rows are counted by one matrix product instead (`indicators`).
+
 codes      integers of shape (n_rows, n_columns), columns in the domain's order, values in [0, n_codes); the smaller
            the type, and the closer together the values of one column, the faster
 pass       one counting of all rows: the joint counts of some columns, from which the marginals of several cliques are
@@ -21,6 +23,7 @@ import numpy.typing as npt
 
 from generators.domain import Clique, Domain
 from generators.errors import DomainMismatch, MarginalTooLarge
+from generators.indicators import count_by_product, product_pays
 
 Codes = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
@@ -88,9 +91,13 @@ def count_marginals(codes: Codes | Sequence[Codes], domain: Domain, cliques: Seq
     blocks = [codes] if isinstance(codes, np.ndarray) else list(codes)
     if any(block.ndim != 2 or block.shape[1] != len(domain) for block in blocks):
         raise DomainMismatch(f"codes must have shape (n_rows, {len(domain)}), one column for each of the domain's")
-    return count_in_passes(
-        cliques, domain, n_rows=sum(map(len, blocks)), count=lambda passes: _count(blocks, domain, passes)
-    )
+    n_rows = sum(map(len, blocks))
+    asked = [tuple(clique) for clique in cliques]
+    for clique in asked:
+        _check_clique(clique, domain)
+    if product_pays(asked, domain, n_rows):
+        return count_by_product(blocks, domain, asked)
+    return count_in_passes(asked, domain, n_rows=n_rows, count=lambda passes: _count(blocks, domain, passes))
 
 
 def count_in_passes(

@@ -183,7 +183,10 @@ class Schema:
 
     def column(self, name: str) -> Column:
         """Return the column of that name, derived ones too. Raises SchemaError if there is none."""
-        for column in (*self.columns, *self.derived):
+        for column in self.columns:
+            if column.name == name:
+                return column
+        for column in self.derived:
             if column.name == name:
                 return column
         raise SchemaError([SchemaProblem(name, "is not in the schema", f"known: {', '.join(self.names)}")])

@@ -85,7 +85,7 @@ from smpc.ring import FIELD61, RING64, Domain
 from smpc.secure_sum import SecureSumClient, SecureSumServer, SumPlan, plan_sum, secure_sum_local
 from smpc.session import Session
 from smpc.shared import Shared, concatenate
-from smpc.sharing import SharePackage, reconstruct, share
+from smpc.sharing import SharePackage, pool, reconstruct, share
 from smpc.store import StoredMaterial, install_package, open_store
 
 __all__ = [
@@ -140,6 +140,7 @@ __all__ = [
     "open_store",
     "per_party_scale",
     "plan_sum",
+    "pool",
     "priced_discrete_gaussian",
     "reconstruct",
     "run_local",

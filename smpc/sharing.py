@@ -137,3 +137,33 @@ def reconstruct(packages: Sequence[SharePackage]) -> npt.NDArray[np.int64]:
             raise ValueError(f"packages must have one shape, got {first.shape} and {package.shape}")
         total = first.domain.add(total, package.expand())
     return first.domain.to_signed(total)
+
+
+def pool(packages: Sequence[SharePackage], *, domain: Domain = RING64) -> Words:
+    """Return one party's share of the sum of several arrays: its packages, one of each sender, added up in place.
+
+    Raises
+    ------
+    DomainMismatch, ValueError, RangeExceeded
+        If there are none, they are not of this domain or not of one shape, or hold words that are no elements.
+
+    Examples
+    --------
+    >>> one, two = share([1, 2], 2), share([10, -20], 2)
+    >>> sums = [pool(packages) for packages in zip(one, two)]
+    >>> reconstruct([SharePackage(RING64, (2,), values=words) for words in sums])
+    array([ 11, -18])
+    """
+    if not packages:
+        raise ValueError("there is no package to add up")
+    shape = packages[0].shape
+    total = np.zeros(shape, dtype=domain.dtype)
+    for package in packages:
+        if package.domain != domain:
+            raise DomainMismatch(domain.name, package.domain.name)
+        if package.shape != shape:
+            raise ValueError(f"packages must have one shape, got {shape} and {package.shape}")
+        # A seed's words are elements by construction; those of somebody else are looked at.
+        words = package.expand() if package.values is None else domain.checked(package.values)
+        domain.add(total, words, out=total)
+    return total

@@ -257,7 +257,8 @@ class Clerk:
     async def _measure(self, question: Measure) -> list[Measurement]:
         groups = self._groups(question.groups)
         self._check_cliques(question.cliques)
-        shapes = [coarse_domain(self.domain, groups).sizes(clique) for clique in question.cliques]
+        coarse = coarse_domain(self.domain, groups)
+        shapes = [coarse.sizes(clique) for clique in question.cliques]
         sizes = [int(np.prod(shape)) for shape in shapes]
         noise = self.terms.count_noise(question.rho, n_marginals=len(sizes), dimension=sum(sizes))
         self._pay(event_of(noise))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from privacy import DistributedDiscreteGaussian
-from smpc import FIELD61, RING64, Session, Shared, SharePackage
+from smpc import FIELD61, RING64, Session, Shared, SharePackage, pool
 from synthema import overlap
 from synthema.conducting import answer_of_counts, conduct
 from synthema.errors import DisclosureRefused, OverlapTooLarge, StudyError
@@ -167,7 +167,7 @@ def _joint_event(study: Study, name: str) -> DistributedDiscreteGaussian:
 
 
 def _pooled(session: Session, packages: Sequence[SharePackage], domain: Any) -> Shared:
-    return _sum_of([session.shared(package.expand(), domain) for package in packages])
+    return session.shared(pool(packages, domain=domain), domain)
 
 
 def _sum_of(parts: Sequence[Shared]) -> Shared:

@@ -10,6 +10,7 @@ aim             the workload (by default all triples, or pairs), and pairs that 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,7 +80,8 @@ class SynthesisLayout:
         for i, clique in enumerate(self.cliques):
             for name in clique:
                 self._with[name].append(i)
-        self._holders: dict[Clique, int | None] = {}
+        # What is shared is held by itself, for a larger one has no fewer cells; others are found when asked for.
+        self._holders: dict[Clique, int | None] = {clique: i for i, clique in enumerate(self.cliques)}
 
     def __repr__(self) -> str:
         return f"SynthesisLayout({len(self.cliques)} marginals, {self.size} cells)"
@@ -137,7 +139,13 @@ def synthesis_layout(study: Study) -> SynthesisLayout:
     if study.synthesis is None:
         raise StudyError("this study asks for no synthetic table")
     sizes = column_sizes(study)
-    return SynthesisLayout(sizes, _shared(study, sizes))
+    return _layout(tuple(sizes.items()), tuple(map(tuple, _shared(study, sizes))))
+
+
+@functools.lru_cache(maxsize=16)
+def _layout(sizes: tuple[tuple[str, int], ...], cliques: tuple[Clique, ...]) -> SynthesisLayout:
+    # Asked for at every step by every site and party of a process; ten thousand pairs take 30 ms to lay out.
+    return SynthesisLayout(dict(sizes), cliques)
 
 
 def column_sizes(study: Study) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,6 +18,9 @@ from privacy.ledger import canonical
 _DTYPES = ("<i8", "<u8", "<f8", "|b1")
 _JSON_HEADER = canonical.encode({"kind": "json"})
 _MAX_DEPTH = 100
+
+# A list of these alone needs no look at its items one by one.
+_SCALARS = {int, bool, type(None), str, float}
 
 
 def encode_answer(value: Any) -> bytes:
@@ -98,6 +102,10 @@ def _plain(value: Any, depth: int) -> Any:
                 raise ValueError("a number in an answer must be finite; an array may hold infinities")
             return value
         case list() | tuple():
+            kinds = set(map(type, value))
+            if depth > 0 and kinds <= _SCALARS:
+                _check_scalars(value, kinds)
+                return list(value)
             return [_plain(item, depth - 1) for item in value]
         case dict():
             if not all(isinstance(name, str) for name in value):
@@ -105,6 +113,14 @@ def _plain(value: Any, depth: int) -> Any:
             return {name: _plain(item, depth - 1) for name, item in value.items()}
         case _:
             return _refuse(value)
+
+
+def _check_scalars(values: Sequence[Any], kinds: set[type]) -> None:
+    """Refuse what `_plain` refuses. Released marginals and tables are long lists of one type."""
+    if str in kinds:
+        "".join(value for value in values if type(value) is str).encode()
+    if float in kinds and not all(math.isfinite(value) for value in values if type(value) is float):
+        raise ValueError("a number in an answer must be finite; an array may hold infinities")
 
 
 def _refuse(value: object) -> NoReturn:

@@ -15,6 +15,7 @@ from synthema.cli.anonymise import anonymise
 from synthema.cli.doctor import doctor
 from synthema.cli.errors import errors, show
 from synthema.cli.evaluate import evaluate
+from synthema.cli.example import example_app
 from synthema.cli.generate import generate
 from synthema.cli.hub import hub_app
 from synthema.cli.ledger_app import ledger_app
@@ -46,6 +47,7 @@ app.add_typer(material_app, name="material")
 app.add_typer(site_app, name="site")
 app.add_typer(researcher_app, name="researcher")
 app.command()(submit)
+app.add_typer(example_app, name="example")
 app.command()(relay)
 app.command()(plan)
 app.command()(anonymise)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generators import Domain, DomainMismatch, MarginalTooLarge, UnknownColumn, count_marginal
-from generators.marginals import _plan, count_marginals, smallest_dtype
+from generators.indicators import count_by_product, product_pays
+from generators.marginals import _count, _plan, count_in_passes, count_marginals, smallest_dtype
 from privacy import Schema
 
 
@@ -47,6 +48,44 @@ def test_cliques_that_share_passes_are_counted_as_if_alone(table, data):
     for blocks in (codes, np.asfortranarray(codes), [codes[:cut], codes[cut:]]):
         for clique, counts in zip(cliques, count_marginals(blocks, domain, cliques), strict=True):
             assert np.array_equal(counts, slow_count(codes, domain, clique))
+
+
+@given(coded_tables(), st.data())
+def test_one_product_counts_what_passes_count(table, data):
+    domain, codes = table
+    every = [c for k in (1, 2) for c in itertools.permutations(domain.columns, k)]
+    cliques = data.draw(st.lists(st.sampled_from(every), min_size=1, max_size=20))
+    cut = data.draw(st.integers(0, len(codes)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("generators.indicators._BLOCK_NUMBERS", data.draw(st.integers(1, 60)))
+        for blocks in ([codes], [np.asfortranarray(codes)], [codes[:cut], codes[cut:]]):
+            for clique, counts in zip(cliques, count_by_product(blocks, domain, cliques), strict=True):
+                assert counts.dtype == np.int64
+                assert counts.flags.c_contiguous
+                assert np.array_equal(counts, slow_count(codes, domain, clique))
+
+
+def test_the_product_is_for_many_pairs_of_small_columns_in_few_rows():
+    domain = Domain(tuple(f"c{i}" for i in range(60)), (2,) * 58 + (30, 5000))
+    small, pairs = domain.columns[:-1], list(itertools.combinations(domain.columns[:-1], 2))
+    assert product_pays(pairs, domain, 500)
+    assert not product_pays(pairs, domain, 500_000)
+    assert not product_pays(pairs[:3], domain, 500)
+    assert not product_pays([*pairs, small[:3]], domain, 500)
+    assert not product_pays([*pairs, (small[0], "c59")], domain, 500)
+    assert not product_pays([], domain, 500)
+
+
+def test_a_hundred_columns_are_counted_alike_in_both_ways():
+    domain = Domain(tuple(f"c{i}" for i in range(100)), (2, 3, 2, 12, 2) * 20)
+    codes = skewed_codes(domain, 3_000, seed=2)
+    cliques = [c for k in (1, 2) for c in itertools.combinations(domain.columns, k)]
+    assert product_pays(cliques, domain, len(codes))
+    by_passes = count_in_passes(
+        cliques, domain, n_rows=len(codes), count=lambda passes: _count([codes], domain, passes)
+    )
+    for ours, theirs in zip(count_marginals(codes, domain, cliques), by_passes, strict=True):
+        assert np.array_equal(ours, theirs)
 
 
 def skewed_codes(domain, n_rows, seed):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from privacy.randomness import InsecureSeededRng
-from smpc import FIELD61, RING64, DomainMismatch, RangeExceeded, SharePackage, reconstruct, share
+from smpc import FIELD61, RING64, DomainMismatch, RangeExceeded, SharePackage, pool, reconstruct, share
 from smpc.sharing import expand_seed
 
 DOMAINS = [RING64, FIELD61]
@@ -36,6 +36,35 @@ def test_the_sum_of_five_sites_shares_is_the_sum_of_their_counts(domain):
         for packages in by_site:
             total = domain.add(total, packages[party].expand())
     assert domain.to_signed(total).tolist() == counts.sum(axis=0).tolist()
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@given(data=st.data())
+def test_pooled_packages_are_those_of_the_sum(domain, data):
+    n_parties, n_sites = data.draw(st.integers(2, 5)), data.draw(st.integers(1, 6))
+    bound = domain.largest // n_sites
+    tables = [data.draw(st.lists(st.integers(-bound, bound), min_size=3, max_size=3)) for _ in range(n_sites)]
+    by_site = [share(np.array(table), n_parties, domain=domain) for table in tables]
+    before = [package.values.copy() for packages in by_site for package in packages if package.values is not None]
+    sums = [pool(packages, domain=domain) for packages in zip(*by_site, strict=True)]
+    after = [package.values for packages in by_site for package in packages if package.values is not None]
+    assert all(np.array_equal(one, two) for one, two in zip(before, after, strict=True))
+    joined = [SharePackage(domain, (3,), values=words) for words in sums]
+    assert reconstruct(joined).tolist() == np.array(tables, dtype=object).sum(axis=0).tolist()
+
+
+def test_packages_that_do_not_belong_together_are_not_pooled():
+    with pytest.raises(ValueError, match="no package"):
+        pool([])
+    with pytest.raises(DomainMismatch):
+        pool([share([1], 2)[0], share([1], 2, domain=FIELD61)[0]])
+    with pytest.raises(DomainMismatch):
+        pool([share([1], 2, domain=FIELD61)[0]])
+    with pytest.raises(ValueError, match="one shape"):
+        pool([share([1], 2)[1], share([1, 2], 2)[1]])
+    no_element = SharePackage(FIELD61, (1,), values=np.array([2**61 - 1], dtype=np.uint64))
+    with pytest.raises(RangeExceeded):
+        pool([no_element], domain=FIELD61)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
