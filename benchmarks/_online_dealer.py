@@ -92,7 +92,7 @@ def serve(folder: Path) -> None:
     while True:
         run += 1
         with ThreadPoolExecutor(N_PARTIES) as pool:
-            lines = list(pool.map(lambda i: connect(folder, 0, i, run), range(N_PARTIES)))
+            lines = list(pool.map(lambda i, run=run: connect(folder, 0, i, run), range(N_PARTIES)))
         serve_run(lines, n_parties=N_PARTIES, limits=limits)
 
 

@@ -75,6 +75,7 @@ def make_federation(
     frames: Mapping[str, pd.DataFrame],
     *,
     policy: str = "",
+    studies: int = 1,
     witnesses: int = 0,
     patience: tuple[float, float, float] | None = None,
 ) -> LocalFederation:
@@ -88,6 +89,8 @@ def make_federation(
         Each site's rows; written as CSV into the site's folder.
     policy
         More lines of each site's [policy].
+    studies
+        How many such studies each site's budget allows: the zCDP budget of so many at the study's epsilon and delta.
     witnesses
         How many partners countersign each site's ledger before it spends.
     patience
@@ -128,7 +131,7 @@ def make_federation(
     researcher_trusts(researcher, [cards[site] for site in study.sites])
     for site in study.sites:
         trust(SiteConfig.load(made.site(site)), [card for name, card in cards.items() if name != site])
-        _write_terms(made.site(site), study, researcher.identity().public.hex(), policy, witnesses, patience)
+        _write_terms(made.site(site), study, researcher.identity().public.hex(), policy, studies, witnesses, patience)
     return made
 
 
@@ -154,17 +157,22 @@ def _write_terms(
     study: Study,
     researcher: str,
     policy: str,
+    studies: int,
     witnesses: int,
     patience: tuple[float, float, float] | None,
 ) -> None:
     file = folder / SITE_FILE
     before, _, rest = file.read_text(encoding="utf-8").partition("[policy]")
     _, _, after = rest.partition("[data]")
-    # What a study is priced at is rounded up a little beyond its epsilon.
+    from privacy import epsilon_to_rho, rho_to_epsilon
+
+    delta = study.budget.delta
+    # What a study is priced at is rounded up, and a part of delta is set aside for choices on shares.
+    epsilon = 1.05 * rho_to_epsilon(studies * epsilon_to_rho(study.budget.epsilon, delta), delta)
     terms = [
         "[policy]",
-        f"epsilon_cap = {1.05 * study.budget.epsilon}",
-        f"delta_cap = {study.budget.delta}",
+        f"epsilon_cap = {epsilon:.4f}",
+        f"delta_cap = {delta}",
         'approve = "automatic"',
         *([policy] if policy else []),
         "",

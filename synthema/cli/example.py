@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthema.cli.errors import errors, show
+from synthema.cli.example_federation import federation, start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 example_app = typer.Typer(name="example", help="Write example files. Patients are simulated.", no_args_is_help=True)
+example_app.command()(federation)
+example_app.command()(start)
 
 _STUDY = """\
 # Who is who in the genetics of acute myeloid leukaemia: an example. Patients are SIMULATED.
