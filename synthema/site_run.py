@@ -47,6 +47,7 @@ def run_at_site(
     """
     done = Results(study=job.study, document=document)
     try:
+        network.meet()
         run_steps(network, done, progress or (lambda _line: None))
     finally:
         job.abandon()

@@ -33,6 +33,7 @@ Reason = Literal[
     "data-changed",
     "ledger",
     "operator",
+    "site",
 ]
 REASONS: Final[tuple[str, ...]] = get_args(Reason)
 

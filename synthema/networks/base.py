@@ -99,6 +99,10 @@ class SiteLines(Protocol):
         """Return what a member sent. Raises SiteFailed if it does not come in time, or the job was stopped."""
         ...
 
+    def wait_for(self, partner: str, *, within: float) -> None:
+        """Wait until a member takes part in this attempt. Raises SiteFailed if it does not come in time."""
+        ...
+
     def transport(self, members: Sequence[str], run: str, *, within: float) -> NetworkTransport:
         """Connect for rounds with other members, this one included: blocks until all are there."""
         ...

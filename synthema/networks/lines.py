@@ -200,6 +200,20 @@ class JobLines:
                     raise SiteFailed(site=sender, step=self._step, error="it left the hub and did not come back")
                 self._changed.wait(min(deadline, given_up) - now)
 
+    def wait_for(self, partner: str, *, within: float) -> None:
+        """Wait until a partner has said hello: it takes part in this attempt, with the key that is pinned.
+
+        Raises
+        ------
+        SiteFailed
+            If it does not come in time, or the job was stopped.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure is not None or self._mailroom.knows(partner), within)
+            self._check()
+            if not self._mailroom.knows(partner):
+                raise SiteFailed(site=partner, step=self._step, error=f"it did not come within {within:g} s")
+
     def transport(self, members: Sequence[str], run: str, *, within: float) -> NetworkTransport:
         """Connect for rounds with other members, this one included."""
         self._check()

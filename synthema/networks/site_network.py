@@ -94,6 +94,27 @@ class SiteNetwork:
         """Whether this site is the lead."""
         return self._me == self.lead
 
+    def meet(self) -> None:
+        """Wait until every site of the study takes part in this attempt, before any step is charged.
+
+        Every party waits for every site, and says so to all: a hub that starts the job at some sites only, or a site
+        that died since it accepted, costs nobody anything.
+
+        Raises
+        ------
+        SiteFailed
+            Naming the site that is missing.
+        """
+        others = [site for site in self.study.sites if site != self._me]
+        if self._me in self._parties:
+            for site in others:
+                self._lines.wait_for(site, within=self._patience.gather)
+            for site in others:
+                self._lines.send(site, "present", b"")
+        for party in self._parties:
+            if party != self._me:
+                self._receive(party, "present")
+
     def run_step(
         self, step: str, work: Callable[[], T], *, encode: Callable[[T], Any], decode: Callable[[Any], T]
     ) -> T:

@@ -104,7 +104,7 @@ def words(folder, reason) -> set[tuple[str, str, str]]:
 
 
 def test_the_cases_are_all_the_reasons_there_are():
-    assert {*CASES, "operator"} == set(REASONS)
+    assert {*CASES, "operator", "site"} == set(REASONS)
 
 
 @pytest.mark.parametrize("reason", CASES)
