@@ -80,8 +80,10 @@ def main(n):
     members = []
     for name in names:
         members.append(Quiet(*member(folder, name)))
-        for each in members[-20:]:
-            each.read()
+        if len(members) % 50 == 0:
+            for each in members:
+                each.read()
+                each.say(line_notice(BEAT))
     connected = time.monotonic()
     while not all(len(each.present) == n for each in members):
         for each in members:
