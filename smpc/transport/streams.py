@@ -11,6 +11,8 @@ import select
 import socket
 import ssl
 
+import numpy as np
+
 # Two parties that answer each other at once must not wait for acknowledgements; a megabyte keeps both ends busy.
 SOCKET_BUFFER_BYTES = 1 << 20
 # One call of TLS takes this much at most: between calls, what came in is read. A TLS record holds 16 KiB.
@@ -111,7 +113,8 @@ class TlsStream:
         self._sock = sock
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_side=server_side)
-        self._buffer = memoryview(bytearray(READ_BYTES))
+        # Not zeroed: pages that nothing reaches cost no memory.
+        self._buffer = np.empty(READ_BYTES, dtype=np.uint8).data
         # Records on their way out, and how many bytes of the caller's they hold.
         self._records = memoryview(b"")
         self._held = 0

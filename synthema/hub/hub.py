@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import secrets
 import socket
 import time
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,8 @@ from synthema.hub.store import HubStore
 from synthema.messages import Name, Role
 
 _BACKLOG = 1024
+# What the process opens beside connections.
+_OWN_FILES = 64
 
 
 class _Section(BaseModel):
@@ -206,7 +209,7 @@ class Hub:
                 listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
                 undo.callback(listener.close)
             tls = TlsFiles(folder / "hub.crt", folder / "hub.key", (folder / "ca.crt",))
-            limits = limits or files.limits()
+            limits = limits or allow_files(files.limits())
             self._server = HubServer(listener, tls=tls, desk=self._desk, limits=limits)
             undo.pop_all()
 
@@ -240,6 +243,18 @@ class Hub:
             os.close(self._lock)
         if self._desk.failure is not None:
             raise self._desk.failure
+
+
+def allow_files(limits: HubLimits) -> HubLimits:
+    """Raise this process's number of open files to what the connections need; return limits that it can keep."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.max_connections + _OWN_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    # Out of files, a listening socket would be ready for ever: better to refuse a connection than to spin.
+    return replace(limits, max_connections=min(limits.max_connections, wanted - _OWN_FILES))
 
 
 def _checked(fields: dict[str, Any]) -> HubConfig:

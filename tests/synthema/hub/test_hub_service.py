@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import sqlite3
 import threading
 import time
@@ -14,7 +15,9 @@ from typer.testing import CliRunner
 from smpc import ProtocolAbort, SmpcError
 from smpc.transport import Frame, Identity, Member, RelayTransport, Roster
 from synthema.cli.app import app
+from synthema.hub.hub import allow_files
 from synthema.hub.jobs import Send
+from synthema.hub.server import HubLimits
 from synthema.messages import DECISION_LIST, AskJob, Cancel, Decision, Outcome, Status
 
 
@@ -75,6 +78,7 @@ def test_a_refusal_reaches_the_researcher_with_its_reason_and_the_others_as_a_ca
         job = submit(rosa, study("two"), ["a", "b"], parties=[])
         wait_for(lambda: a.heads("offer") and b.heads("offer"))
         a.line.send(None, answer(a, decision="waiting"))
+        wait_for(lambda: "waiting" in rosa.received[-1].payload.decode())
         b.line.send(None, answer(b, decision="refused", reason="budget", explanation="nothing is left"))
         wait_for(lambda: states(rosa, job)[-1].state == "refused" and a.heads("cancel"))
         last = states(rosa, job)[-1]
@@ -286,6 +290,15 @@ def test_a_killed_hub_comes_back_with_its_jobs_and_every_message_arrives_once(tm
 def test_two_processes_do_not_serve_one_folder(town):
     with pytest.raises(ValueError, match="another process"):
         town.files.open()
+
+
+def test_a_process_takes_no_more_connections_than_it_may_have_files(monkeypatch):
+    asked = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _what, both: asked.append(both))
+    for soft, hard, most in ((1024, 1 << 20, 4096), (1024, 2000, 1936), (1 << 20, 1 << 20, 4096)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _what, both=(soft, hard): both)
+        assert allow_files(HubLimits()).max_connections == most
+    assert asked == [(4160, 1 << 20), (2000, 2000)]
 
 
 def test_an_operator_sees_members_and_jobs_invites_and_revokes(tmp_path):
