@@ -70,6 +70,7 @@ class AskingOracle:
         self._waiting: Future[Any] | None = None
         # Number of each distance that the parties keep, by marginal, groups and estimate.
         self._distances: dict[tuple[Clique, tuple[bytes, ...], bytes], int] = {}
+        self._n_distances = 0
 
     def start(self, mechanism: Callable[[], Any]) -> None:
         """Run the mechanism in a thread that ends with the process, if nothing ends it before."""
@@ -121,14 +122,14 @@ class AskingOracle:
         if not candidates or len(candidates) != len(estimates):
             raise DomainMismatch("select needs at least one candidate, and one estimate for each")
         merged = check_groups(groups, self.domain)
-        known, fresh = [], []
+        known, fresh, keys = [], [], []
         for i, clique in enumerate(candidates):
             estimate = rounded(np.asarray(estimates[i]))
             marks = tuple(merged[name].tobytes() if name in merged else b"" for name in clique)
             key = (tuple(clique), marks, hashlib.sha256(estimate.tobytes()).digest())
             known.append(self._distances.get(key, -1))
             if known[-1] < 0:
-                self._distances[key] = len(self._distances)
+                keys.append(key)
                 fresh.append(estimate.ravel())
         factors = () if weights is None else tuple(int(weight) for weight in weights)
         question = Select(
@@ -141,6 +142,9 @@ class AskingOracle:
         )
         estimated = np.concatenate(fresh) if fresh else np.zeros(0, dtype=np.int64)
         index = int(self._ask(encode_question(question, estimated)))
+        for key in keys:
+            self._distances[key] = self._n_distances
+            self._n_distances += 1
         choice = self._terms.choice(
             float(epsilon), largest_weight=max(factors, default=1), n_candidates=len(candidates)
         )

@@ -44,6 +44,7 @@ from generators.mechanism import Mechanism
 from privacy import Event
 from privacy.ledger.answers import encode_answer
 from privacy.neighbours import Neighbours
+from privacy.samplers import LARGEST_SCALE
 from smpc import Session, SharePackage
 from synthema.asking_oracle import Asked, AskingOracle, Ended
 from synthema.errors import QuestionRefused, StudyError, SynthesisFailed
@@ -260,7 +261,12 @@ class Clerk:
         coarse = coarse_domain(self.domain, groups)
         shapes = [coarse.sizes(clique) for clique in question.cliques]
         sizes = [int(np.prod(shape)) for shape in shapes]
-        noise = self.terms.count_noise(question.rho, n_marginals=len(sizes), dimension=sum(sizes))
+        try:
+            noise = self.terms.count_noise(question.rho, n_marginals=len(sizes), dimension=sum(sizes))
+        except (StudyError, ValueError, OverflowError):
+            raise QuestionRefused("a question asks for more noise than there is") from None
+        if self.terms.noise_std(noise) > float(LARGEST_SCALE):
+            raise QuestionRefused("a question asks for more noise than there is")
         self._pay(event_of(noise))
         vector = await self._shared.measure(question.cliques, noise, groups=groups, confirmation=self._asked.digest())
         parts = np.split(vector, np.cumsum(sizes)[:-1])
@@ -287,7 +293,10 @@ class Clerk:
         coarse = coarse_domain(self.domain, groups)
         if sum(coarse.cells(clique) for clique in new) != len(estimates):
             raise QuestionRefused("the estimates of a choice have another form than its candidates")
-        choice = self.terms.choice(question.epsilon, largest_weight=max(weights), n_candidates=n)
+        try:
+            choice = self.terms.choice(question.epsilon, largest_weight=max(weights), n_candidates=n)
+        except (ValueError, OverflowError):
+            raise QuestionRefused("a choice asks for more noise than there is") from None
         self._pay(choice.event)
         self.n_choices += 1
         return await self._shared.select(

@@ -16,6 +16,7 @@ from smpc import (
     SessionBusy,
     SessionMismatch,
     UnsupportedSecurity,
+    concatenate,
     run_local,
     share,
 )
@@ -159,6 +160,23 @@ def test_shapes_broadcast_index_and_reshape_as_in_numpy():
     ]
     for opened, wanted in zip(results(protocol, [x, y]), expected, strict=True):
         assert opened.tolist() == wanted.tolist()
+
+
+def test_arrays_are_put_behind_each_other_with_the_widest_of_their_ranges():
+    async def protocol(s, mine):
+        small, large = await s.input(mine, max_abs=5), await s.input(mine, max_abs=50)
+        both = concatenate(small[0], large[1], small[1])
+        assert both.bound == 50
+        unbounded = (await s.input(mine))[0]
+        assert concatenate(small[0], unbounded).bound is None
+        for other in ((await s.input(mine, domain=FIELD61))[0], small[0].reshape(1, 2)):
+            with pytest.raises((DomainMismatch, ValueError)):
+                concatenate(small[0], other)
+        with pytest.raises(ValueError, match="fractional"):
+            concatenate(small[0], (await s.input([0.5], max_abs=1, frac_bits=4))[0])
+        return await s.open(both)
+
+    assert results(protocol, [[1, -2], [3, 4]]).tolist() == [1, -2, 3, 4, 3, 4]
 
 
 def test_a_share_from_an_input_party_that_is_no_compute_party_is_wrapped():

@@ -41,14 +41,15 @@ def small_study(mechanism: str = "mst", *, epsilon: float = 100.0, **sections: A
 
 
 def small_frames() -> dict[str, pd.DataFrame]:
-    """Sites of different sizes: b follows a, d follows b, c is on its own."""
+    """Sites of different sizes: b follows a, d follows b, c follows d."""
     rng = np.random.default_rng(1)
     out = {}
     for site, n in SIZES.items():
         a = rng.integers(0, 2, n)
         b = np.where(rng.random(n) < 0.9, a, 2)
-        table = pd.DataFrame({"a": a, "b": b, "c": rng.integers(0, 2, n)}).astype(str)
-        out[site] = table.assign(d=np.clip(10 * b + rng.integers(0, 20, n), 0, 40))
+        d = np.clip(10 * b + rng.integers(0, 20, n), 0, 40)
+        c = (d >= 20) ^ (rng.random(n) < 0.15)
+        out[site] = pd.DataFrame({"a": a, "b": b, "c": c.astype(int)}).astype(str).assign(d=d)
     return out
 
 
