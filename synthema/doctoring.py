@@ -252,7 +252,9 @@ def _policy(data: Mapping[str, Any]) -> Iterator[Check]:
     from synthema.governance.policy_file import read_policy
 
     try:
-        policy = read_policy(data.get("policy", {}), partners=frozenset(_section(data, "partners")))
+        partners = _section(data, "partners")
+        hosts = {name: str(each["host"]) for name, each in partners.items() if each.get("host")}
+        policy = read_policy(data.get("policy", {}), partners=frozenset(partners), hosts=hosts)
     except PolicyError as error:
         yield Check("policy", "fail", str(error), "See docs/federation/policy.md")
         return

@@ -8,13 +8,16 @@ prints (`synthema site card`) and this site's operator checks and adds (`synthem
     ledger = "..."             origin of the checkpoints of its ledger, which this site witnesses
     ledger_key = "..."         key that signs them
     witness_key = "..."        key with which it countersigns this site's checkpoints
+    operator = "..."           legal entity that runs it: compared by `synthema doctor`
+    role = "dealer"            of a dealer; left out for a site
+    host = "vienna"            the site that holds its table, if it is that site's guest
 """
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -55,10 +58,19 @@ class PartnerSection(Section):
     ledger: str = ""
     ledger_key: str = ""
     witness_key: str = ""
+    operator: str = Field(default="", max_length=200)
+    role: Literal["", "dealer"] = ""
+    host: str = Field(default="", max_length=63)
 
     def partner(self) -> Partner:
         """Return the partner as the agent takes it."""
         return Partner(bytes.fromhex(self.identity), self.ledger, self.ledger_key, self.witness_key)
+
+
+class SiteHub(HubSection):
+    """Where the hub is, how it is known, and who runs it."""
+
+    operator: str = Field(default="", max_length=200)
 
 
 class PatienceSection(Section):
@@ -81,7 +93,8 @@ class SiteConfig(Section):
     version: int = Field(default=1, ge=1, le=1)
     name: Name
     schema_file: str = Field(default="schema.toml", alias="schema")
-    hub: HubSection | None = None
+    operator: str = Field(default="", max_length=200)
+    hub: SiteHub | None = None
     keys: KeySection = KeySection()
     ledger: LedgerSection = LedgerSection()
     witnesses: WitnessSection = WitnessSection()
@@ -95,6 +108,9 @@ class SiteConfig(Section):
     def _consistent(self) -> Self:
         if self.name in self.partners:
             raise ValueError(f"[partners] lists this site itself ({self.name})")
+        for name, partner in self.partners.items():
+            if partner.host and (partner.host == name or partner.host not in {self.name, *self.partners}):
+                raise ValueError(f"partners.{name}: its host {partner.host!r} is no other site that is listed")
         keys = [partner.identity for partner in self.partners.values()]
         if len(set(keys)) < len(keys):
             raise ValueError("[partners] lists one identity under two names")
@@ -124,6 +140,11 @@ class SiteConfig(Section):
         except ValidationError as error:
             problems = (f"{'.'.join(map(str, item['loc'])) or path.name}: {item['msg']}" for item in error.errors())
             raise StudyError(f"{path.name}: {'; '.join(problems)}") from None
+
+    @property
+    def hosts(self) -> dict[str, str]:
+        """Sites whose table another site holds for them: guest -> host."""
+        return {name: partner.host for name, partner in self.partners.items() if partner.host}
 
     def place(self, name: str) -> Path:
         """Return the path of a file that the configuration names."""

@@ -83,6 +83,7 @@ def card_of(config: SiteConfig) -> Card:
         ledger=origin,
         ledger_key=signer.verifier.vkey,
         witness_key=witness.cosignature_verifier.vkey,
+        operator=config.operator,
     )
     return Card(config.name, section)
 

@@ -65,7 +65,7 @@ def site_policy(config: SiteConfig) -> SitePolicy:
     """Return the site's policy; its partners are those whose keys it has pinned."""
     from synthema.governance.policy_file import read_policy
 
-    return read_policy(config.policy, partners=frozenset(config.partners))
+    return read_policy(config.policy, partners=frozenset(config.partners), hosts=config.hosts)
 
 
 class OperatorApproval:

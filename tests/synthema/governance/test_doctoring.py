@@ -14,6 +14,7 @@ from privacy.ledger import generate_key, open_ledger
 from smpc.transport.roster import Identity, new_identity_file, write_private
 from synthema.cli.app import app
 from synthema.doctoring import examine
+from synthema.errors import StudyError
 
 NOW = datetime.now(UTC)
 
@@ -95,6 +96,21 @@ def test_of_a_site_where_all_is_well_nothing_is_said_but_what_is_around_it(clini
     assert {check.name for check in checks if check.level == "warn"} <= AROUND
     names = {check.name for check in checks}
     assert {"config", "keys", "certificate", "partners", "dealer", "policy", "clock", "disk", "data"} <= names
+
+
+def test_what_the_doctor_reads_is_what_the_agent_reads(clinic):
+    from synthema.agent.config import SiteConfig
+    from synthema.agent.table import site_policy
+
+    clinic.data["partners"]["graz"] = {"identity": "33" * 32, "host": "madrid"}
+    config = SiteConfig.load(clinic.write())
+    assert config.partners["dealer"].role == "dealer"
+    assert (config.operator, config.hub.operator) == ("AKH Wien", "Hub Ltd")
+    policy = site_policy(config)
+    assert (policy.host_of("graz"), policy.host_of("madrid")) == ("madrid", "madrid")
+    clinic.data["partners"]["graz"]["host"] = "nobody"
+    with pytest.raises(StudyError, match="no other site"):
+        SiteConfig.load(clinic.write())
 
 
 def open_to_others(clinic):
