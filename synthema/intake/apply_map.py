@@ -15,7 +15,7 @@ import pandas as pd
 from privacy import Schema, SchemaProblem
 from privacy.schema import Column
 from synthema.intake.mapping import Age, ColumnMap, FollowUp, SiteMap
-from synthema.intake.raw import RawTable, Texts
+from synthema.intake.raw import NumberForm, RawTable, Texts
 from synthema.tables import fitted
 
 _ISO_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?")
@@ -116,6 +116,9 @@ def _made(table: RawTable, column: Column, site_map: SiteMap) -> _Made:
     bad = [text for text, number in numbers.items() if number is None]
     if bad:
         return _failed(column, n_rows, f"must hold numbers (kind {column.kind})", table.numbers.way_out(bad))
+    # A program that keeps doubles writes the code 999 as 999.0.
+    gone = {NumberForm().parse(code) for code in (*site_map.missing, *rule.missing)}
+    numbers = {text: np.nan if number in gone else number for text, number in numbers.items()}
     values = np.array([numbers.get(text, np.nan) for text in texts.tolist()], dtype=np.float64)
     if rule.unit is not None:
         factor, offset = rule.unit.line

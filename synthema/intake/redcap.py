@@ -105,7 +105,7 @@ def read_redcap(
         For another form than declared, several events, repeated rows, or codes that the dictionary does not have;
         never with a value.
     """
-    own = [*dictionary, *(f"{n}___{code}" for n, f in dictionary.items() if f.kind == "checkbox" for code in f.choices)]
+    own = [*dictionary, *(_flag(f, code) for f in dictionary.values() if f.kind == "checkbox" for code in f.choices)]
     known = [*own, *_ADDED]
     if form == "labels":
         known += [*_LABELS_OF.values(), *(f.label for f in dictionary.values())]
@@ -140,7 +140,7 @@ def _named(name: str, columns: Mapping[str, Texts], dictionary: Mapping[str, Fie
     for f in dictionary.values():
         if f.kind == "checkbox":
             for code, choice in f.choices.items():
-                by_label.setdefault(f"{f.label} (choice={choice})", []).append(f"{f.name}___{code}")
+                by_label.setdefault(f"{f.label} (choice={choice})", []).append(_flag(f, code))
         else:
             by_label.setdefault(f.label, []).append(f.name)
     by_label |= {label: [added] for added, label in _LABELS_OF.items()}
@@ -199,8 +199,7 @@ def _labelled(name: str, f: Field, texts: Texts, values: str) -> Texts:
 
 def _join(name: str, box: Field, columns: dict[str, Texts], wanted: Sequence[str], values: str) -> None:
     """Turn ticks into 0/1 flags; join those that are not looked for by themselves into one column of sets."""
-    # REDCap writes a minus in a code as an underscore, and capitals small, in names of columns.
-    names = {code: f"{box.name}___{re.sub(r'[^a-z0-9_]', '_', code.lower())}" for code in box.choices}
+    names = {code: _flag(box, code) for code in box.choices}
     ticks = {}
     for code, column in names.items():
         if column in columns:
@@ -216,6 +215,11 @@ def _join(name: str, box: Field, columns: dict[str, Texts], wanted: Sequence[str
     for column in names.values():
         columns.pop(column, None)
     columns[box.name] = np.array(joined, dtype=object)
+
+
+def _flag(box: Field, code: str) -> str:
+    """Return the name of a choice's column: a minus in the code is written as an underscore, capitals small."""
+    return f"{box.name}___{re.sub(r'[^a-z0-9_]', '_', code.lower())}"
 
 
 def _ticked(name: str, column: str, texts: Texts) -> npt.NDArray[np.bool_]:
