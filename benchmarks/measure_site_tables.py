@@ -12,8 +12,6 @@ the three text columns and nothing else, and ten groupings by pairs as they woul
 Memory is the process's peak above what it had before; PostgreSQL's own is not in it.
 """
 
-# ruff: noqa: S608 - constants of this file.
-
 from __future__ import annotations
 
 import contextlib

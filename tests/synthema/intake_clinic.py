@@ -3,6 +3,7 @@
 import datetime as dt
 
 import numpy as np
+import pandas as pd
 
 from privacy import Schema
 from synthema.intake import SiteMap
@@ -82,6 +83,5 @@ def same(frame, wanted):
     """Whether a frame has these values; numbers exactly, missing for None."""
     for name, values in wanted.items():
         for got, value in zip(frame[name].tolist(), values, strict=True):
-            missing = got is None or got != got
-            assert missing if value is None else got == value, name
+            assert pd.isna(got) if value is None else got == value, name
     return True

@@ -17,6 +17,7 @@ from privacy.ledger import open_ledger
 from smpc import reconstruct
 from synthema.errors import RowsNeeded, SiteRefused, TableError
 from synthema.intake import CountedData, FrameData, SiteMap, check_source, open_source, read_source, source_of
+from synthema.intake.databases import parquet_table
 from synthema.intake.sql_map import mapped_table
 from synthema.signing import Signer
 from synthema.site import Site, SitePolicy
@@ -171,13 +172,14 @@ def test_names_and_texts_of_a_map_are_never_read_as_sql(parquet, tmp_path):
 
 
 def test_duckdb_reaches_no_other_file(parquet, tmp_path):
-    from synthema.intake.databases import parquet_table
-
     (tmp_path / "other.csv").write_text("a\n1\n")
     for query in (f"SELECT * FROM read_csv('{tmp_path}/other.csv')", "SET enable_external_access = true"):
-        with pytest.raises(TableError, match=r"o'f.parquet cannot be read by DuckDB") as caught:
-            with parquet_table(parquet(patients(5)), tmp_path) as table:
-                table.rows(query)
+        spec = parquet(patients(5))
+        with (
+            pytest.raises(TableError, match="cannot be read by DuckDB") as caught,
+            parquet_table(spec, tmp_path) as table,
+        ):
+            table.rows(query)
         assert "other" not in str(caught.value)
 
 

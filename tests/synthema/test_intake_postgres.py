@@ -1,4 +1,4 @@
-"""A site's table in PostgreSQL: counted there in one read-only transaction, mapped as in memory, silent about values."""
+"""A site's table in PostgreSQL: counted there in one read-only transaction, mapped as in memory, silent on values."""
 
 import contextlib
 import os
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_by_column(load, tmp_path, column, value, t
     assert "25.5" not in str(problems)
 
 
-def test_texts_are_told_apart_by_their_bytes_whatever_the_collation(load, server, tmp_path):
+def test_texts_are_told_apart_by_their_bytes_whatever_the_collation(load, tmp_path):
     spec = load({"gene": ["KIT"] * 3}, {"gene": "text"})
     with psycopg.connect(os.environ["CLINIC_DSN"]) as connection:
         connection.execute(
@@ -133,19 +133,18 @@ def test_booleans_decimals_nan_and_numbers_as_codes_read_as_in_memory(load, tmp_
 
 def test_the_transaction_reads_only_and_ends_in_time(load, tmp_path):
     spec = load(patients(5), timeout_seconds=1)
-    with pytest.raises(TableError, match=r"cannot count the table \(ReadOnlySqlTransaction\)"):
-        with postgres_table(spec, tmp_path) as table:
-            table.rows('DELETE FROM "the clinic"."a ""t"""')
-    with pytest.raises(TableError, match="longer than timeout_seconds = 1"):
-        with postgres_table(spec, tmp_path) as table:
-            table.rows("SELECT pg_sleep(20)")
+    told = r"cannot count the table \(ReadOnlySqlTransaction\)"
+    with pytest.raises(TableError, match=told), postgres_table(spec, tmp_path) as table:
+        table.rows('DELETE FROM "the clinic"."a ""t"""')
+    told = "longer than timeout_seconds = 1"
+    with pytest.raises(TableError, match=told), postgres_table(spec, tmp_path) as table:
+        table.rows("SELECT pg_sleep(20)")
 
 
 def test_errors_of_the_database_repeat_neither_values_nor_addresses(load, tmp_path, monkeypatch):
     spec = load(patients(5))
-    with pytest.raises(TableError) as caught:
-        with postgres_table(spec, tmp_path) as table:
-            table.rows("SELECT CAST('hunter2' AS integer)")
+    with pytest.raises(TableError) as caught, postgres_table(spec, tmp_path) as table:
+        table.rows("SELECT CAST('hunter2' AS integer)")
     assert "hunter2" not in str(caught.value)
     missing = spec.model_copy(update={"table": "no"})
     with pytest.raises(TableError, match="no such table"):

@@ -8,7 +8,8 @@ from synthema.intake import SiteMap, read_source, source_of, unmapped_codes
 from synthema.intake.redcap import read_dictionary, read_redcap
 
 DICTIONARY = """\
-"Variable / Field Name","Form Name","Section Header","Field Type","Field Label","Choices, Calculations, OR Slider Labels"
+"Variable / Field Name","Form Name","Section Header","Field Type","Field Label",\
+"Choices, Calculations, OR Slider Labels"
 record_id,base,,text,"Record ID",
 sex,base,,radio,"<b>Sex</b> at birth","1, Male | 2, Female"
 fit,base,,yesno,"Fit for intensive therapy?",
@@ -115,7 +116,7 @@ record_id,redcap_event_name,redcap_repeat_instrument,redcap_repeat_instance,sex,
 
 
 def test_several_rows_of_a_patient_are_refused_until_it_is_said_which_count():
-    with pytest.raises(TableError, match="rows of several events.*declare event") as caught:
+    with pytest.raises(TableError, match=r"rows of several events.*declare event") as caught:
         columns(EVENTS)
     assert "month_6" not in str(caught.value)
     with pytest.raises(TableError, match=r'repeating instruments.*repeats = "drop"'):

@@ -1,4 +1,4 @@
-"""Text files as hospitals export them: any delimiter, encoding and decimal sign, and what is refused instead of guessed."""
+"""Text files as hospitals export them: any delimiter, encoding and decimal sign; what is refused, not guessed."""
 
 import csv
 import io
@@ -224,7 +224,7 @@ def test_the_address_of_a_database_is_read_from_a_file_that_only_its_owner_can_r
     assert spec.address(tmp_path) == "postgresql://u:hunter2@h/d"
     spec = source_of({"kind": "postgres", "table": "t", "dsn_env": "CLINIC_DSN"})
     monkeypatch.delenv("CLINIC_DSN", raising=False)
-    with pytest.raises(TableError, match="CLINIC_DSN .* is not set"):
+    with pytest.raises(TableError, match=r"CLINIC_DSN .* is not set"):
         spec.address(tmp_path)
     monkeypatch.setenv("CLINIC_DSN", "x")
     assert spec.address(tmp_path) == "x"
