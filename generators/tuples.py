@@ -177,7 +177,7 @@ def group_tuples(table: SqlTable, schema: Schema, *, most_bytes: int = MOST_BYTE
     if problems:
         raise SchemaError(problems)
     plain = _plain(schema.subset(schema.coded))
-    seen = dict.fromkeys(problem for column in schema.columns for problem in _uncoded_problems(table, column))
+    seen = dict.fromkeys(problem for column in schema.columns for problem in _uncoded_problems(table, column, schema))
     blocks: list[tuple[Codes, Counts]] = []
     held = 0
     for values, counts in _groups(table, plain, types):
@@ -237,6 +237,11 @@ def _groups(
 def _key_of(table: SqlTable, column: Column, kind: Any) -> str:
     """Return the one expression that the column's rows are grouped by; texts by their bytes, whatever the collation."""
     if is_binned(column):
+        if table.driver == "psycopg" and column.edges:
+            # PostgreSQL's own search in the edges, instead of a comparison with each; NaN is not <= and has no bin.
+            number, edges = number_of(column), ", ".join(repr(float(edge)) for edge in column.bin_edges[1:-1])
+            found = f"WIDTH_BUCKET({number}, CAST(ARRAY[{edges}] AS DOUBLE PRECISION[]))"
+            return f"CASE WHEN {number} <= {float(column.bin_edges[-1])!r} THEN {found} END"
         return key_of(column)
     is_text = kind in _POSTGRES_TEXT if table.driver == "psycopg" else str(kind) == "VARCHAR"
     return f'{quoted(column.name)} COLLATE "C"' if is_text else quoted(column.name)
@@ -255,10 +260,17 @@ def _not_a_number(column: Column) -> SchemaProblem:
     return SchemaProblem(column.name, rule, "change the column's type, or make a view that casts it")
 
 
-def _uncoded_problems(table: SqlTable, column: Column) -> list[SchemaProblem]:
-    """Return what is wrong with an identifier or a text: only whether one is missing is looked at."""
+def _uncoded_problems(table: SqlTable, column: Column, schema: Schema) -> list[SchemaProblem]:
+    """Return what is wrong with an identifier, a text or a set, whose values are not counted."""
     if column.is_coded:
         return []
+    if column.kind == "set" and column.role != "identifier":
+        name = quoted(column.name)
+        return column.problems(
+            as_column([value for (value,) in table.rows(f"SELECT DISTINCT {name} FROM {table.name}")])
+        )
+    # Whoever has no id is no patient, whatever the schema says of it.
+    column = replace(column, nullable=column.nullable and column.name != schema.patient_id)
     return column.problems(as_column(witnesses_of(table, column)))
 
 

@@ -135,6 +135,21 @@ def test_a_patient_twice_is_refused(clinic_schema, table):
         group_tuples(table, clinic_schema)
 
 
+def test_a_patient_without_an_id_and_a_set_of_strangers_are_refused(clinic_schema, table):
+    data = clinic_schema.to_dict()
+    data["columns"]["pid"]["nullable"] = True
+    table.connection.execute("UPDATE t SET pid = NULL WHERE rowid = 3")
+    with pytest.raises(SchemaError, match="'pid': holds a missing value"):
+        group_tuples(table, Schema.from_dict(data))
+    table.connection.execute("UPDATE t SET pid = 'p3' WHERE rowid = 3")
+    data["columns"]["codes"] = {"kind": "set", "categories": ["C92", "D46"]}
+    table.connection.execute("ALTER TABLE t ADD codes VARCHAR DEFAULT 'C92;D46'")
+    group_tuples(table, Schema.from_dict(data))
+    table.connection.execute("UPDATE t SET codes = 'C92;X' WHERE rowid = 3")
+    with pytest.raises(SchemaError, match="'codes': holds a member"):
+        group_tuples(table, Schema.from_dict(data))
+
+
 def test_an_empty_table_and_one_too_large_are_refused(clinic_schema, table):
     with pytest.raises(TableTooLarge, match="more distinct combinations"):
         group_tuples(table, clinic_schema, most_bytes=100)

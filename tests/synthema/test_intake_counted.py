@@ -1,6 +1,7 @@
 """Tables that are counted where they are: the map in SQL does what it does in memory, and a site works with counts."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -259,3 +260,15 @@ def test_data_of_another_schema_are_no_sites(parquet, tmp_path, site):
     there = open_source(parquet(patients()), other, rules, folder=tmp_path)
     with pytest.raises(ValueError, match="own schema"):
         site(there)
+
+
+def test_a_wide_table_is_counted_as_its_rows(tmp_path):
+    names = [f"gene {i}" for i in range(144)]
+    schema = Schema.from_dict({"columns": {name: {"categories": ["0", "1"]} for name in names}})
+    frame = pd.DataFrame(np.random.default_rng(1).integers(0, 2, (300, 144)), columns=names)
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(f"COPY (SELECT * FROM frame) TO '{tmp_path}/w.parquet' (FORMAT parquet)")
+    there = open_source(source_of({"kind": "parquet", "path": "w.parquet"}), schema, folder=tmp_path)
+    cliques = list(itertools.combinations(names, 2))
+    here = FrameData(frame, schema).marginals(schema, cliques)
+    assert all(map(np.array_equal, there.marginals(schema, cliques), here))

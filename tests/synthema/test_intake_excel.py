@@ -1,11 +1,16 @@
 """Excel workbooks: what typed cells read as, and archives that are refused before they are unpacked."""
 
+import contextlib
 import datetime as dt
 import io
+import tempfile
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from intake_clinic import SCHEMA, expected, patients, same, site_map
 
 from privacy import Schema
@@ -257,6 +262,23 @@ def test_macros_other_archives_and_broken_parts_are_refused(tmp_path):
     with pytest.raises(TableError, match=r"no sound \.xlsx workbook") as caught:
         read_excel(edited(path, in_sheet(b"<v>2</v>", b"<v>secret</v>")), WANTED)
     assert "secret" not in str(caught.value)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_damaged_workbook_is_refused_or_read_and_never_breaks(data):
+    book = io.BytesIO()
+    made = openpyxl.Workbook()
+    for row in (["a", "b"], [1, "x"], [2.5, None]):
+        made.active.append(row)
+    made.save(book)
+    raw = bytearray(book.getvalue())
+    for at in data.draw(st.lists(st.integers(0, len(raw) - 1), min_size=1, max_size=4)):
+        raw[at] ^= data.draw(st.integers(1, 255))
+    with tempfile.NamedTemporaryFile(suffix=".xlsx") as file, contextlib.suppress(TableError):
+        file.write(raw)
+        file.flush()
+        assert read_excel(Path(file.name), WANTED).columns
 
 
 def test_a_column_of_codes_keeps_its_texts(tmp_path):

@@ -1,11 +1,12 @@
 """Text files as hospitals export them: any delimiter, encoding and decimal sign; what is refused, not guessed."""
 
+import contextlib
 import csv
 import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from intake_clinic import SCHEMA, expected, patients, same, site_map
 
@@ -138,6 +139,27 @@ def test_a_file_that_can_be_read_in_two_ways_or_in_none_is_refused(tmp_path, con
     assert not any(value in str(caught.value) for value in ("61", "47", "13,5"))
     [problem] = check_source(source(tmp_path, content, **options), SIMPLE, folder=tmp_path)
     assert problem.column == "-"
+
+
+@given(
+    raw=st.one_of(
+        st.binary(max_size=60),
+        st.lists(
+            st.sampled_from(
+                [b"sex", b"hb", b";", b",", b"\t", b'"', b"\n", b"\r", b"F", b"1,5", b"\xe4", b"\0", b"\xff\xfe"]
+            ),
+            max_size=14,
+        ).map(b"".join),
+    ),
+    encoding=st.sampled_from(["auto", "utf-8", "utf-16", "utf-16-le", "windows-1252", "latin-1"]),
+    delimiter=st.sampled_from(["auto", ",", ";", "\t", " "]),
+)
+@settings(max_examples=150)
+def test_whatever_the_bytes_a_table_comes_out_or_a_typed_refusal(raw, encoding, delimiter):
+    with contextlib.suppress(TableError):
+        table = read_delimited("t.csv", raw, ["sex", "hb"], delimiter=delimiter, encoding=encoding)
+        assert len({len(values) for values in table.columns.values()}) == 1
+        assert all(isinstance(value, str) for values in table.columns.values() for value in values)
 
 
 def test_quoted_line_breaks_stay_inside_a_field(tmp_path):
