@@ -11,6 +11,7 @@ import contextlib
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def check_archive(path: Path, *, most_bytes: int) -> None:
             _check_sizes(name, parts, most_bytes)
             for part in parts:
                 _check_no_document_type(name, archive, part)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, OSError):
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError):
         raise TableError(f"{name} is a damaged or encrypted archive: save it again as .xlsx") from None
     if not any(part.filename == "xl/workbook.xml" for part in parts):
         raise TableError(f"{name} is an archive, but no .xlsx workbook: save it as .xlsx")

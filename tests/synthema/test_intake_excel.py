@@ -264,21 +264,23 @@ def test_macros_other_archives_and_broken_parts_are_refused(tmp_path):
     assert "secret" not in str(caught.value)
 
 
-@settings(max_examples=40)
-@given(data=st.data())
-def test_a_damaged_workbook_is_refused_or_read_and_never_breaks(data):
+@settings(max_examples=30)
+@given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4))
+def test_a_damaged_workbook_is_refused_or_read_as_it_was(flips):
     book = io.BytesIO()
     made = openpyxl.Workbook()
     for row in (["a", "b"], [1, "x"], [2.5, None]):
         made.active.append(row)
     made.save(book)
     raw = bytearray(book.getvalue())
-    for at in data.draw(st.lists(st.integers(0, len(raw) - 1), min_size=1, max_size=4)):
-        raw[at] ^= data.draw(st.integers(1, 255))
+    for place, bits in flips:
+        raw[int(place * len(raw))] ^= bits
     with tempfile.NamedTemporaryFile(suffix=".xlsx") as file, contextlib.suppress(TableError):
         file.write(raw)
         file.flush()
-        assert read_excel(Path(file.name), WANTED).columns
+        columns = read_excel(Path(file.name), WANTED).columns
+        # What is read is right: every part that matters has its checksum.
+        assert {name: texts.tolist() for name, texts in columns.items()} == {"a": ["1", "2.5"], "b": ["x", ""]}
 
 
 def test_a_column_of_codes_keeps_its_texts(tmp_path):
