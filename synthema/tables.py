@@ -137,8 +137,7 @@ def check_form(name: str, text: str, wanted: Collection[str], *, delimiter: str 
         if not set(header) & set(wanted):
             # A first line that names no column may be a patient's row, so nothing of it is repeated.
             raise TableError(
-                f"the first line of {name} names none of the schema's columns; put their names there: "
-                f"{', '.join(wanted)}"
+                f"the first line of {name} names none of the schema's columns; put their names there: {listed(wanted)}"
             )
         repeated = sorted({cell for cell in header if header.count(cell) > 1})
         if repeated:
@@ -158,6 +157,11 @@ def check_form(name: str, text: str, wanted: Collection[str], *, delimiter: str 
     if n_rows == 0:
         raise TableError(f"{name} has a header but 0 rows; check that the export is complete")
     return header
+
+
+def listed(names: Collection[str]) -> str:
+    """Return the first of some names, for a message."""
+    return ", ".join([*list(names)[:20], *(["..."] if len(names) > 20 else [])])
 
 
 def _typed(column: Column, values: npt.NDArray[Any]) -> tuple[Any, SchemaProblem | None]:

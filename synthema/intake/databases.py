@@ -18,6 +18,7 @@ from generators.sql import SqlTable, quoted
 from synthema.errors import TableError
 from synthema.intake.raw import RawTable, cell_text
 from synthema.intake.spec import ParquetSource, PostgresSource
+from synthema.tables import listed
 
 # PostgreSQL has no statistics of bins and takes a tenth of the rows for the number of groups. It would sort ten million
 # rows on disk, four times slower, rather than hash what are a few thousand groups, and would not do it in parallel.
@@ -92,7 +93,7 @@ def rows_of(table: SqlTable, name: str, wanted: tuple[str, ...], *, most_rows: i
     held = table.columns()
     columns = [column for column in wanted if column in held]
     if not columns:
-        raise TableError(f"{name} has none of the columns that are looked for: {', '.join(wanted)}")
+        raise TableError(f"{name} has none of the columns that are looked for: {listed(wanted)}")
     lists: list[list[str]] = [[] for _ in columns]
     n_rows = 0
     for rows in table.chunks(f"SELECT {', '.join(map(quoted, columns))} FROM {table.name} LIMIT {most_rows + 1}"):

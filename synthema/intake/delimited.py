@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from synthema.errors import TableError
 from synthema.intake.raw import NumberForm, RawTable, as_texts
-from synthema.tables import check_form, text_columns
+from synthema.tables import check_form, listed, text_columns
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -118,7 +118,7 @@ def _found_delimiter(name: str, text: str, wanted: Sequence[str]) -> str:
     if most == 0 or len(best) > 1:
         words = ", ".join(_DELIMITERS.values())
         raise TableError(
-            f"the first line of {name} names none of the columns that are looked for ({', '.join(wanted)}), or its "
+            f"the first line of {name} names none of the columns that are looked for ({listed(wanted)}), or its "
             f"delimiter is none of {words}: put their names there, or declare delimiter"
             if most == 0
             else f"{name} can be read with several delimiters: declare delimiter"

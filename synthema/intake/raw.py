@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from privacy._values import text_of
 from synthema.errors import TableError
+from synthema.tables import listed
 
 Texts = npt.NDArray[Any]
 
@@ -107,7 +108,7 @@ def check_header(name: str, header: Sequence[str], wanted: Sequence[str]) -> Non
     if not set(header) & set(wanted):
         # It may be a patient's row, so nothing of it is repeated.
         raise TableError(
-            f"the header of {name} names none of the columns that are looked for: {', '.join(wanted)}; put their "
+            f"the header of {name} names none of the columns that are looked for: {listed(wanted)}; put their "
             "names there, or say which row has them"
         )
     for cell in dict.fromkeys(header):

@@ -44,7 +44,7 @@ def read_dictionary(name: str, raw: bytes) -> dict[str, Field]:
     Examples
     --------
     >>> text = b"Variable / Field Name,Field Type,Field Label,"
-    >>> text += b'"Choices, Calculations, OR Slider Labels"\\nsex,radio,Sex,"1, Male | 2, Female"\n'
+    >>> text += b'"Choices, Calculations, OR Slider Labels"\nsex,radio,Sex,"1, Male | 2, Female"\n'
     >>> read_dictionary("d.csv", text)["sex"].choices
     {'1': 'Male', '2': 'Female'}
     """
