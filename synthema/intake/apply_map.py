@@ -102,7 +102,8 @@ def _made(table: RawTable, column: Column, site_map: SiteMap) -> _Made:
                 "add them to recode; `synthema site check --show-unmapped` lists frequent ones at your terminal",
             )
         texts = _each(texts, rule.recode)
-    if column.kind == "date":
+    # A date whose bounds are years is written as the schema's owners agreed; only the map can say how.
+    if column.kind == "date" and (rule.date_format is not None or column.is_binned):
         days = _parsed(texts, rule.date_format)
         if days is None:
             form = rule.date_format or "YYYY-MM-DD"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -28,7 +30,8 @@ from synthema.intake.spec import (
     PostgresSource,
     SourceSpec,
     inside,
-    load_source,
+    read_site,
+    source_of,
 )
 from synthema.intake.sql_map import mapped_table
 
@@ -154,16 +157,23 @@ class SiteSource:
 
     @classmethod
     def load(cls, path: str | Path, *, schema: Schema | None = None) -> SiteSource:
-        """Read a site's TOML and the files that its `[data]` section names beside it.
+        """Read a site's TOML and the files that it names beside it: map, and schema (`[data]`'s own, or the site's).
 
         `schema`: instead of the one that is named. Raises TableError or SchemaError.
         """
-        folder = Path(path).parent
-        spec = load_source(path)
+        folder, data = Path(path).parent, read_site(path)
+        section = data["data"]
         if schema is None:
-            if spec.schema_path is None:
-                raise TableError('[data] names no schema: write schema = "schema.toml"')
-            schema = Schema.load(folder / spec.schema_path)
+            named = section.get("schema", data.get("schema"))
+            if not isinstance(named, str):
+                raise TableError(f'{Path(path).name} names no schema: write schema = "schema.toml"')
+            schema = Schema.load(folder / named)
+        return cls.of(section, schema, folder=folder)
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any], schema: Schema, *, folder: str | Path) -> SiteSource:
+        """Return the source that a `[data]` section describes; `folder`: of the file that it stands in."""
+        spec, folder = source_of(section), Path(folder)
         site_map = SiteMap() if spec.map_path is None else SiteMap.load(folder / spec.map_path)
         return cls(spec, schema, site_map, folder)
 

@@ -184,6 +184,11 @@ def told(error: ValidationError, *, skip: int = 0) -> str:
 
 def load_source(path: str | Path) -> SourceSpec:
     """Read the `[data]` section of a site's TOML. Raises TableError."""
+    return source_of(read_site(path)["data"])
+
+
+def read_site(path: str | Path) -> dict[str, Any]:
+    """Read a site's TOML, which must have a `[data]` section. Raises TableError."""
     path = Path(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -193,7 +198,7 @@ def load_source(path: str | Path) -> SourceSpec:
     section = data.get("data")
     if not isinstance(section, dict):
         raise TableError(f"{path.name} has no [data] section: say where the site's table is")
-    return source_of(section)
+    return data
 
 
 def inside(root: Path, path: str) -> Path:
