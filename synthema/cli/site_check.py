@@ -14,9 +14,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for 
 
 
 def site_check(
-    data: Annotated[Path, typer.Option("--data", metavar="SITE.toml", help="The site's file with its [data] section.")],
+    data: Annotated[Path, typer.Option("--data", metavar="SITE.toml", help="The site's file, with its data section.")],
     schema: Annotated[
-        Path | None, typer.Option(metavar="SCHEMA.toml", help="A study's schema, instead of the one [data] names.")
+        Path | None, typer.Option(metavar="SCHEMA.toml", help="A study's schema, instead of the one that the file names.")
     ] = None,
     show_unmapped: Annotated[
         bool,

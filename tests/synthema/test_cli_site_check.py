@@ -61,6 +61,16 @@ def test_a_table_that_fits_is_told_so_and_nothing_of_it(folder):
     assert said == {"ok": True, "columns": ["sex", "hb"], "in_memory": True}
 
 
+def test_the_schema_may_be_the_sites_own_or_a_studys(folder):
+    text = (folder / "site.toml").read_text().replace('schema = "schema.toml"\n', "")
+    (folder / "site.toml").write_text('name = "vienna"\nschema = "schema.toml"\n' + text)
+    assert "2 columns" in run("--data", folder / "site.toml")
+    (folder / "study.toml").write_text(SCHEMA.replace("[0, 250]", "[0, 9]"))
+    assert "'hb': holds a value outside" in run(
+        "--data", folder / "site.toml", "--schema", folder / "study.toml", code=2
+    )
+
+
 def test_every_problem_is_listed_by_column(folder):
     (folder / "export.csv").write_text("gender;hb;ward\n1;98.5;7\n3;;7\n")
     said = run("--data", folder / "site.toml", code=2)
