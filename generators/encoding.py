@@ -58,7 +58,7 @@ def encode(frame: pd.DataFrame, schema: Schema) -> Codes:
         codes[:, domain.position(name)] = column.model_codes()[values] if column.model_level else values
     if problems:
         raise SchemaError(problems)
-    _stop_at_horizon(codes, schema, domain)
+    stop_at_horizon(codes, schema, domain)
     for pattern in schema.derived:
         bits = [
             (codes[:, domain.position(name)] == domain[name] - 1).astype(np.int64) << bit
@@ -134,7 +134,8 @@ def decode(
     return pd.DataFrame(decoder.columns())
 
 
-def _stop_at_horizon(codes: Codes, schema: Schema, domain: Domain) -> None:
+def stop_at_horizon(codes: Codes, schema: Schema, domain: Domain) -> None:
+    """Turn events beyond the schema's horizon into the end of follow-up, in place."""
     survival = schema.survival
     if survival is None or survival.horizon is None or not {survival.time, survival.event} <= set(domain):
         return

@@ -34,6 +34,10 @@ class MarginalTooLarge(GeneratorError, ValueError):
     """A marginal has more cells than memory is set aside for."""
 
 
+class TableTooLarge(GeneratorError, ValueError):
+    """A table has more distinct combinations of codes than memory is set aside for."""
+
+
 class TooManyRecords(GeneratorError, ValueError):
     """A patient has more rows than the noise is made for, so the guarantee would not hold for that patient."""
 

@@ -104,18 +104,11 @@ class SqlOracle(CountingOracle):
     ) -> None:
         domain = Domain.from_schema(schema)
         super().__init__(domain, neighbours=neighbours, max_records_per_patient=max_records_per_patient, rng=rng)
-        self._table = _Table(connection, ".".join(map(quoted, (table,) if isinstance(table, str) else table)))
+        self._table = SqlTable(connection, ".".join(map(quoted, (table,) if isinstance(table, str) else table)))
         self._schema = schema
         self._n_rows = _validate(self._table, schema)
         if schema.patient_id is not None:
-            patient = quoted(schema.patient_id)
-            # As the database tells names apart, and as `patient_names` does: neither may find a patient of too many.
-            for name in (patient, f"COALESCE(TRIM(CAST({patient} AS VARCHAR(4000))), '')"):
-                [(most,)] = self._table.rows(
-                    f"SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM {self._table.name} GROUP BY {name}) AS patients"
-                )
-                if most > max_records_per_patient:
-                    raise TooManyRecords.of(max_records_per_patient)
+            check_records(self._table, schema.patient_id, most=max_records_per_patient)
 
     def _count(self, cliques: Sequence[Clique]) -> list[Counts]:
         return count_in_passes(
@@ -132,7 +125,7 @@ class SqlOracle(CountingOracle):
         schema = self._schema.subset(self._schema.needed_for(wanted))
         columns = [schema.column(name) for name in schema.names]
         # Any row of a group stands for all: its smallest number has the same key as the others, so the same code.
-        members = [f"MIN({_number(c)})" if _is_binned(c) else quoted(c.name) for c in columns]
+        members = [f"MIN({number_of(c)})" if is_binned(c) else quoted(c.name) for c in columns]
         group = ", ".join(self._table.key_of(c) for c in columns)
         query = f"SELECT {', '.join(members)}, COUNT(*) FROM {self._table.name} GROUP BY {group}"
         domain = Domain.from_schema(schema)
@@ -141,7 +134,7 @@ class SqlOracle(CountingOracle):
         for rows in self._table.chunks(query):
             values = list(zip(*rows, strict=True))
             frame = pd.DataFrame(
-                {name: _column(column) for name, column in zip(schema.names, values[:-1], strict=True)}
+                {name: as_column(column) for name, column in zip(schema.names, values[:-1], strict=True)}
             )
             codes = encode(frame, schema)
             flat = np.ravel_multi_index([codes[:, i].astype(np.intp) for i in order], self.domain.sizes(wanted))
@@ -170,16 +163,16 @@ def key_of(column: Column) -> str:
     >>> print(key_of(Column("age", kind="integer", bounds=(0, 110), edges=(40,))))
     CASE WHEN CAST("age" AS DOUBLE PRECISION) < 40.0 THEN 0 WHEN CAST("age" AS DOUBLE PRECISION) <= 110.0 THEN 1 END
     """
-    if not _is_binned(column):
+    if not is_binned(column):
         return quoted(column.name)
-    number = _number(column)
+    number = number_of(column)
     # NaN is neither below nor equal to a bound, or above all of them, so it has the key NULL, as missing values do.
     bins = [f"WHEN {number} < {float(edge)!r} THEN {code}" for code, edge in enumerate(column.bin_edges[1:-1])]
     return f"CASE {' '.join([*bins, f'WHEN {number} <= {float(column.bin_edges[-1])!r} THEN {len(bins)}'])} END"
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class SqlTable:
     """A connection and the quoted name of a table in it."""
 
     connection: Any
@@ -187,22 +180,34 @@ class _Table:
 
     def key_of(self, column: Column) -> str:
         """Return the expressions that the column's rows are grouped by: `key_of`, and a text's bytes."""
-        key, driver = key_of(column), type(self.connection).__module__.partition(".")[0].lstrip("_")
-        if _is_binned(column) or driver not in _BYTES_OF:
+        key = key_of(column)
+        if is_binned(column) or self.driver not in _BYTES_OF:
             return key
-        return f"{key}, {_BYTES_OF[driver].format(f'CAST({key} AS VARCHAR(4000))')}"
+        return f"{key}, {_BYTES_OF[self.driver].format(f'CAST({key} AS VARCHAR(4000))')}"
+
+    @property
+    def driver(self) -> str:
+        """Name of the connection's package, as in `_BYTES_OF`."""
+        return type(self.connection).__module__.partition(".")[0].lstrip("_")
 
     def chunks(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the query's rows, some at a time."""
         cursor = self._execute(query)
         while rows := cursor.fetchmany(_FETCH):
             yield rows
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the query's rows."""
         return [row for chunk in self.chunks(query) for row in chunk]
 
     def columns(self) -> list[str]:
+        """Return the names of the table's columns."""
+        return [name for name, _ in self.types()]
+
+    def types(self) -> list[tuple[str, Any]]:
+        """Return the columns' names, each with its driver's own code of its type."""
         cursor = self._execute(f"SELECT * FROM {self.name} WHERE 1 = 0")
-        return [str(entry[0]) for entry in cursor.description]
+        return [(str(entry[0]), entry[1]) for entry in cursor.description]
 
     def _execute(self, query: str) -> Any:
         # A cursor of DuckDB is another connection, which would see neither temporary tables nor the same snapshot.
@@ -228,29 +233,47 @@ class _Witnesses:
         return self.n_rows
 
 
-def _validate(table: _Table, schema: Schema) -> int:
+def _validate(table: SqlTable, schema: Schema) -> int:
     """Return the number of rows. Raises SchemaError as `Schema.validate` does."""
     [(n_rows,)] = table.rows(f"SELECT COUNT(*) FROM {table.name}")
     names = table.columns()
     known = [name for name in names if name in schema.names]
-    witnesses = {name: _column(_witnesses(table, schema.column(name))) for name in known}
+    witnesses = {name: as_column(witnesses_of(table, schema.column(name))) for name in known}
     # Witnesses of different columns are not of one row, so rules that join columns are left for later.
     replace(schema, rules=()).validate(_Witnesses(witnesses, names, n_rows))
-    for rule in schema.rules:
-        joined = schema.subset(rule.columns)
-        select = ", ".join(map(quoted, joined.names))
-        keys = ", ".join(quoted(c.name) if _is_binned(c) else table.key_of(c) for c in joined.columns)
-        for rows in table.chunks(f"SELECT {select} FROM {table.name} GROUP BY {keys}"):
-            joined.validate(pd.DataFrame(dict(zip(joined.names, map(_column, zip(*rows, strict=True)), strict=True))))
+    check_rules(table, schema)
     return int(n_rows)
 
 
-def _witnesses(table: _Table, column: Column) -> list[Any]:
+def check_records(table: SqlTable, patient_id: str, *, most: int) -> None:
+    """Raise TooManyRecords if a patient has more than `most` rows."""
+    patient = quoted(patient_id)
+    # As the database tells names apart, and as `patient_names` does: neither may find a patient of too many.
+    for name in (patient, f"COALESCE(TRIM(CAST({patient} AS VARCHAR(4000))), '')"):
+        [(found,)] = table.rows(
+            f"SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM {table.name} GROUP BY {name}) AS patients"
+        )
+        if found is not None and found > most:
+            raise TooManyRecords.of(most)
+
+
+def check_rules(table: SqlTable, schema: Schema) -> None:
+    """Raise SchemaError if rows break a rule that joins columns."""
+    for rule in schema.rules:
+        joined = schema.subset(rule.columns)
+        select = ", ".join(map(quoted, joined.names))
+        keys = ", ".join(quoted(c.name) if is_binned(c) else table.key_of(c) for c in joined.columns)
+        for rows in table.chunks(f"SELECT {select} FROM {table.name} GROUP BY {keys}"):
+            joined.validate(pd.DataFrame(dict(zip(joined.names, map(as_column, zip(*rows, strict=True)), strict=True))))
+
+
+def witnesses_of(table: SqlTable, column: Column) -> list[Any]:
+    """Return values of the column that break a rule of the schema if any value does."""
     name = quoted(column.name)
     blank = f"SELECT {name} FROM {table.name} WHERE {name} IS NULL OR TRIM(CAST({name} AS VARCHAR(64))) = '' LIMIT 1"
     if not column.is_coded:
         return [value for (value,) in table.rows(blank)]
-    if not _is_binned(column):
+    if not is_binned(column):
         query = f"SELECT {name} FROM {table.name} GROUP BY {table.key_of(column)} LIMIT {_MOST_VALUES + 1}"
         values = [value for (value,) in table.rows(query)]
         if len(values) > _MOST_VALUES:
@@ -258,10 +281,10 @@ def _witnesses(table: _Table, column: Column) -> list[Any]:
         return values
     [(low, high)] = table.rows(f"SELECT MIN({name}), MAX({name}) FROM {table.name}")
     witnesses = [low, high, *(value for (value,) in table.rows(blank))]
-    if not all(value is None or _is_number(value) for value in witnesses):
+    if not all(value is None or _isnumber_of(value) for value in witnesses):
         # Some databases order text beside numbers: the schema judges it, and numbers written as text are refused too.
         return ["text"]
-    number, most = _number(column), float(column.bin_edges[-1])
+    number, most = number_of(column), float(column.bin_edges[-1])
     # As doubles, like all that follows: a single-precision 0.7 is printed as 0.7, but lies below it.
     [(low, high)] = table.rows(f"SELECT MIN({number}), MAX({number}) FROM {table.name}")
     witnesses += [low, high]
@@ -281,15 +304,17 @@ def _witnesses(table: _Table, column: Column) -> list[Any]:
     return witnesses
 
 
-def _is_binned(column: Column) -> bool:
+def is_binned(column: Column) -> bool:
+    """Whether rows are grouped by the column's bins."""
     return column.is_numeric and not column.categories
 
 
-def _number(column: Column) -> str:
+def number_of(column: Column) -> str:
+    """Return the column as a double, in SQL."""
     return f"CAST({quoted(column.name)} AS DOUBLE PRECISION)"
 
 
-def _is_number(value: Any) -> bool:
+def _isnumber_of(value: Any) -> bool:
     try:
         float(value)
     except (TypeError, ValueError):
@@ -297,7 +322,7 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, str | bytes)
 
 
-def _column(values: Sequence[Any]) -> npt.NDArray[Any]:
+def as_column(values: Sequence[Any]) -> npt.NDArray[Any]:
     """Return the values as objects, none of them converted."""
     out = np.empty(len(values), dtype=object)
     out[:] = values

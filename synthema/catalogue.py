@@ -150,7 +150,7 @@ def make_entry(
     BudgetExceeded
         The ledger has no room: nothing was charged.
     """
-    if len(site.rows) < site.policy.min_patients:
+    if not site.data.n_rows_at_least(site.policy.min_patients):
         raise CatalogueError(
             "the table is smaller than the policy's least cohort: nothing is published of it, for it would take part "
             "in no study"
@@ -235,7 +235,7 @@ def _noisy(site: Site, epsilon: float) -> Patients:
             if spend.answered:
                 number = int(spend.stored)
             else:
-                flags = [1] * len(site.rows)
+                flags = [1] * site.data.n_rows
                 drawn, _ = noisy_count(flags, neighbours="add_remove_one", rho=rho, rng=site.rng)
                 number = int(spend.release(max(drawn, 0)))
     except KeyReused:

@@ -48,6 +48,7 @@ from privacy.samplers import LARGEST_SCALE
 from smpc import Session, SharePackage
 from synthema.asking_oracle import Asked, AskingOracle, Ended
 from synthema.errors import QuestionRefused, StudyError, SynthesisFailed
+from synthema.intake.data import SiteData
 from synthema.joint_noise import Purse, event_of
 from synthema.marginal_layout import column_sizes, synthesis_layout, takes_triples
 from synthema.questions import (
@@ -73,23 +74,28 @@ LEAD = 0
 HEARTBEAT_SECONDS = 15.0
 
 
-def synthesis_vector(study: Study, codes: Codes) -> npt.NDArray[np.int64]:
+def synthesis_vector(study: Study, table: Codes | SiteData) -> npt.NDArray[np.int64]:
     """Return a site's counts for the study's synthesis: the marginals of its layout, one after the other.
 
     Parameters
     ----------
-    codes
-        The site's rows as codes of the study's modelled columns (`generators.encode`).
+    table
+        The site's data; or its rows as codes of the study's modelled columns (`generators.encode`).
 
     Raises
     ------
     StudyError
         If there are more rows than joint counts are declared for.
     """
-    if len(codes) > study.largest_cohort:
-        raise StudyError(f"a site of this study may hold at most {study.largest_cohort} rows")
-    domain = Domain.from_schema(study.data_schema.subset(study.synthesis_columns))
-    counts = count_marginals(codes, domain, synthesis_layout(study).cliques)
+    most = study.largest_cohort
+    if len(table) > most if isinstance(table, np.ndarray) else table.n_rows_at_least(most + 1):
+        raise StudyError(f"a site of this study may hold at most {most} rows")
+    schema, cliques = study.data_schema.subset(study.synthesis_columns), synthesis_layout(study).cliques
+    counts = (
+        count_marginals(table, Domain.from_schema(schema), cliques)
+        if isinstance(table, np.ndarray)
+        else table.marginals(schema, cliques)
+    )
     return np.concatenate([part.ravel() for part in counts])
 
 

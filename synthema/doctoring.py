@@ -68,8 +68,7 @@ def examine(
         Whether to connect to the hub.
     read
         Reads the table of a `data` section, given the site's folder and the schema's file, and returns how many
-        patients it has; raises what is wrong with it. By default CSV files are read, and other kinds are reported as
-        not looked at.
+        patients it has; raises what is wrong with it. By default as the site agent reads it (`synthema.intake`).
     now
         By default this machine's clock.
     """
@@ -92,8 +91,8 @@ def examine(
         lambda: _clock(clock),
         lambda: _disk(folder),
         lambda: _ledger("ledger", _section(data, "ledger"), folder, data, clock),
-        lambda: _table("data", data, folder, read or _read_csv),
-        lambda: _guests(data, folder, read or _read_csv, clock),
+        lambda: _table("data", data, folder, read or _read_source),
+        lambda: _guests(data, folder, read or _read_source, clock),
     ]
     if ask_hub:
         parts.append(lambda: _hub(data))
@@ -315,8 +314,6 @@ def _table(name: str, data: Mapping[str, Any], folder: Path, read: Read) -> Iter
         return
     try:
         patients = read(section, folder, folder / str(data.get("schema", "schema.toml")))
-    except NotImplementedError:
-        yield Check(name, "warn", "tables of this kind are not looked at here", "Offer the site a study as a rehearsal")
     except (SynthemaError, SchemaError) as error:
         # These say columns and rules, never a value.
         yield Check(name, "fail", f"{error}", "Mend the table or its maps")
@@ -332,13 +329,11 @@ def _table(name: str, data: Mapping[str, Any], folder: Path, read: Read) -> Iter
             yield Check(name, "ok", "the table can be read and fits the schema")
 
 
-def _read_csv(section: Mapping[str, Any], folder: Path, schema: Path) -> int:
+def _read_source(section: Mapping[str, Any], folder: Path, schema: Path) -> int:
     from privacy import Schema
-    from synthema.tables import read_table
+    from synthema.intake.read import SiteSource
 
-    if section.get("kind", "csv") != "csv" or "path" not in section or set(section) - {"kind", "path"}:
-        raise NotImplementedError
-    return len(read_table(folder / str(section["path"]), Schema.load(schema)))
+    return SiteSource.of(section, Schema.load(schema), folder=folder).open().n_rows
 
 
 def _guests(data: Mapping[str, Any], folder: Path, read: Read, now: datetime) -> Iterator[Check]:

@@ -22,6 +22,16 @@ class TableError(SynthemaError):
     """A file is not a table that can be read as it is; the message says which rule it breaks and the way out."""
 
 
+class RowsNeeded(SynthemaError):
+    """A step needs rows, but the site's table stays in its database or file and is only counted there."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'this step needs a table in memory, but the site\'s table is counted where it is: set load = "frame" in '
+            "[data] if it fits into memory"
+        )
+
+
 class StudyError(SynthemaError):
     """A study document is not one; the message names the field, the rule and the way out."""
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from anonymise import KAnonymity, anonymise, build_hierarchy, pseudonym_buckets
 from anonymise.pseudonyms import id_text
-from generators import encode
 from smpc import FIELD61, RING64, SharePackage, share
 from synthema.conducting import synthesis_vector
 from synthema.errors import StudyError
@@ -205,8 +204,7 @@ class SiteJob:
         """Return shares of the marginals that the synthesis is made from (`marginal_layout`), flattened."""
         self._pay_first("marginals", "counts")
         # By the study's schema: the site's own may name the same columns in another order.
-        codes = encode(self.site.rows, self.study.data_schema.subset(self.study.synthesis_columns))
-        return self._share(synthesis_vector(self.study, codes))
+        return self._share(synthesis_vector(self.study, self.site.data))
 
     def _survival(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         survival = self.site.schema.survival

@@ -7,8 +7,6 @@ only secret shares (or, for the anonymised table, a k-anonymous table), and sett
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,10 +29,11 @@ from privacy import (
 )
 from privacy.ledger import Ledger
 from privacy.ledger.accounts import down, up
-from synthema.errors import SignatureInvalid, SiteRefused, StudyError, SynthemaError
+from synthema.errors import SignatureInvalid, SiteRefused, StudyError
 from synthema.governance.families import stored_by
 from synthema.governance.history import History, history_of
 from synthema.governance.rules import Asked, broken_rules, history_rules
+from synthema.intake.data import FrameData, SiteData
 from synthema.job import EXACT_ACCOUNT, PRIVATE_ACCOUNT, SiteJob
 from synthema.joint_noise import rho_and_delta
 from synthema.policy import Reason, SitePolicy
@@ -45,6 +44,9 @@ from synthema.study import Study
 __all__ = ["EXACT_ACCOUNT", "PRIVATE_ACCOUNT", "Price", "Site", "SiteJob", "SitePolicy"]
 
 SECRET_BYTES = 32
+
+# Steps that look at rows one by one; all others are sums of marginals.
+ROW_STEPS = frozenset({"overlap", "anonymised", "logistic", "kaplan-meier"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,9 @@ class Site:
 
     Parameters
     ----------
-    frame
-        The site's rows, one per patient, columns as in the schema. Never leaves this object.
+    data
+        The site's rows, one per patient, columns as in the schema; or data that were read and checked by
+        `synthema.intake`, which may be counted where they are. Never leaves this object.
     ledger
         The site's own ledger, for this table alone; its accounts are opened here if they do not exist.
     secret
@@ -102,7 +105,7 @@ class Site:
     def __init__(
         self,
         name: str,
-        frame: pd.DataFrame,
+        data: pd.DataFrame | SiteData,
         schema: Schema,
         *,
         ledger: Ledger,
@@ -113,15 +116,21 @@ class Site:
     ) -> None:
         if len(secret) != SECRET_BYTES:
             raise ValueError(f"secret must be {SECRET_BYTES} random bytes")
-        schema.validate(frame)
-        _check_one_row_per_patient(frame, schema)
+        if isinstance(data, pd.DataFrame):
+            schema.validate(data)
+            data = FrameData(data, schema)
+        elif data.schema != schema:
+            raise ValueError("data must have been read by the site's own schema")
+        if data.has_rows:
+            # In a database the same was checked when it was counted.
+            _check_one_row_per_patient(data.frame(), schema)
         self.name = name
         self.schema = schema
         self.ledger = ledger
         self.policy = policy
         self.rng = rng or SecureRng()
         self._clock = clock or (lambda: datetime.now(UTC))
-        self._frame: pd.DataFrame | None = frame.reset_index(drop=True)
+        self.data = data
         ledger.open_account(
             PRIVATE_ACCOUNT,
             epsilon=policy.epsilon_cap,
@@ -130,21 +139,19 @@ class Site:
             approximate_delta=policy.approximate_delta,
         )
         ledger.open_exact_account(EXACT_ACCOUNT)
-        self.data_version = _fingerprint(frame, schema, secret)
+        self.data_version = data.fingerprint(secret)
 
     def __repr__(self) -> str:
         return f"Site({self.name!r})"
 
     @property
     def rows(self) -> pd.DataFrame:
-        """The site's own rows, for what is computed and stays here."""
-        if self._frame is None:
-            raise SynthemaError(f"site {self.name!r} has closed its table")
-        return self._frame
+        """The site's own rows, for what is computed and stays here. Raises RowsNeeded if it is only counted."""
+        return self.data.frame()
 
     def forget_rows(self) -> None:
         """Drop the rows: what follows is rendered from released values only."""
-        self._frame = None
+        self.data.forget()
 
     def exact_releases(self) -> tuple[str, ...]:
         """Return what this table's exact account released, in plain words and in order."""
@@ -183,7 +190,11 @@ class Site:
             raise self._no(reason, explanation)
         if study.data_schema.content_hash() != self.schema.content_hash():
             raise self._no("schema", "the study's schema differs from the site's: agree on one schema first")
-        if len(self.rows) < self.policy.min_patients:
+        if not self.data.has_rows:
+            for step in plan(study):
+                if step.name in ROW_STEPS:
+                    raise self._no("rows", f"step {step.name!r} needs a table in memory; this site's is only counted")
+        if not self.data.n_rows_at_least(self.policy.min_patients):
             raise self._no("cohort", f"the site takes part with at least {self.policy.min_patients} patients")
         if study.synthesis is not None and len(self.rows) > study.largest_cohort:
             raise self._no("cohort", f"the study is for sites of at most {study.largest_cohort} patients")
@@ -262,17 +273,6 @@ class Site:
 
     def _no(self, reason: Reason, explanation: str) -> SiteRefused:
         return SiteRefused(site=self.name, reason=reason, explanation=explanation)
-
-
-def _fingerprint(frame: pd.DataFrame, schema: Schema, secret: bytes) -> str:
-    """Return a keyed hash of the rows, whatever their order.
-
-    Ledgers are shown to auditors. Without a key that they do not have, a hash of a small table could be compared with
-    guesses of it, and would tell the last patient of somebody who knows all others.
-    """
-    columns = [[repr(value) for value in frame[name].tolist()] for name in schema.names]
-    rows = sorted("\x1f".join(row) for row in zip(*columns, strict=True))
-    return hmac.new(secret, "\x1e".join(rows).encode(), hashlib.sha256).hexdigest()
 
 
 def _check_one_row_per_patient(frame: pd.DataFrame, schema: Schema) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from privacy import Schema, SchemaError, SchemaProblem
@@ -33,26 +35,44 @@ def read_table(path: str | Path, schema: Schema) -> pd.DataFrame:
     """
     path = Path(path)
     text = _read_text(path)
-    header = _check_form(path.name, text, schema)
-    given = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_values=[""], index_col=False)
-    given.columns = pd.Index(header)
-    problems: list[SchemaProblem] = []
+    header = check_form(path.name, text, schema.names)
+    return fitted(text_columns(text, header), schema)
+
+
+def fitted(
+    given: Mapping[str, npt.NDArray[Any]], schema: Schema, *, problems: Sequence[SchemaProblem] = ()
+) -> pd.DataFrame:
+    """Return columns of texts or numbers as a frame that fits the schema; see `read_table`.
+
+    Parameters
+    ----------
+    given
+        The columns by name; None or NaN where a value is missing.
+    schema
+        The public description.
+    problems
+        What is known to be wrong already. Nothing else is said of these columns.
+
+    Raises
+    ------
+    SchemaError
+        If there are problems, known or found: all of them.
+    """
+    said = list(problems)
     columns: dict[str, Any] = {}
-    for name in header:
-        known = name in schema.names
-        values = given[name].to_numpy(dtype=object)
-        columns[name], problem = _typed(schema.column(name), values) if known else (values, None)
+    for name, values in given.items():
+        columns[name], problem = _typed(schema.column(name), values) if name in schema.names else (values, None)
         if problem is not None:
-            problems.append(problem)
+            said.append(problem)
     frame = pd.DataFrame(columns)
     try:
         schema.validate(frame)
     except SchemaError as error:
         # A column that is no number at all was reported when it was read; the rest is the schema's to say.
-        told = {problem.column for problem in problems}
-        problems.extend(problem for problem in error.problems if problem.column not in told)
-    if problems:
-        raise SchemaError(problems)
+        told = {problem.column for problem in said}
+        said.extend(problem for problem in error.problems if problem.column not in told)
+    if said:
+        raise SchemaError(list(dict.fromkeys(said)))
     return frame[list(schema.names)]
 
 
@@ -63,13 +83,11 @@ def read_released(path: str | Path, schema: Schema) -> pd.DataFrame:
     """
     path = Path(path)
     text = _read_text(path)
-    header = _check_form(path.name, text, schema)
+    header = check_form(path.name, text, schema.names)
     unknown = [name for name in header if name not in schema.names]
     if unknown:
         raise TableError(f"{path.name} has the column {unknown[0]!r}, which is not in the schema; drop it")
-    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_values=[""], index_col=False)
-    frame.columns = pd.Index(header)
-    return frame
+    return pd.DataFrame(text_columns(text, header))
 
 
 def _read_text(path: Path) -> str:
@@ -94,21 +112,32 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _check_form(name: str, text: str, schema: Schema) -> list[str]:
-    rows = csv.reader(io.StringIO(text), strict=True)
+def text_columns(text: str, header: Sequence[str], *, delimiter: str = ",") -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of a text that `check_form` has passed, as texts; NaN where a field is empty."""
+    frame = pd.read_csv(
+        io.StringIO(text), sep=delimiter, dtype=str, keep_default_na=False, na_values=[""], index_col=False
+    )
+    return {name: frame.iloc[:, at].to_numpy(dtype=object) for at, name in enumerate(header)}
+
+
+def check_form(name: str, text: str, wanted: Collection[str], *, delimiter: str = ",") -> list[str]:
+    """Return the names in a text's first line, if it is a table in which at least one of the wanted names is found.
+
+    Raises TableError, naming the file by `name`, for another delimiter, a repeated name, ragged rows or open quotes.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [cell.strip() for cell in next(rows)]
-        if len(header) == 1:
+        if len(header) == 1 and delimiter == ",":
             for sign, word in _OTHER_DELIMITERS.items():
                 if sign in header[0]:
                     raise TableError(
                         f"{name} is separated by {word}; save it with commas (and a point as the decimal sign)"
                     )
-        if not set(header) & set(schema.names):
+        if not set(header) & set(wanted):
             # A first line that names no column may be a patient's row, so nothing of it is repeated.
             raise TableError(
-                f"the first line of {name} names none of the schema's columns; put their names there: "
-                f"{', '.join(schema.names)}"
+                f"the first line of {name} names none of the schema's columns; put their names there: {listed(wanted)}"
             )
         repeated = sorted({cell for cell in header if header.count(cell) > 1})
         if repeated:
@@ -130,7 +159,12 @@ def _check_form(name: str, text: str, schema: Schema) -> list[str]:
     return header
 
 
-def _typed(column: Column, values: np.ndarray[Any, Any]) -> tuple[Any, SchemaProblem | None]:
+def listed(names: Collection[str]) -> str:
+    """Return the first of some names, for a message."""
+    return ", ".join([*list(names)[:20], *(["..."] if len(names) > 20 else [])])
+
+
+def _typed(column: Column, values: npt.NDArray[Any]) -> tuple[Any, SchemaProblem | None]:
     """Return the column's values with their type, and what is wrong if they are no numbers."""
     if not (column.is_numeric and column.is_coded):
         return values, None

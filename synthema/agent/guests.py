@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from privacy import Schema
     from privacy.ledger import Ledger, Signer, WitnessPolicy
+    from synthema.intake.data import SiteData
     from synthema.site import Site
 
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -143,7 +144,7 @@ def note_consent(ledger: Ledger, guest: Guest) -> None:
 
 def open_guest(
     guest: Guest,
-    read: Callable[[Mapping[str, Any], Schema], pd.DataFrame],
+    read: Callable[[Mapping[str, Any], Schema], pd.DataFrame | SiteData],
     *,
     clock: Callable[[], datetime] | None = None,
     signer: Signer | None = None,

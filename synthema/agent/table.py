@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 
 def open_table(config: SiteConfig, asking: Asking) -> Site:
     """Read the table and open the ledger. Raises whatever is wrong with them, for the operator alone."""
+    from synthema.intake.read import SiteSource
     from synthema.site import Site
-    from synthema.tables import read_table
 
     schema = Schema.load(config.place(config.schema_file))
-    path = config.data.get("path")
-    if config.data.get("kind", "csv") != "csv" or not isinstance(path, str):
-        raise StudyError('[data] needs kind = "csv" and path')
-    frame = read_table(config.place(path), schema)
+    data = SiteSource.of(config.data, schema, folder=config.folder).open()
     ledger = open_ledger(
         config.ledger_url,
         site=config.name,
@@ -41,7 +38,7 @@ def open_table(config: SiteConfig, asking: Asking) -> Site:
     )
     try:
         secret = bytes.fromhex(config.place(config.keys.secret).read_text(encoding="ascii"))
-        return Site(config.name, frame, schema, ledger=ledger, policy=site_policy(config), secret=secret)
+        return Site(config.name, data, schema, ledger=ledger, policy=site_policy(config), secret=secret)
     except BaseException:
         ledger.close()
         raise

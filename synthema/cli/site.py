@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from synthema.cli.errors import errors, input_errors, show
+from synthema.cli.site_check import site_check
 from synthema.cli.site_jobs import approve, refuse, status
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for a script instead of text.")]
@@ -16,6 +17,7 @@ Config = Annotated[Path, typer.Option("--config", metavar="SITE.toml", help="The
 _HERE = Path("site.toml")
 
 site_app = typer.Typer(help="The agent at a hospital: make it, join a hub, serve, approve.", add_completion=False)
+site_app.command("check")(site_check)
 site_app.command()(status)
 site_app.command()(approve)
 site_app.command()(refuse)

@@ -2,7 +2,7 @@
 
 Public are the study's text, the schema, the policy's thresholds and what the ledger's history says; never a row, nor a
 number that was computed from rows. The one exception is a threshold that is public itself: `cohort` says that there
-are fewer patients than the policy's minimum, and nothing else.
+are fewer patients than the policy's minimum, and nothing else. `rows` tells how the site keeps its table.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ Reason = Literal[
     "not-a-member",
     "partners",
     "schema",
+    "rows",
     "cohort",
     "collusion",
     "overlap",

@@ -14,6 +14,7 @@ from privacy.randomness import InsecureSeededRng
 from smpc.transport.roster import Identity, new_identity_file
 from synthema.catalogue import Description, make_entry, verify_entry
 from synthema.errors import CatalogueError
+from synthema.intake import FrameData
 
 ABOUT = Description(
     title="Acute myeloid leukaemia in Vienna",
@@ -150,7 +151,7 @@ class _Free:
 
 def test_a_noisy_number_below_zero_is_zero(tmp_path, identity):
     place = small(tmp_path, min_patients=0, epsilon_cap=50.0)
-    place._frame = place._frame.iloc[:0]
+    place.data = FrameData(place.rows.iloc[:0], place.schema)
     place.rng = InsecureSeededRng(20310305)
     numbers = []
     for number in range(12):

@@ -202,7 +202,7 @@ def wrong_value(clinic):
         (no_table, "data", "fail", "table.csv"),
         (wrong_value, "data", "fail", "age"),
         (change("policy", "min_patients", to=61), "data", "warn", "least cohort"),
-        (change("data", "kind", to="postgresql"), "data", "warn", "not looked at"),
+        (change("data", "kind", to="postgresql"), "data", "fail", "expected tags"),
         (change("data", to={}), "data", "fail", "[data]"),
         (change("guests", to=[{"name": "graz"}]), "guests", "fail", "guests"),
     ],

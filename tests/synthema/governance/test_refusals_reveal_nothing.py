@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from governance_cases import ANNA, BELA, CURVES, MODEL, NOW, SCHEMA, Clock, frame, site, study
 
+from generators.tuples import encode_tuples
 from synthema.agent.queue import ApprovalQueue, QueueApproval
 from synthema.errors import SiteRefused
 from synthema.governance import rules
 from synthema.governance.refusals import OPERATOR_SENTENCES, REASONS
 from synthema.governance.terms import Researcher, Terms, Window
+from synthema.intake import CountedData
 from synthema.signing import SignedDocument
 from synthema.site import Site
 
@@ -57,6 +59,7 @@ CASES = {
     "spent": ({}, {}, None, "begun"),
     "data-changed": ({}, {}, None, "other rows"),
     "ledger": ({}, {}, None, "closed"),
+    "rows": ({"allow_exact": True}, {"exact": CURVES}, None, "counted"),
 }
 
 
@@ -78,6 +81,8 @@ def refuse(folder, reason, table) -> SiteRefused:
         place = site(folder, table=table.iloc[:-1], **policy)
     elif before == "clock":
         place = site(folder, table=table, clock=Clock(NOW - timedelta(days=9000)), **policy)
+    elif before == "counted":
+        place.data = CountedData(encode_tuples(table, place.schema))
     elif before == "closed":
         place.ledger.record_data(place.data_version, change="erasure", reason="a test")
     document = asked.signed(ANNA)
