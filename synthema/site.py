@@ -196,7 +196,7 @@ class Site:
                     raise self._no("rows", f"step {step.name!r} needs a table in memory; this site's is only counted")
         if not self.data.n_rows_at_least(self.policy.min_patients):
             raise self._no("cohort", f"the site takes part with at least {self.policy.min_patients} patients")
-        if study.synthesis is not None and len(self.rows) > study.largest_cohort:
+        if study.synthesis is not None and self.data.n_rows_at_least(study.largest_cohort + 1):
             raise self._no("cohort", f"the study is for sites of at most {study.largest_cohort} patients")
         return asked
 

@@ -16,7 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for 
 def site_check(
     data: Annotated[Path, typer.Option("--data", metavar="SITE.toml", help="The site's file, with its data section.")],
     schema: Annotated[
-        Path | None, typer.Option(metavar="SCHEMA.toml", help="A study's schema, instead of the one that the file names.")
+        Path | None, typer.Option(metavar="SCHEMA.toml", help="A study's schema, instead of the file's own.")
     ] = None,
     show_unmapped: Annotated[
         bool,
