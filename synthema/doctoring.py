@@ -320,7 +320,7 @@ def _table(name: str, data: Mapping[str, Any], folder: Path, read: Read) -> Iter
     except Exception as error:  # noqa: BLE001 - whatever a reader raises could hold a value
         yield Check(name, "fail", f"the table cannot be read ({type(error).__name__})", "See [data] and the file")
     else:
-        least = _section(data, "policy").get("min_patients", 10)
+        least = _section(data, "policy").get("min_patients", 10)  # of a ready policy: the default
         if patients < least:
             yield Check(
                 name, "warn", "the table is smaller than the policy's least cohort: every study is refused", "Wait"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from privacy import (
@@ -118,7 +119,13 @@ def private_rho(study: Study) -> float:
     """Return the rho of all private steps together."""
     aside = set_aside(study)
     delta = study.budget.delta
-    return epsilon_to_rho(study.budget.epsilon, rest_of(delta, aside) if aside else delta)
+    return _rho_of_budget(study.budget.epsilon, rest_of(delta, aside) if aside else delta)
+
+
+@lru_cache(maxsize=256)
+def _rho_of_budget(epsilon: float, delta: float) -> float:
+    # A study is planned many times while a site decides, and each search for rho takes milliseconds.
+    return epsilon_to_rho(epsilon, delta)
 
 
 def set_aside(study: Study) -> float:

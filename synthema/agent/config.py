@@ -100,7 +100,10 @@ class SiteConfig(Section):
     witnesses: WitnessSection = WitnessSection()
     patience: PatienceSection = PatienceSection()
     data: dict[str, Any] = Field(default_factory=dict)
-    policy: dict[str, Any] = Field(default_factory=dict)
+    # Or the name of a ready policy.
+    policy: dict[str, Any] | str = Field(default_factory=dict)
+    guests: list[dict[str, Any]] = Field(default_factory=list)
+    catalogue: dict[str, Any] = Field(default_factory=dict)
     partners: dict[Name, PartnerSection] = Field(default_factory=dict)
     folder: Path = Field(default=Path(), exclude=True)
 

@@ -108,6 +108,8 @@ def test_what_the_doctor_reads_is_what_the_agent_reads(clinic):
     assert (config.operator, config.hub.operator) == ("AKH Wien", "Hub Ltd")
     policy = site_policy(config)
     assert (policy.host_of("graz"), policy.host_of("madrid")) == ("madrid", "madrid")
+    clinic.data["policy"] = "datashield"
+    assert site_policy(SiteConfig.load(clinic.write())).max_levels == 40
     clinic.data["partners"]["graz"]["host"] = "nobody"
     with pytest.raises(StudyError, match="no other site"):
         SiteConfig.load(clinic.write())
