@@ -135,9 +135,11 @@ def site_policy(study: Study, name: str, *, researcher: str) -> SitePolicy:
             study.budget.delta,
             partners=partners,
             researchers=trusted,
+            max_patients=study.largest_cohort,
             approximate_delta=set_aside(study),
         )
-    return SitePolicy(**section.model_dump(), partners=partners, researchers=trusted)
+    terms = {"max_patients": study.largest_cohort} | section.model_dump()
+    return SitePolicy(**terms, partners=partners, researchers=trusted)
 
 
 def _site_secret(folder: Path) -> bytes:

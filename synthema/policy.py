@@ -26,6 +26,7 @@ class SitePolicy:
                              there is none
     hosts                    sites whose table another site holds for them (guest -> host): the two count as one
     min_patients             smallest cohort the site takes part with: a public number
+    max_patients             most patients that the table ever has: a public number, to which its joint counts are held
     min_sites_per_patient    least `max_sites_per_patient` that a study must reckon with
     require_overlap_check    whether a study must check that statement
     min_collusion_threshold  fewest colluding compute parties that the joint noise must withstand
@@ -52,6 +53,7 @@ class SitePolicy:
     delta_cap: float
     partners: frozenset[str] = frozenset()
     min_patients: int = 10
+    max_patients: int = 100_000
     min_sites_per_patient: int = 1
     require_overlap_check: bool = False
     min_collusion_threshold: int = 1

@@ -124,6 +124,10 @@ class Site:
         if data.has_rows:
             # In a database the same was checked when it was counted.
             _check_one_row_per_patient(data.frame(), schema)
+        if data.n_rows_at_least(policy.max_patients + 1):
+            raise StudyError(
+                f"the table has more than {policy.max_patients} patients: raise max_patients in the policy"
+            )
         self.name = name
         self.schema = schema
         self.ledger = ledger
@@ -196,8 +200,9 @@ class Site:
                     raise self._no("rows", f"step {step.name!r} needs a table in memory; this site's is only counted")
         if not self.data.n_rows_at_least(self.policy.min_patients):
             raise self._no("cohort", f"the site takes part with at least {self.policy.min_patients} patients")
-        if study.synthesis is not None and self.data.n_rows_at_least(study.largest_cohort + 1):
-            raise self._no("cohort", f"the study is for sites of at most {study.largest_cohort} patients")
+        # Compared with a public number: a bound of the researcher's choice, compared with the table, would count it.
+        if study.synthesis is not None and study.largest_cohort < self.policy.max_patients:
+            raise self._no("cohort", f"the study must allow for {self.policy.max_patients} patients at this site")
         return asked
 
     def price(self, study: Study) -> tuple[Price, ...]:

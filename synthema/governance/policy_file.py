@@ -40,6 +40,7 @@ from synthema.governance.datashield import Filters, policy_fields
 from synthema.governance.terms import WEEKDAYS, Researcher, Terms, Window, check_pattern
 from synthema.policy import SitePolicy
 from synthema.steps import APPROXIMATE_PART
+from synthema.study import MOST_ROWS
 
 VERSION: Final = 1
 # What a bare `policy = "datashield"` lets the private releases of all studies cost together.
@@ -118,6 +119,7 @@ class SitePolicySection(_Terms):
     approximate_delta: float | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
     researcher_epsilon_cap: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     min_patients: int | None = Field(default=None, ge=2)
+    max_patients: int | None = Field(default=None, ge=2, le=MOST_ROWS)
     min_sites_per_patient: int | None = Field(default=None, ge=1)
     require_overlap_check: bool | None = None
     min_collusion_threshold: int | None = Field(default=None, ge=1)
@@ -150,6 +152,7 @@ class SitePolicySection(_Terms):
 # Fields that are the policy's own and pass as they are.
 _PASSED = (
     "min_patients",
+    "max_patients",
     "min_sites_per_patient",
     "require_overlap_check",
     "min_collusion_threshold",

@@ -138,10 +138,29 @@ def test_a_site_that_set_nothing_aside_refuses_and_says_what_would_do(tmp_path):
             assert ledger.remaining("private").rho_spent == 0
 
 
-def test_a_site_of_more_patients_than_the_study_declares_takes_no_part(tmp_path):
-    with pytest.raises(SiteRefused, match="at most 300 patients") as refused:
+def test_a_table_of_more_patients_than_its_policy_states_is_not_opened(tmp_path):
+    with pytest.raises(StudyError, match="more than 300 patients"):
         simulate(small_study(federation={"most_patients": 300}), small_frames(), out=tmp_path)
-    assert (refused.value.site, refused.value.reason) == ("vienna", "cohort")
+
+
+def test_a_bound_on_patients_of_the_researchers_choice_does_not_count_a_table(tmp_path):
+    # Refused or not, by the site's public number alone: below it always, whatever the table has.
+    policy = SitePolicy(9.0, 1e-6, partners=frozenset(small_frames()), max_patients=1000, approximate_delta=1e-9)
+    said = set()
+    for n in (20, 300):
+        for bound in (250, 350, 999):
+            folder = tmp_path / f"{n}-{bound}"
+            folder.mkdir()
+            ledger = open_ledger(f"sqlite:///{folder}/ledger.db", site="vienna")
+            frame = small_frames()["vienna"].head(n)
+            schema = small_study().data_schema
+            site = Site("vienna", frame, schema, ledger=ledger, policy=policy, secret=b"s" * 32)
+            study = small_study(federation={"most_patients": bound})
+            with pytest.raises(SiteRefused) as refused:
+                site.consider(study.signed(Signer()))
+            said.add((refused.value.reason, refused.value.explanation))
+            ledger.close()
+    assert said == {("cohort", "the study must allow for 1000 patients at this site")}
 
 
 def test_a_site_that_shares_no_counts_is_named_and_nothing_is_opened(tmp_path, monkeypatch):
@@ -151,7 +170,7 @@ def test_a_site_that_shares_no_counts_is_named_and_nothing_is_opened(tmp_path, m
 
     def lies(study, codes):
         vector = count(study, codes)
-        vector[0] += 7 * (len(codes) == 300)
+        vector[0] += 7 * codes.n_rows_at_least(300) * (not codes.n_rows_at_least(301))
         return vector
 
     monkeypatch.setattr(job, "synthesis_vector", lies)
