@@ -1,7 +1,7 @@
 """Joint syntheses of the leukaemia patients of five hospitals, at three compute parties in this process.
 
-Beside them: the same mechanism on one table of all patients, which is the floor. Of all parties and the dealer together;
-rounds and bytes are in `extra_info`. Loopback and memory have no latency worth the name: a network adds
+Beside them: the same mechanism on one table of all patients, which is the floor. Of all parties and the dealer
+together; rounds and bytes are in `extra_info`. Loopback and memory have no latency worth the name: a network adds
 its round-trip time for each round.
 
 Run: pytest benchmarks/test_bench_synthesis.py --benchmark-enable --benchmark-timer=time.process_time
@@ -16,9 +16,10 @@ import pytest
 
 from generators import LocalTableOracle, encode
 from smpc import Session, SharePackage, run_local, share
-from synthema.conducting import conduct, study_mechanism, synthesis_vector
+from synthema.conducting import conduct, synthesis_vector
 from synthema.demo import demo_frames, demo_study
 from synthema.study import Study
+from synthema.study_mechanism import study_mechanism
 
 RUNS = [("mst", "shares"), ("mst", "joint"), ("aim", "shares"), ("aim", "joint"), ("privbayes", "shares")]
 RUNS += [("adaptive", "shares"), ("chow-liu", "shares")]

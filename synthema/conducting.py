@@ -25,32 +25,23 @@ import numpy.typing as npt
 import pandas as pd
 
 from generators import (
-    AIM,
-    MST,
-    Adaptive,
-    ChowLiu,
     Domain,
     GeneratorError,
     GraphicalModel,
-    Independent,
-    MarginalOracle,
     Measurement,
-    PrivBayes,
 )
 from generators.domain import Clique
-from generators.grouping import Group, Groups, check_groups, coarse_domain
+from generators.grouping import Group, check_groups, coarse_domain
 from generators.marginals import Codes, count_marginals
-from generators.mechanism import Mechanism
 from privacy import Event
 from privacy.ledger.answers import encode_answer
-from privacy.neighbours import Neighbours
 from privacy.samplers import LARGEST_SCALE
 from smpc import Session, SharePackage
 from synthema.asking_oracle import Asked, AskingOracle, Ended
 from synthema.errors import QuestionRefused, StudyError, SynthesisFailed
 from synthema.intake.data import SiteData
 from synthema.joint_noise import Purse, event_of
-from synthema.marginal_layout import column_sizes, synthesis_layout, takes_triples
+from synthema.marginal_layout import synthesis_layout
 from synthema.questions import (
     Failed,
     Finished,
@@ -63,8 +54,9 @@ from synthema.questions import (
     encode_question,
 )
 from synthema.shared_marginals import SharedMarginals, groups_of
-from synthema.steps import fixed_noise, input_level, mechanism_of, mechanism_rho, plan, synthesis_cliques, terms_of
+from synthema.steps import input_level, plan, terms_of
 from synthema.study import Study
+from synthema.study_mechanism import generate
 from synthema.synthesis_answer import check_answer, make_answer, read_answer
 from synthema.validity import check_contributions
 
@@ -97,28 +89,6 @@ def synthesis_vector(study: Study, table: Codes | SiteData) -> npt.NDArray[np.in
         else table.marginals(schema, cliques)
     )
     return np.concatenate([part.ravel() for part in counts])
-
-
-def study_mechanism(study: Study) -> Mechanism:
-    """Return the study's mechanism with its budget."""
-    rho, triples = mechanism_rho(study), takes_triples(column_sizes(study))
-    match mechanism_of(study):
-        case "chow-liu":
-            return ChowLiu(rho=rho)
-        case "independent":
-            return Independent(rho=rho)
-        case "mst":
-            return MST(rho=rho)
-        case "aim":
-            workload = study.synthesis.workload if study.synthesis is not None else ()
-            columns = tuple(column_sizes(study))
-            if workload or triples or len(columns) == 1:
-                return AIM(rho=rho, workload=workload or None)
-            return AIM(rho=rho, workload=synthesis_layout(study).cliques)
-        case "privbayes":
-            return PrivBayes(rho=rho, degree=2 if triples else 1)
-        case "adaptive":
-            return Adaptive(rho=rho)
 
 
 async def conduct(session: Session, packages: Sequence[SharePackage], study: Study) -> dict[str, Any]:
@@ -156,57 +126,6 @@ async def conduct(session: Session, packages: Sequence[SharePackage], study: Stu
             await clerk.handle(await _announced(session, b""))
         return clerk.answer
     return await _lead(session, clerk, study)
-
-
-def answer_of_counts(study: Study, vector: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Return the answer that noisy counts alone give: of a mechanism that opens the same marginals whatever they show.
-
-    Parameters
-    ----------
-    vector
-        The marginals of `synthesis_cliques`, one after the other.
-    """
-    oracle = _Opened(study, vector)
-    model, table = _generate(study, oracle)
-    return make_answer(
-        study,
-        oracle.measured,
-        edges=model.edges,
-        cliques=model.marginals.tree.cliques,
-        table=table,
-        n_choices=0,
-        spent=oracle.events,
-    )
-
-
-class _Opened:
-    """An oracle of what was opened before."""
-
-    neighbours: Neighbours = "add_remove_one"
-
-    def __init__(self, study: Study, vector: npt.NDArray[np.int64]) -> None:
-        noise = fixed_noise(study)
-        if noise is None:
-            raise StudyError("this study's mechanism chooses what it measures: counts alone are no answer to it")
-        self.domain = Domain.from_schema(study.data_schema.subset(study.synthesis_columns))
-        self.events: list[Event] = [event_of(noise)]
-        shapes = [self.domain.sizes(clique) for clique in synthesis_cliques(study)]
-        parts = np.split(vector, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1])
-        std = terms_of(study).noise_std(noise)
-        self.measured = [
-            Measurement(clique, part.reshape(shape), std)
-            for clique, part, shape in zip(synthesis_cliques(study), parts, shapes, strict=True)
-        ]
-
-    def measure(self, cliques: Sequence[Clique], *, rho: float, groups: Groups | None = None) -> list[Measurement]:
-        if list(cliques) != [item.columns for item in self.measured] or groups or rho <= 0:
-            raise StudyError("something else was opened than the mechanism asks for")
-        return self.measured
-
-    def select(self, candidates: Sequence[Clique], estimates: Sequence[Any], *, epsilon: float, **_: Any) -> int:
-        raise StudyError(
-            f"nothing was chosen ({len(candidates)} candidates, {len(estimates)} estimates, epsilon {epsilon})"
-        )
 
 
 class Clerk:
@@ -355,7 +274,7 @@ async def _lead(session: Session, clerk: Clerk, study: Study) -> dict[str, Any]:
         loop.call_soon_threadsafe(inbox.put_nowait, item)
 
     oracle = AskingOracle(clerk.domain, clerk.terms, send=send)
-    oracle.start(lambda: _generate(study, oracle))
+    oracle.start(lambda: generate(study, oracle))
     try:
         while clerk.answer is None:
             item = await _next(inbox)
@@ -386,12 +305,6 @@ async def _next(inbox: asyncio.Queue[Asked | Ended]) -> Asked | Ended | None:
         return getter.result() if done else None
     finally:
         getter.cancel()
-
-
-def _generate(study: Study, oracle: MarginalOracle) -> tuple[GraphicalModel, pd.DataFrame]:
-    schema = study.data_schema.subset(study.synthesis_columns)
-    model = study_mechanism(study).fit(None, schema, oracle=oracle)
-    return model, model.sample(study.synthesis.rows if study.synthesis is not None else 1)
 
 
 def _last_message(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from privacy import DistributedDiscreteGaussian
 from smpc import FIELD61, RING64, Session, Shared, SharePackage, pool
 from synthema import overlap
-from synthema.conducting import answer_of_counts, conduct
+from synthema.conducting import conduct
 from synthema.errors import DisclosureRefused, OverlapTooLarge, StudyError
 from synthema.job import SiteJob, survival_grid
 from synthema.learning import dominance, kaplan_meier, logistic
@@ -23,6 +23,7 @@ from synthema.networks.base import StepNetwork
 from synthema.released import LogisticModel, OverlapCheck, SurvivalCurve
 from synthema.steps import plan, total_noise_std
 from synthema.study import Study
+from synthema.study_mechanism import answer_of_counts
 
 
 def check_overlap(network: StepNetwork) -> OverlapCheck:

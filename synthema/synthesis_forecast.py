@@ -65,7 +65,12 @@ def synthesis_material(study: Study) -> SynthesisForecast:
     checked = [] if level is None else [_check(study, layout, level)]
     once_each = [1] * len(checked)
     if fixed:
-        return _added([*checked, _measure(study, layout, fixed, mechanism_rho(study))], [*once_each, 1], choices=0)
+        return _added(
+            [*checked, _measure(study, layout, fixed, mechanism_rho(study))],
+            [*once_each, 1],
+            choices=0,
+            n_checks=len(checked),
+        )
     choices, _ = most_questions(study)
     first = _measure(study, layout, singles, mechanism_rho(study) / 3)
     once = _choose(study, layout, choices, times=1)
@@ -74,10 +79,12 @@ def synthesis_material(study: Study) -> SynthesisForecast:
         twice = _choose(study, layout, choices, times=2)
         pairs = _measure(study, layout, layout.cliques[: len(sizes) - 1], mechanism_rho(study) / 3)
         parts = [*checked, first, pairs, twice, once]
-        return _added(parts, [*once_each, 1, 1, choices - 1, 2 - choices], choices=choices)
+        return _added(parts, [*once_each, 1, 1, choices - 1, 2 - choices], choices=choices, n_checks=len(checked))
     largest = max(layout.cliques, key=layout.cells)
     chosen = _measure(study, layout, (largest,), mechanism_rho(study) / (2 * choices))
-    return _added([*checked, first, once, chosen], [*once_each, 3, choices, 2 * choices], choices=choices)
+    return _added(
+        [*checked, first, once, chosen], [*once_each, 3, choices, 2 * choices], choices=choices, n_checks=len(checked)
+    )
 
 
 def _check(study: Study, layout: SynthesisLayout, level: Level) -> Forecast:
@@ -129,12 +136,12 @@ def _inputs(study: Study, layout: SynthesisLayout) -> list[list[SharePackage]]:
     return [[package] for package in share(np.zeros(layout.size, dtype=np.int64), len(study.compute_parties))]
 
 
-def _added(parts: Sequence[Forecast], counts: Sequence[int], *, choices: int) -> SynthesisForecast:
+def _added(parts: Sequence[Forecast], counts: Sequence[int], *, choices: int, n_checks: int) -> SynthesisForecast:
     pairs = list(zip(parts, counts, strict=True))
     kinds = {kind: None for part in parts for kind in part.material}
     return SynthesisForecast(
-        # One more of each question, to send it, and two for the answer.
-        rounds=sum(count * (part.rounds + 1) for part, count in pairs) + 2,
+        # One more of each question, to send it (the check is none), and two for the answer.
+        rounds=sum(count * (part.rounds + 1) for part, count in pairs) + 2 - n_checks,
         bytes_sent=sum(count * max(part.bytes_sent_by_party) for part, count in pairs),
         dealer_bytes=sum(count * part.dealer_bytes for part, count in pairs),
         material={kind: sum(count * part.material.get(kind, 0) for part, count in pairs) for kind in kinds},

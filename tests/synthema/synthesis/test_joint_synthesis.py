@@ -12,7 +12,6 @@ from generators import Domain, count_marginal, encode
 from privacy.ledger import open_ledger, verify
 from synthema import joint
 from synthema.compare import compare_pairs
-from synthema.conducting import answer_of_counts
 from synthema.demo import demo_frames, demo_study
 from synthema.errors import QuestionRefused, SiteInputInvalid, SiteRefused, StudyError
 from synthema.joint_noise import rho_and_delta
@@ -20,6 +19,7 @@ from synthema.networks.embedded import EmbeddedNetwork
 from synthema.pipeline import simulate
 from synthema.steps import needs_material, plan, set_aside, synthesis_cliques
 from synthema.study import Study
+from synthema.study_mechanism import answer_of_counts
 from synthema.synthesis_answer import answer_measurements, answer_table, make_answer, read_answer
 
 LATER = {"noise", "workload", "dealer", "input_check", "most_patients"}
