@@ -17,6 +17,8 @@ from synthema.errors import QuestionRefused, SiteInputInvalid, SiteRefused, Stud
 from synthema.joint_noise import rho_and_delta
 from synthema.networks.embedded import EmbeddedNetwork
 from synthema.pipeline import simulate
+from synthema.signing import Signer
+from synthema.site import Site, SitePolicy
 from synthema.steps import needs_material, plan, set_aside, synthesis_cliques
 from synthema.study import Study
 from synthema.study_mechanism import answer_of_counts
