@@ -150,14 +150,13 @@ class ResearchDesk:
         """
         submission = self.submission(study)
         self._line.wait_until_up(30.0)
-        dealer: str | None = getattr(study.federation, "dealer", None)
         head = Submit(
             job=submission.job_id,
             public_key=submission.document.public_key,
             signature=submission.document.signature.hex(),
             sites=tuple(study.sites),
             parties=study.compute_parties,
-            dealer=dealer,
+            dealer=study.federation.dealer,
             decide_seconds=decide_seconds,
             run_seconds=run_seconds,
         )

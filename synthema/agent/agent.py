@@ -289,7 +289,15 @@ class Agent:
         return Decision(state)
 
     def _check_members(self, study: Study) -> None:
-        dealer = _dealer_of(study)
+        from synthema.steps import needs_material
+
+        dealer = study.federation.dealer
+        if needs_material(study) and dealer is None:
+            raise SiteRefused(
+                site=self.name,
+                reason="document",
+                explanation="the study compares or chooses on shares: name the dealer in [federation]",
+            )
         for member in (*study.sites, *([dealer] if dealer else [])):
             if member != self.name and member not in self._partners:
                 raise SiteRefused(
@@ -376,7 +384,7 @@ class Agent:
             raise SiteFailed(site=site, step="connect", error=getattr(error, "reason", type(error).__name__)) from None
 
     def _material_of(self, study: Study, run: str) -> Callable[[], MaterialStore] | None:
-        dealer, material = _dealer_of(study), self._material
+        dealer, material = study.federation.dealer, self._material
         if dealer is None or material is None or self.name not in study.compute_parties:
             return None
         parties = study.compute_parties
@@ -416,8 +424,3 @@ class Agent:
             site.forget_rows()
             with contextlib.suppress(Exception):
                 site.ledger.close()
-
-
-def _dealer_of(study: Study) -> str | None:
-    dealer: str | None = getattr(study.federation, "dealer", None)
-    return dealer

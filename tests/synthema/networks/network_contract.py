@@ -106,3 +106,11 @@ class NetworkContract:
             assert sorted(result["synthetic"].splitlines()[0].split(",")) == ["age", "grade", "sex"]
         assert len(synthesis_cliques(small_study())) == 6
         assert set(federation.spent()) == set(SITES)
+
+    def test_a_study_that_needs_a_dealer_and_names_none_is_refused_before_it_costs_anything(
+        self, federation: Any
+    ) -> None:
+        with pytest.raises(SiteRefused, match="name the dealer") as refused:
+            federation.run(small_study("no-dealer", synthesis={"rows": 50, "mechanism": "mst"}))
+        assert refused.value.reason == "document"
+        assert set(federation.spent().values()) == {0.0}
