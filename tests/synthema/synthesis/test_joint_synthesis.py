@@ -170,9 +170,9 @@ def test_a_site_that_shares_no_counts_is_named_and_nothing_is_opened(tmp_path, m
 
     count = job.synthesis_vector
 
-    def lies(study, codes):
-        vector = count(study, codes)
-        vector[0] += 7 * codes.n_rows_at_least(300) * (not codes.n_rows_at_least(301))
+    def lies(study, data):
+        vector = count(study, data)
+        vector[0] += 7 * (data.n_rows_at_least(300) and not data.n_rows_at_least(301))
         return vector
 
     monkeypatch.setattr(job, "synthesis_vector", lies)
