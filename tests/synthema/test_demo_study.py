@@ -175,7 +175,7 @@ def test_the_shared_report_is_rendered_after_the_rows_are_gone(demo_tables, tmp_
     def render(released):
         frames.clear()
         gc.collect()
-        assert all(site._frame is None for site in sites)
+        assert all(site.data._frame is None for site in sites)
         rendered.append({name: ref() is None for name, ref in alive.items()})
         return original_render(released)
 
