@@ -13,7 +13,7 @@ import socket
 import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -74,7 +74,10 @@ def examine(
     """
     place = Path(config)
     place = place / "site.toml" if place.is_dir() else place
-    clock = now or datetime.now(UTC)
+    return _examine(place, ask_hub=ask_hub, read=read or _read_source, clock=now or datetime.now(UTC), and_guests=True)
+
+
+def _examine(place: Path, *, ask_hub: bool, read: Read, clock: datetime, and_guests: bool) -> list[Check]:
     try:
         data = tomllib.loads(place.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -91,9 +94,10 @@ def examine(
         lambda: _clock(clock),
         lambda: _disk(folder),
         lambda: _ledger("ledger", _section(data, "ledger"), folder, data, clock),
-        lambda: _table("data", data, folder, read or _read_source),
-        lambda: _guests(data, folder, read or _read_source, clock),
+        lambda: _table("data", data, folder, read),
     ]
+    if and_guests:
+        parts.append(lambda: _guests(data, place, read, clock))
     if ask_hub:
         parts.append(lambda: _hub(data))
     for part in parts:
@@ -200,7 +204,12 @@ def _partners(data: Mapping[str, Any], folder: Path) -> Iterator[Check]:
     if own and own in keys:
         yield Check("partners", "fail", "a partner has this site's own key", "Add the partner's card, not this site's")
     needed = _section(data, "witnesses").get("needed", 1)
-    witnesses = sum(bool(_section(partners, name).get("witness_key")) for name in partners)
+    # Neither a guest nor a guest's own host countersigns.
+    witnesses = sum(
+        bool(_section(partners, name).get("witness_key")) and not _section(partners, name).get("host")
+        for name in partners
+        if name != data.get("host")
+    )
     if witnesses < needed:
         yield Check(
             "partners",
@@ -253,6 +262,7 @@ def _policy(data: Mapping[str, Any]) -> Iterator[Check]:
     try:
         partners = _section(data, "partners")
         hosts = {name: str(each["host"]) for name, each in partners.items() if each.get("host")}
+        hosts |= {str(data.get("name")): str(data["host"])} if data.get("host") else {}
         policy = read_policy(data.get("policy", {}), partners=frozenset(partners), hosts=hosts)
     except PolicyError as error:
         yield Check("policy", "fail", str(error), "See docs/federation/policy.md")
@@ -336,33 +346,27 @@ def _read_source(section: Mapping[str, Any], folder: Path, schema: Path) -> int:
     return SiteSource.of(section, Schema.load(schema), folder=folder).open().n_rows
 
 
-def _guests(data: Mapping[str, Any], folder: Path, read: Read, now: datetime) -> Iterator[Check]:
-    guests = data.get("guests", [])
-    if not guests:
+def _guests(data: Mapping[str, Any], place: Path, read: Read, clock: datetime) -> Iterator[Check]:
+    if not data.get("guests"):
         return
-    from synthema.agent.guests import read_guests
+    from synthema.agent.config import SITE_FILE, SiteConfig
+    from synthema.agent.guests import problem_of
 
     try:
-        known = read_guests(
-            guests,
-            host=str(data.get("name", "")),
-            folder=folder,
-            partners=frozenset(_section(data, "partners")),
-        )
+        host = SiteConfig.load(place)
     except SynthemaError as error:
-        yield Check("guests", "fail", str(error), "See docs/federation/policy.md")
+        yield Check("guests", "fail", str(error), "See docs/federation/site.md")
         return
-    for guest in known:
-        name = f"guest {guest.name}"
-        yield from _secret_file(f"secret of {guest.name}", guest.secret_path)
-        section = {"url": guest.ledger_url, **({} if guest.anchor is None else {"anchor": str(guest.anchor)})}
-        yield from _ledger(name, section, folder, data, now)
-        own = {
-            "data": dict(guest.data),
-            "schema": str(guest.schema_path),
-            "policy": {"min_patients": guest.policy.min_patients},
-        }
-        yield from _table(name, own, folder, read)
+    for guest in host.guests:
+        problem = problem_of(host, guest)
+        if problem is not None:
+            yield Check(f"guest {guest.name}", "fail", problem, "It is not served until this is mended")
+        if guest.name not in host.partners:
+            way_out = f"Add its card: synthema site guest card {guest.name}"
+            yield Check(f"guest {guest.name}", "fail", "it is not among the host's partners", way_out)
+        file = host.place(guest.folder) / SITE_FILE
+        for check in _examine(file, ask_hub=False, read=read, clock=clock, and_guests=False):
+            yield replace(check, name=f"guest {guest.name}/{check.name}")
 
 
 def _hub(data: Mapping[str, Any]) -> Iterator[Check]:

@@ -11,6 +11,13 @@ prints (`synthema site card`) and this site's operator checks and adds (`synthem
     operator = "..."           legal entity that runs it: compared by `synthema doctor`
     role = "dealer"            of a dealer; left out for a site
     host = "vienna"            the site that holds its table, if it is that site's guest
+
+A guest's own file says `host = "vienna"`, too; its host's says who its guests are (`synthema site guest add`):
+
+    [[guests]]
+    name = "graz"
+    folder = "guests/graz"
+    consent = "guests/graz/consent.txt"
 """
 
 from __future__ import annotations
@@ -67,6 +74,18 @@ class PartnerSection(Section):
         return Partner(bytes.fromhex(self.identity), self.ledger, self.ledger_key, self.witness_key)
 
 
+class GuestSection(Section):
+    """One `[[guests]]`: a small site whose folder this site holds (`synthema.agent.guests`).
+
+    folder    the guest's own: its `site.toml`, keys, ledger and table
+    consent   what the guest has signed: that this site sees its rows
+    """
+
+    name: Name
+    folder: str = Field(min_length=1)
+    consent: str = Field(min_length=1)
+
+
 class SiteHub(HubSection):
     """Where the hub is, how it is known, and who runs it."""
 
@@ -94,6 +113,8 @@ class SiteConfig(Section):
     name: Name
     schema_file: str = Field(default="schema.toml", alias="schema")
     operator: str = Field(default="", max_length=200)
+    # The partner that holds this site's table, if it is a guest.
+    host: Name | None = None
     hub: SiteHub | None = None
     keys: KeySection = KeySection()
     ledger: LedgerSection = LedgerSection()
@@ -102,7 +123,7 @@ class SiteConfig(Section):
     data: dict[str, Any] = Field(default_factory=dict)
     # Or the name of a ready policy.
     policy: dict[str, Any] | str = Field(default_factory=dict)
-    guests: list[dict[str, Any]] = Field(default_factory=list)
+    guests: list[GuestSection] = Field(default_factory=list)
     catalogue: dict[str, Any] = Field(default_factory=dict)
     partners: dict[Name, PartnerSection] = Field(default_factory=dict)
     folder: Path = Field(default=Path(), exclude=True)
@@ -117,7 +138,19 @@ class SiteConfig(Section):
         keys = [partner.identity for partner in self.partners.values()]
         if len(set(keys)) < len(keys):
             raise ValueError("[partners] lists one identity under two names")
+        self._check_guests()
         return self
+
+    def _check_guests(self) -> None:
+        if self.host == self.name:
+            raise ValueError("host names this site itself")
+        if self.host is not None and self.guests:
+            raise ValueError(f"this site is a guest of {self.host!r}, and a guest holds nobody's table")
+        names = [guest.name for guest in self.guests]
+        for name in names:
+            partner = self.partners.get(name)
+            if name == self.name or names.count(name) > 1 or (partner is not None and partner.host != self.name):
+                raise ValueError(f"[[guests]]: {name!r} is taken: a guest has a name of its own")
 
     @classmethod
     def load(cls, path: str | Path) -> SiteConfig:
@@ -146,8 +179,19 @@ class SiteConfig(Section):
 
     @property
     def hosts(self) -> dict[str, str]:
-        """Sites whose table another site holds for them: guest -> host."""
-        return {name: partner.host for name, partner in self.partners.items() if partner.host}
+        """Sites whose table another site holds for them, this one among them if it is a guest: guest -> host."""
+        own = {} if self.host is None else {self.name: self.host}
+        return own | {name: partner.host for name, partner in self.partners.items() if partner.host}
+
+    @property
+    def witness_names(self) -> tuple[str, ...]:
+        """Partners that countersign this site's ledger.
+
+        A guest is none, and a host none of its guest's: what brings the one ledger back from a backup brings the other
+        back with it.
+        """
+        pinned = ((name, each) for name, each in self.partners.items() if each.witness_key and not each.host)
+        return tuple(name for name, _ in pinned if name != self.host)
 
     def place(self, name: str) -> Path:
         """Return the path of a file that the configuration names."""

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,7 +25,7 @@ from synthema.agent.table import OperatorApproval, open_table
 from synthema.errors import StudyError
 from synthema.messages import Cancel, Garbled, Head, Mail, Message, Offer, Outcome, Presence, Start
 from synthema.messages import Decision as DecisionHead
-from synthema.networks.asking import Question
+from synthema.networks.asking import Asking, Question
 from synthema.networks.base import Decision, Ending
 from synthema.networks.line import Line, LineBusy, LineDown, LineState, MemberAbsent
 from synthema.networks.lines import Letter
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from smpc.material import MaterialStore
     from smpc.transport import NetworkTransport
     from synthema.agent.agent import Approval
+    from synthema.site import Site
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +55,17 @@ class SiteService:
         The site's file.
     approval
         Whether the operator wants to be asked; by default as the file says.
+    open_site
+        Opens table and ledger.
     """
 
-    def __init__(self, config: SiteConfig, *, approval: Approval | None = None) -> None:
+    def __init__(
+        self,
+        config: SiteConfig,
+        *,
+        approval: Approval | None = None,
+        open_site: Callable[[SiteConfig, Asking], Site] = open_table,
+    ) -> None:
         if config.hub is None:
             raise StudyError("site.toml names no hub: join one with `synthema site join`")
         self.config = config
@@ -79,7 +89,7 @@ class SiteService:
             config.name,
             identity=Identity.load(0, self._files.identity),
             partners={name: section.partner() for name, section in config.partners.items()},
-            open_site=lambda asking: open_table(self.config, asking),
+            open_site=lambda asking: open_site(self.config, asking),
             control=self,
             courier=self,
             connect=self._connect,

@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from privacy._toml import dump_toml
 from privacy.ledger import generate_key, load_key, open_ledger
 from privacy.ledger.rules import origin_of
 from smpc.transport.roster import Identity, new_identity_file
 from synthema.agent.config import SITE_FILE, PartnerSection, SiteConfig
+from synthema.agent.guests import check_consent, guest_config
 from synthema.enrolling import enrol
 from synthema.errors import StudyError
 from synthema.member_config import HubSection
@@ -44,8 +46,10 @@ class Card:
         return " ".join(digest[i : i + 4] for i in range(0, 32, 4))
 
 
-def make_site(folder: Path, name: str, *, anchor: str | None = None) -> SiteConfig:
+def make_site(folder: Path, name: str, *, anchor: str | None = None, host: SiteConfig | None = None) -> SiteConfig:
     """Make a site's folder: keys (mode 0600), a ledger that is signed, and `site.toml` to be filled in.
+
+    `host`: the partner that holds its table, if it is a guest (see `make_guest`).
 
     Raises
     ------
@@ -67,8 +71,34 @@ def make_site(folder: Path, name: str, *, anchor: str | None = None) -> SiteConf
         config.ledger_url, site=name, signer=signer, anchor=None if anchor is None else folder / anchor
     ) as ledger:
         ledger.set_key("site", signer.verifier.vkey, reason="the site's first key", holder=signer)
-    file.write_text(_site_text(name, anchor), encoding="utf-8")
+    file.write_text(_site_text(name, anchor, host), encoding="utf-8")
     return SiteConfig.load(file)
+
+
+def make_guest(host: SiteConfig, name: str, consent: str) -> SiteConfig:
+    """Make a guest's folder in its host's, and note it in the host's file.
+
+    The guest knows whom its host knows, and its host and its host's other guests know it from now on.
+
+    Raises
+    ------
+    StudyError
+        If the name is taken, the consent says nothing, or the host is a guest itself.
+    """
+    if host.host is not None:
+        raise StudyError(f"{host.name!r} is a guest itself and holds nobody's table")
+    if name == host.name or name in host.partners or name in {guest.name for guest in host.guests}:
+        raise StudyError(f"{name!r} is taken: a guest has a name of its own")
+    check_consent(name, consent)
+    place = f"guests/{name}"
+    guest = make_site(host.place(place), name, host=host)
+    agreed = guest.place("consent.txt")
+    agreed.write_text(consent, encoding="utf-8")
+    section = {"name": name, "folder": place, "consent": f"{place}/{agreed.name}"}
+    trust(guest, [card_of(host), *(Card(partner, known) for partner, known in host.partners.items())])
+    append_section(host.place(SITE_FILE), dump_toml({"guests": [section]}), SiteConfig.load)
+    trust(SiteConfig.load(host.folder), [card_of(guest)])
+    return SiteConfig.load(guest.folder)
 
 
 def card_of(config: SiteConfig) -> Card:
@@ -82,8 +112,10 @@ def card_of(config: SiteConfig) -> Card:
         identity=identity.public.hex(),
         ledger=origin,
         ledger_key=signer.verifier.vkey,
-        witness_key=witness.cosignature_verifier.vkey,
+        # A guest countersigns nobody's ledger: its host does.
+        witness_key="" if config.host else witness.cosignature_verifier.vkey,
         operator=config.operator,
+        host=config.host or "",
     )
     return Card(config.name, section)
 
@@ -98,7 +130,7 @@ def read_cards(text: str) -> list[Card]:
 
 
 def trust(config: SiteConfig, cards: Sequence[Card]) -> None:
-    """Add partners to a site's file.
+    """Add partners to a site's file, and to those of its guests that do not list them.
 
     Raises
     ------
@@ -108,7 +140,12 @@ def trust(config: SiteConfig, cards: Sequence[Card]) -> None:
     known = sorted(card.name for card in cards if card.name in config.partners or card.name == config.name)
     if known:
         raise StudyError(f"{known[0]!r} is listed already: edit {SITE_FILE} if its keys have changed")
+    guests = [guest_config(config, guest) for guest in config.guests]
     append_section(config.place(SITE_FILE), "\n".join(card.text for card in cards), SiteConfig.load)
+    for guest in guests:
+        new = [card for card in cards if card.name != guest.name and card.name not in guest.partners]
+        if new:
+            trust(guest, new)
 
 
 def join_hub(folder: Path, token: str) -> HubSection:
@@ -150,11 +187,14 @@ def _write_secret(path: Path) -> None:
         file.write(secrets.token_bytes(SECRET_BYTES).hex())
 
 
-def _site_text(name: str, anchor: str | None) -> str:
+def _site_text(name: str, anchor: str | None, host: SiteConfig | None) -> str:
+    # Who runs a guest's agent is who runs its host's.
+    held = {} if host is None else {"host": host.name} | ({"operator": host.operator} if host.operator else {})
     lines = [
         "# The site agent's file. Files are looked for beside it; see docs/federation/site.md.",
         "version = 1",
         f'name = "{name}"',
+        *(dump_toml(held).splitlines() if held else []),
         'schema = "schema.toml"            # the public description that all sites share',
         "",
         "# What this site allows. A study cannot loosen it.",

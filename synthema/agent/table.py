@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from privacy import Schema
+from privacy._secret_files import read_secret
 from privacy.ledger import WitnessPolicy, load_key, open_ledger
 from synthema.agent.config import SiteConfig
 from synthema.agent.queue import ApprovalQueue, QueueApproval, QueueError
@@ -15,6 +16,7 @@ from synthema.networks.asking import Asking, RemoteWitness
 from synthema.networks.base import DecisionState
 
 QUEUE_FILE = "queue.db"
+_SECRET_FILE = 256
 
 if TYPE_CHECKING:
     from synthema.policy import SitePolicy
@@ -22,13 +24,15 @@ if TYPE_CHECKING:
     from synthema.study import Study
 
 
-def open_table(config: SiteConfig, asking: Asking) -> Site:
-    """Read the table and open the ledger. Raises whatever is wrong with them, for the operator alone."""
+def open_table(config: SiteConfig, asking: Asking, *, note: str = "") -> Site:
+    """Open the ledger and read the table. Raises whatever is wrong with them, for the operator alone.
+
+    `note`: what the ledger is told, once, before the table is opened.
+    """
     from synthema.intake.read import SiteSource
     from synthema.site import Site
 
     schema = Schema.load(config.place(config.schema_file))
-    data = SiteSource.of(config.data, schema, folder=config.folder).open()
     ledger = open_ledger(
         config.ledger_url,
         site=config.name,
@@ -37,7 +41,10 @@ def open_table(config: SiteConfig, asking: Asking) -> Site:
         witnesses=witness_policy(config, asking),
     )
     try:
-        secret = bytes.fromhex(config.place(config.keys.secret).read_text(encoding="ascii"))
+        if note and not any(entry.kind == "note" and entry.body["text"] == note for entry in ledger.entries()):
+            ledger.note(note)
+        data = SiteSource.of(config.data, schema, folder=config.folder).open()
+        secret = bytes.fromhex(read_secret(config.place(config.keys.secret), most_bytes=_SECRET_FILE).decode("ascii"))
         return Site(config.name, data, schema, ledger=ledger, policy=site_policy(config), secret=secret)
     except BaseException:
         ledger.close()
@@ -48,11 +55,7 @@ def witness_policy(config: SiteConfig, asking: Asking) -> WitnessPolicy | None:
     """Return who has to countersign before this site spends; None if nobody has to."""
     if not config.witnesses.needed:
         return None
-    witnesses = [
-        RemoteWitness(name, partner.witness_key, asking)
-        for name, partner in config.partners.items()
-        if partner.witness_key
-    ]
+    witnesses = [RemoteWitness(name, config.partners[name].witness_key, asking) for name in config.witness_names]
     if len(witnesses) < config.witnesses.needed:
         raise StudyError(f"[witnesses] needs {config.witnesses.needed}, and so many partners have no witness_key")
     return WitnessPolicy(witnesses, config.witnesses.needed, config.witnesses.window)

@@ -10,6 +10,7 @@ import typer
 
 from synthema.cli.errors import errors, input_errors, show
 from synthema.cli.site_check import site_check
+from synthema.cli.site_guest import guest_app
 from synthema.cli.site_jobs import approve, refuse, status
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for a script instead of text.")]
@@ -17,6 +18,7 @@ Config = Annotated[Path, typer.Option("--config", metavar="SITE.toml", help="The
 _HERE = Path("site.toml")
 
 site_app = typer.Typer(help="The agent at a hospital: make it, join a hub, serve, approve.", add_completion=False)
+site_app.add_typer(guest_app, name="guest")
 site_app.command("check")(site_check)
 site_app.command()(status)
 site_app.command()(approve)
@@ -88,7 +90,7 @@ def trust(
     config: Config = _HERE,
     as_json: Json = False,
 ) -> None:
-    """Add partners to site.toml, after their fingerprints were compared."""
+    """Add partners to site.toml, after their fingerprints were compared; the site's guests know them, too."""
     with errors(as_json=as_json), input_errors(as_json=as_json):
         from synthema.agent.config import SiteConfig
         from synthema.agent.setup import read_cards
@@ -103,16 +105,16 @@ def trust(
 
 @site_app.command()
 def serve(config: Config = _HERE) -> None:
-    """Run the agent until it is interrupted."""
+    """Run the agent, and those of the site's guests, until it is interrupted."""
     import logging
     import signal
 
     with errors(as_json=False), input_errors(as_json=False):
         from synthema.agent.config import SiteConfig
-        from synthema.agent.service import SiteService
+        from synthema.agent.hosting import HostService
 
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-        service = SiteService(SiteConfig.load(config))
+        service = HostService(SiteConfig.load(config))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: service.stop())
         service.serve()

@@ -258,15 +258,27 @@ def test_the_hub_is_asked_only_if_it_is_wanted(clinic):
     assert answer.level == "fail"
 
 
-def test_a_guests_files_are_looked_at_like_the_sites_own(clinic):
+def test_a_guests_files_are_looked_at_like_the_sites_own(tmp_path):
     from test_guests import clinic as guest_clinic
+    from test_guests import make_host
 
-    clinic.data["guests"] = [guest_clinic(clinic.folder, "graz")]
-    with open_ledger(f"sqlite:///{clinic.folder}/graz/ledger.db", site="graz"):
-        pass
-    assert any(check.name == "guest graz" and check.level == "ok" for check in clinic.look())
-    (clinic.folder / "graz" / "site.secret").chmod(0o644)
-    assert any("secret of graz" in check.what for check in clinic.bad())
+    host = make_host(tmp_path)
+    graz = guest_clinic(host, "graz")
+
+    def found(level):
+        checks = examine(host.folder)
+        return {check.name: check.what for check in checks if check.name.startswith("guest") and check.level == level}
+
+    good = found("ok")
+    assert {"guest graz/config", "guest graz/policy", "guest graz/data", "guest graz/ledger/clock"} <= set(good)
+    # It never joined the hub, as far as files tell.
+    assert set(found("fail")) == {"guest graz/keys", "guest graz/certificate"}
+    graz.place("keys/site.secret").chmod(0o644)
+    assert "guest graz/keys" in found("fail")
+    graz.place("consent.txt").unlink()
+    assert "consent" in found("fail")["guest graz"]
+    graz.place("site.toml").write_text("[policy")
+    assert {"guest graz", "guest graz/config"} <= set(found("fail"))
 
 
 def test_the_command_says_it_in_words_and_in_json_and_by_its_exit_code(clinic):
