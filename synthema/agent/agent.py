@@ -350,9 +350,13 @@ class Agent:
             attempt=attempt,
             courier=self._courier,
             connect=self._connect_members,
+            request=submission.encode(),
             away_seconds=30.0 if self._patience is None else self._patience.away,
         )
         self._lines[(job_id, attempt)] = lines
+        if job_id in self._cancelled:
+            # It came before there were lines to tell.
+            lines.fail(self._cancelled[job_id], "the job was cancelled")
         network: SiteNetwork | None = None
         try:
             lines.begin()
