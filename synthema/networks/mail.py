@@ -9,7 +9,7 @@ K_ij  HKDF-SHA256(secret e_i E_j, salt SHA-256(both hellos), info (context, i, j
              associated data = context, sender, receiver, number, what it is
 
 A letter that was changed, dropped, doubled, sent to another member, or taken from another attempt does not open.
-Members that were handed different requests for one study (by another researcher, for another key) get no further than hello.
+Members that were handed different requests for one study (another researcher, another key) get no further than hello.
 The ephemeral keys are forgotten with the attempt: whoever takes a site's identity key later reads no earlier mail.
 """
 
