@@ -363,7 +363,7 @@ class Agent:
             run = f"{job_id}/{attempt}"
             network = SiteNetwork(job, lines, run=run, material=self._material_of(study, run), patience=self._patience)
             result = run_at_site(job, submission.document, network)
-            if self._keep_page is not None:
+            if self._keep_page is not None and result.internal:
                 self._keep_page(job_id, result.internal)
             network.finish()
             lines.wait_until_read(within=10.0)
