@@ -137,8 +137,10 @@ def site_policy(study: Study, name: str, *, researcher: str) -> SitePolicy:
             researchers=trusted,
             max_patients=study.largest_cohort,
             approximate_delta=set_aside(study),
+            # The sites of a simulation are this process: none of them lies.
+            min_input_check="none",
         )
-    terms = {"max_patients": study.largest_cohort} | section.model_dump()
+    terms: dict[str, Any] = {"max_patients": study.largest_cohort, "min_input_check": "none"} | section.model_dump()
     return SitePolicy(**terms, partners=partners, researchers=trusted)
 
 

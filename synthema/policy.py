@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
+from typing import Literal
 
 from synthema.governance.refusals import Reason
 from synthema.governance.terms import Approve, Researcher, Terms
@@ -30,6 +31,9 @@ class SitePolicy:
     min_sites_per_patient    least `max_sites_per_patient` that a study must reckon with
     require_overlap_check    whether a study must check that statement
     min_collusion_threshold  fewest colluding compute parties that the joint noise must withstand
+    min_input_check          how far the counts that sites share must at least be checked where a mechanism chooses by
+                             comparing them ("full", "totals", "none"): below "full", another site that lies can make a
+                             choice tell a patient of this one
     allow_exact              whether exact (non-private) releases are allowed at all
     min_sites                fewest sites for a joint exact release
     min_cell                 smallest number of patients that an opened cell may show, if it is not 0
@@ -57,6 +61,7 @@ class SitePolicy:
     min_sites_per_patient: int = 1
     require_overlap_check: bool = False
     min_collusion_threshold: int = 1
+    min_input_check: Literal["full", "totals", "none"] = "full"
     allow_exact: bool = False
     min_sites: int = 3
     min_cell: int = 5

@@ -28,7 +28,7 @@ class SiteResult:
     """What a site has at the end.
 
     bundle    the lead only: what the researcher gets, as bytes (`read_bundle`)
-    internal  the site's own page, HTML, marked INTERNAL
+    internal  the site's own page, HTML, marked INTERNAL; empty where the table is only counted, for it needs rows
     """
 
     bundle: bytes | None
@@ -55,7 +55,8 @@ def run_at_site(
         "end", {"account": asdict(account_of(job.site)), "traffic": _plain(network.traffic)}
     )
     bundle = _bundle(done, told) if network.is_lead else None
-    return SiteResult(bundle, internal_page(job.site, job.study, done))
+    internal = internal_page(job.site, job.study, done) if job.site.data.has_rows else ""
+    return SiteResult(bundle, internal)
 
 
 def read_bundle(data: bytes) -> dict[str, Any]:

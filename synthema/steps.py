@@ -212,6 +212,11 @@ def needs_material(study: Study) -> bool:
     return study.overlap is not None or joint or set_aside(study) > 0 or input_level(study) is not None
 
 
+def chooses(study: Study) -> bool:
+    """Return whether the study's synthesis compares what sites share, to choose what it measures."""
+    return study.synthesis is not None and study.synthesis.mechanism not in _FIXED
+
+
 def input_level(study: Study) -> Level | None:
     """Return how each site's counts for the synthesis are checked on shares; None if they are not."""
     if study.synthesis is None:
@@ -222,8 +227,7 @@ def input_level(study: Study) -> Level | None:
         case "auto":
             # Sums are opened with their noise whatever was put in; a comparison of numbers beyond their declared range
             # could make a choice depend on a patient by more than was paid for.
-            chooses = study.synthesis.mechanism not in _FIXED
-            return level_of(synthesis_layout(study), len(study.sites)) if chooses else None
+            return level_of(synthesis_layout(study), len(study.sites)) if chooses(study) else None
         case level:
             return level
 

@@ -350,16 +350,20 @@ class Agent:
             attempt=attempt,
             courier=self._courier,
             connect=self._connect_members,
+            request=submission.encode(),
             away_seconds=30.0 if self._patience is None else self._patience.away,
         )
         self._lines[(job_id, attempt)] = lines
+        if job_id in self._cancelled:
+            # It came before there were lines to tell.
+            lines.fail(self._cancelled[job_id], "the job was cancelled")
         network: SiteNetwork | None = None
         try:
             lines.begin()
             run = f"{job_id}/{attempt}"
             network = SiteNetwork(job, lines, run=run, material=self._material_of(study, run), patience=self._patience)
             result = run_at_site(job, submission.document, network)
-            if self._keep_page is not None:
+            if self._keep_page is not None and result.internal:
                 self._keep_page(job_id, result.internal)
             network.finish()
             lines.wait_until_read(within=10.0)

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from synthema.errors import SynthemaError
+from synthema.errors import SiteRefused, SynthemaError
 from synthema.governance.refusals import OPERATOR_SENTENCES
 from synthema.networks.base import DecisionState
 from synthema.policy import SitePolicy
@@ -188,6 +188,11 @@ class ApprovalQueue:
         with self._writing():
             known = self._find(job_id, site)
             if known is not None:
+                if submission and known.researcher == researcher:
+                    # Handed in once more, the result may be for another key; the text is the same.
+                    self._db.execute(
+                        "UPDATE jobs SET submission = ? WHERE job_id = ? AND site = ?", (submission, job_id, site)
+                    )
                 return known
             row = (job_id, site, "offered", study.name, study.purpose, researcher, researcher_name, price)
             at = self._now()
@@ -358,7 +363,10 @@ class QueueApproval:
         self._price = price
 
     def ask(self, job_id: str, study: Study, researcher: str, submission: bytes = b"") -> DecisionState:
-        """Return whether the job is accepted, refused, or waits for the operator."""
+        """Return whether the job is accepted, refused, or waits for the operator.
+
+        Raises SiteRefused if another researcher handed the same text in before: what was decided was about both.
+        """
         listed = self._policy.researcher(researcher)
         job = self._queue.offer(
             job_id,
@@ -369,6 +377,12 @@ class QueueApproval:
             price="" if self._price is None else self._price(study),
             submission=submission,
         )
+        if job.researcher != researcher:
+            raise SiteRefused(
+                site=self._site,
+                reason="researcher",
+                explanation="another researcher handed in this very study before: give yours a name of its own",
+            )
         if not job.decision and self._policy.approval(study, researcher) == "automatic":
             job = self._queue.decide_by_policy(job_id, self._site)
         match job.decision:

@@ -123,6 +123,7 @@ class SitePolicySection(_Terms):
     min_sites_per_patient: int | None = Field(default=None, ge=1)
     require_overlap_check: bool | None = None
     min_collusion_threshold: int | None = Field(default=None, ge=1)
+    min_input_check: Literal["full", "totals", "none"] | None = None
     allow_exact: bool | None = None
     min_sites: int | None = Field(default=None, ge=2)
     min_cell: int | None = Field(default=None, ge=3)
@@ -156,6 +157,7 @@ _PASSED = (
     "min_sites_per_patient",
     "require_overlap_check",
     "min_collusion_threshold",
+    "min_input_check",
     "allow_exact",
     "min_sites",
     "min_cell",

@@ -20,11 +20,14 @@ from synthema.joint_noise import rho_and_delta
 from synthema.learning import dominance, kaplan_meier
 from synthema.learning.covariates import PARAMETER_RATIO
 from synthema.policy import SitePolicy
-from synthema.steps import plan
+from synthema.steps import chooses, input_level, plan
 from synthema.study import Study
 
 # A clock is set by small steps now and then; beyond this it went backwards.
 CLOCK_SLACK: Final = timedelta(seconds=60)
+
+# What is checked of the counts that sites share: more from left to right.
+_LEVELS: Final = ("none", "totals", "full")
 
 Broken = Iterator[tuple[Reason, str]]
 
@@ -105,6 +108,10 @@ def _member_rules(policy: SitePolicy, study: Study, site: str) -> Broken:
     if study.federation.collusion_threshold < policy.min_collusion_threshold:
         least = policy.min_collusion_threshold
         yield "collusion", f"the noise must withstand at least {least} colluding compute parties"
+    level = input_level(study) or "none"
+    if chooses(study) and _LEVELS.index(level) < _LEVELS.index(policy.min_input_check):
+        needed = policy.min_input_check
+        yield "collusion", f"a mechanism that chooses needs the sites' counts checked: set input_check = {needed!r}"
     parties = study.compute_parties
     guests = sorted(set(parties) & set(policy.hosts))
     if guests:

@@ -45,6 +45,7 @@ from synthema.networks.line_wire import (
     LINE_MAGIC,
     LINE_NOTICE,
     MALFORMED,
+    MOST_HANDLED,
     NO_CERTIFICATE,
     NOT_A_MEMBER,
     REPLACED,
@@ -248,7 +249,11 @@ class HubServer(RunServer[HubConnection]):
         elif connection.member is None:
             self._close(connection, NOT_A_MEMBER)
         elif magic == LINE_MAGIC and len(body) == LINE_HELLO.size:
-            self._arrive(connection, connection.member, LINE_HELLO.unpack(body)[1])
+            handled = LINE_HELLO.unpack(body)[1]
+            if handled < MOST_HANDLED:
+                self._arrive(connection, connection.member, handled)
+            else:
+                self._close(connection, MALFORMED)
         else:
             self._close(connection, MALFORMED)
 

@@ -19,6 +19,9 @@ LINE_MAGIC = b"SYL1"
 LINE_HELLO = struct.Struct("<4sQ")
 LINE_NOTICE = struct.Struct("<cQ")
 
+# No hub sends so many messages to one member; whoever claims to have handled more lies, and its next would not count.
+MOST_HANDLED = 1 << 51
+
 BEAT, HANDLED, TAKEN, ABSENT, CLOSED = b"B", b"H", b"T", b"A", b"C"
 
 MALFORMED, NOT_A_MEMBER, REPLACED, TOO_SLOW, SILENT, TOO_LATE, REVOKED, NO_CERTIFICATE, FULL = range(1, 10)

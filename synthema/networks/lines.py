@@ -69,6 +69,8 @@ class JobLines:
         Its Ed25519 key.
     partners
         The pinned public keys of the members that this one has to do with in this job.
+    request
+        The submission that this site accepted: partners that accepted another one are not talked to.
     connect
         Connects for rounds: members, run, seconds.
     away_seconds
@@ -85,6 +87,7 @@ class JobLines:
         attempt: int,
         courier: Courier,
         connect: Connect,
+        request: bytes = b"",
         away_seconds: float = 30.0,
     ) -> None:
         self.site = site
@@ -95,7 +98,7 @@ class JobLines:
         self._away_seconds = away_seconds
         # Since when a member is away.
         self._away: dict[str, float] = {}
-        self._mailroom = Mailroom(site, identity, partners, job_id=job_id, attempt=attempt)
+        self._mailroom = Mailroom(site, identity, partners, job_id=job_id, attempt=attempt, request=request)
         self._changed = threading.Condition()
         self._inbox: dict[tuple[str, str], deque[bytes]] = {}
         self._waiting_bytes: dict[str, int] = dict.fromkeys(partners, 0)

@@ -1,14 +1,16 @@
 """Sealed mail between the members of one attempt at a job, through a hub that can neither read nor change it unnoticed.
 
-H_i   hello of member i: nonce (32 bytes), ephemeral X25519 key E_i, and i's Ed25519 signature over label, job, attempt,
-      name, nonce and key
-K_ij  HKDF-SHA256(secret e_i E_j, salt SHA-256(both hellos), info (label, job, attempt, i, j)): one for each direction
+H_i   hello of member i: nonce (32 bytes), ephemeral X25519 key E_i, and i's Ed25519 signature over context, name, nonce
+      and key
+K_ij  HKDF-SHA256(secret e_i E_j, salt SHA-256(both hellos), info (context, i, j)): one for each direction
 
+    context  label, job, attempt, SHA-256 of the request: study, researcher, key of the result
     sealed   ChaCha20-Poly1305 under K_ij, nonce = number of the letter, counted from 0 at both ends;
-             associated data = label, job, attempt, sender, receiver, number, what it is
+             associated data = context, sender, receiver, number, what it is
 
-A letter that was changed, dropped, doubled, sent to another member, or taken from another attempt does not open. The
-ephemeral keys are forgotten with the attempt: whoever takes a site's identity key later reads no earlier mail.
+A letter that was changed, dropped, doubled, sent to another member, or taken from another attempt does not open.
+Members that were handed different requests for one study (another researcher, another key) get no further than hello.
+The ephemeral keys are forgotten with the attempt: whoever takes a site's identity key later reads no earlier mail.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from privacy.randomness import Rng, SecureRng
 from smpc.transport.roster import Identity, verify_signature
 from synthema.errors import MailRejected
 
-_LABEL = b"synthema mail v1"
+_LABEL = b"synthema mail v2"
 _MAGIC = b"SYM1"
 _NONCE_BYTES, _KEY_BYTES, _SIGNATURE_BYTES = 32, 32, 64
 HELLO_BYTES = len(_MAGIC) + _NONCE_BYTES + _KEY_BYTES + _SIGNATURE_BYTES
@@ -55,6 +57,8 @@ class Mailroom:
         The others' Ed25519 public keys by name, as this site has pinned them.
     job_id, attempt
         Which job, and the how manieth attempt at it.
+    request
+        What this member was handed in: a submission's bytes; the same for all members.
     rng
         Where the nonce comes from; by default the operating system.
     """
@@ -67,11 +71,13 @@ class Mailroom:
         *,
         job_id: str,
         attempt: int,
+        request: bytes = b"",
         rng: Rng | None = None,
     ) -> None:
         self.name = name
         self._partners = dict(partners)
-        self._context = _joined(_LABEL, job_id.encode(), struct.pack("<Q", attempt))
+        about = hashlib.sha256(request).digest()
+        self._context = _joined(_LABEL, job_id.encode(), struct.pack("<Q", attempt), about)
         self._ephemeral = X25519PrivateKey.generate()
         body = (rng or SecureRng()).bytes(_NONCE_BYTES) + self._ephemeral.public_key().public_bytes_raw()
         self.hello = _MAGIC + body + identity.sign(self._statement(name, body))
@@ -101,7 +107,8 @@ class Mailroom:
         if len(hello) != HELLO_BYTES or hello[: len(_MAGIC)] != _MAGIC:
             raise MailRejected(partner, "its hello is malformed")
         if not verify_signature(key, signature, self._statement(partner, body)):
-            raise MailRejected(partner, "its hello is not signed by the key that this site has pinned for it")
+            rule = "its hello is not signed by the key that this site has pinned for it, or is about another request"
+            raise MailRejected(partner, rule)
         salt = hashlib.sha256(b"".join(sorted((self.hello, hello)))).digest()
         try:
             secret = self._ephemeral.exchange(X25519PublicKey.from_public_bytes(body[_NONCE_BYTES:]))
