@@ -13,6 +13,7 @@ they know the site by, and the schema against its hash.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal, Self
 
@@ -121,6 +122,27 @@ class CatalogueEntry(_Section):
             "synthema:purpose": list(about.purposes),
             "synthema:patients": self.patients.model_dump(exclude_none=True),
         }
+
+
+def entry_of(site: Site, section: Mapping[str, Any], *, identity: Identity) -> bytes:
+    """Return the signed entry that a site's `[catalogue]` asks for: its description, and `epsilon` for the number.
+
+    Raises
+    ------
+    CatalogueError
+        Naming every field that is wrong; and as `make_entry` does.
+    """
+    fields = dict(section)
+    epsilon = fields.pop("epsilon", None)
+    if epsilon is not None and (isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or epsilon <= 0):
+        raise CatalogueError("catalogue.epsilon must be a number > 0, or left out for no number but the least cohort")
+    try:
+        described = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+        description = Description.model_validate(described)
+    except ValidationError as error:
+        problems = [f"catalogue.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise CatalogueError("; ".join(problems)) from None
+    return make_entry(site, description, identity=identity, epsilon=None if epsilon is None else float(epsilon))
 
 
 def make_entry(

@@ -166,6 +166,24 @@ class AskJob(Head):
     with_result: bool = False
 
 
+class Publish(Head):
+    """Site to hub: what it says of its data set. Payload: a signed entry of the catalogue; empty: nothing any more."""
+
+    kind: Literal["publish"] = "publish"
+
+
+class AskCatalogue(Head):
+    """Researcher to hub: what data sets are there? Answered by `Catalogue`."""
+
+    kind: Literal["ask-catalogue"] = "ask-catalogue"
+
+
+class Catalogue(Head):
+    """Hub to researcher. Payload: JSON, for each site the entry that it published, as it signed it."""
+
+    kind: Literal["catalogue"] = "catalogue"
+
+
 class SiteDecision(BaseModel):
     """What one site said to an offer, as the researcher sees it."""
 
@@ -301,6 +319,9 @@ AnyHead = Annotated[
     | Outcome
     | Status
     | AskJob
+    | Publish
+    | AskCatalogue
+    | Catalogue
     | JobState
     | Refused
     | Mail

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import time
 import tomllib
@@ -20,14 +21,15 @@ from smpc.transport.roster import Identity
 from synthema.agent.config import PartnerSection
 from synthema.agent.setup import Card, append_section
 from synthema.enrolling import enrol
-from synthema.errors import JobFailed, SiteFailed, SiteRefused, StudyError, SynthemaError
+from synthema.errors import CatalogueError, JobFailed, SiteFailed, SiteRefused, StudyError, SynthemaError
 from synthema.member_config import HubSection, MemberKeys, Section
-from synthema.messages import DECISION_LIST, AskJob, JobState, Message, Refused, Submit
+from synthema.messages import DECISION_LIST, AskCatalogue, AskJob, Catalogue, JobState, Message, Refused, Submit
 from synthema.networks.line import Line, LineDown
 from synthema.signing import Signer
 from synthema.submission import Submission, open_result
 
 if TYPE_CHECKING:
+    from synthema.catalogue import CatalogueEntry
     from synthema.study import Study
 
 RESEARCHER_FILE = "researcher.toml"
@@ -100,6 +102,7 @@ class ResearchDesk:
     def __init__(self, config: ResearcherConfig) -> None:
         self._config = config
         self._states: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._catalogues: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         # Attempts at a job that ended badly, and were reported: word of them may still be under way.
         self._over: dict[str, int] = {}
         files = config.keys.member_files(config.folder)
@@ -191,6 +194,29 @@ class ResearchDesk:
             time.sleep(_ASK_SECONDS)
         raise JobFailed("deadline", f"the job did not end within {within:g} s; it may still: follow it")
 
+    def catalogue(self, *, within: float = 30.0) -> dict[str, CatalogueEntry | CatalogueError]:
+        """Return what sites say of their data sets: entries signed by the keys that are pinned, or what is wrong.
+
+        A site whose card this researcher does not have is left out: nobody can tell whether an entry is its own.
+        """
+        from synthema.catalogue import verify_entry
+
+        self._line.wait_until_up(within)
+        self._line.send(None, AskCatalogue())
+        try:
+            entries = json.loads(self._catalogues.get(timeout=within))
+        except (queue.Empty, ValueError):
+            raise LineDown("the hub sent no catalogue") from None
+        found: dict[str, CatalogueEntry | CatalogueError] = {}
+        for site, partner in self._config.partners.items():
+            if isinstance(entries, dict) and isinstance(entries.get(site), str):
+                try:
+                    identity = bytes.fromhex(partner.identity)
+                    found[site] = verify_entry(entries[site].encode(), identity=identity, site=site)
+                except CatalogueError as error:
+                    found[site] = error
+        return found
+
     def _known(self, site: str) -> bytes:
         partner = self._config.partners.get(site)
         if partner is None:
@@ -216,6 +242,8 @@ class ResearchDesk:
     def _on_message(self, message: Message) -> None:
         if isinstance(message.head, JobState | Refused):
             self._states.put(message)
+        elif isinstance(message.head, Catalogue):
+            self._catalogues.put(message.payload)
 
 
 def _decisions(payload: bytes) -> Mapping[str, Any]:

@@ -186,6 +186,17 @@ class Agent:
         """Run an accepted job; its ending goes to the control."""
         self._work.put(lambda: self._run(job_id, attempt))
 
+    def publish(self, make: Callable[[Site], bytes], take: Callable[[bytes], None]) -> None:
+        """Make something of the table and the ledger that is to be published, between two jobs."""
+
+        def work() -> None:
+            site = self._opened_site()
+            if site is not None:
+                take(make(site))
+            self._rest()
+
+        self._work.put(work)
+
     def cancel(self, job_id: str, *, site: str, error: str) -> None:
         """End a job: `site` refused or failed."""
         self._cancelled[job_id] = site

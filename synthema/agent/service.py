@@ -23,7 +23,7 @@ from synthema.agent.config import SiteConfig
 from synthema.agent.memory import Memory
 from synthema.agent.table import OperatorApproval, open_table
 from synthema.errors import StudyError
-from synthema.messages import Cancel, Garbled, Head, Mail, Message, Offer, Outcome, Presence, Start
+from synthema.messages import Cancel, Garbled, Head, Mail, Message, Offer, Outcome, Presence, Publish, Start
 from synthema.messages import Decision as DecisionHead
 from synthema.networks.asking import Asking, Question
 from synthema.networks.base import Decision, Ending
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+PUBLISH_FILE = "publish.wanted"
 MEMORY_FILE, WITNESS_FILE, PAGES_FOLDER = "jobs.db", "witness.db", "pages"
 _NO_JOB = "0" * 64
 _KINDS: dict[str, Literal["hello", "mail", "ack"]] = {"hello": "hello", "mail": "mail", "ack": "ack"}
@@ -275,11 +276,31 @@ class SiteService:
     def _take_approvals(self) -> None:
         """Tell the hub what it could not be told before, and take up what the operator decided meanwhile."""
         self._send_unsent()
+        self._publish_if_wanted()
         if isinstance(self.approval, OperatorApproval):
             for job_id, submission in self.approval.newly_decided():
                 if job_id in self._attempts and job_id not in self._taken_up:
                     self._taken_up.add(job_id)
                     self.agent.offer(job_id, submission)
+
+    def _publish_if_wanted(self) -> None:
+        wanted = self.config.place(PUBLISH_FILE)
+        if not wanted.exists():
+            return
+        wanted.unlink(missing_ok=True)
+        # The file as it is now: its description may just have been written.
+        config = SiteConfig.load(self.config.folder)
+
+        def make(site: Site) -> bytes:
+            from synthema.catalogue import entry_of
+
+            return entry_of(site, config.catalogue, identity=Identity.load(0, self._files.identity))
+
+        def take(entry: bytes) -> None:
+            _log.info("%s: its entry of the catalogue is made", config.name)
+            self._tell_hub(Publish(), entry)
+
+        self.agent.publish(make, take)
 
     def _witness(self) -> LocalWitness | None:
         from privacy.ledger import LocalWitness, Verifier, load_key

@@ -12,6 +12,7 @@ import typer
 
 from synthema.cli.account import account_app
 from synthema.cli.anonymise import anonymise
+from synthema.cli.catalogue import catalogue
 from synthema.cli.doctor import doctor
 from synthema.cli.errors import errors, show
 from synthema.cli.evaluate import evaluate
@@ -47,6 +48,7 @@ app.add_typer(material_app, name="material")
 app.add_typer(site_app, name="site")
 app.add_typer(researcher_app, name="researcher")
 app.command()(submit)
+app.command()(catalogue)
 app.add_typer(example_app, name="example")
 app.command()(relay)
 app.command()(plan)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from synthema.cli.catalogue import publish
 from synthema.cli.errors import errors, input_errors, show
 from synthema.cli.site_check import site_check
 from synthema.cli.site_guest import guest_app
@@ -23,6 +24,7 @@ site_app.command("check")(site_check)
 site_app.command()(status)
 site_app.command()(approve)
 site_app.command()(refuse)
+site_app.command()(publish)
 
 
 @site_app.command()

@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import queue
 import threading
@@ -26,8 +27,10 @@ from synthema.hub.server import HubConnection, HubServer, ListedMember
 from synthema.hub.store import HubStore, MemberRow, NotEnrolled
 from synthema.messages import (
     DECISION_LIST,
+    AskCatalogue,
     AskJob,
     Cancel,
+    Catalogue,
     Decision,
     Enrol,
     Enrolled,
@@ -35,6 +38,7 @@ from synthema.messages import (
     JobState,
     Message,
     Outcome,
+    Publish,
     Refused,
     Status,
     Submit,
@@ -60,12 +64,14 @@ class DeskRules:
 
     certificate_days   of members
     document_bytes     of a study document, at most
+    entry_bytes        of a site's entry in the catalogue, at most
     most_jobs          of one researcher that are open at a time
     """
 
     certificate_days: int = 397
     document_bytes: int = 1 << 22
     most_jobs: int = 100
+    entry_bytes: int = 2_000_000
 
 
 @dataclass(slots=True)
@@ -250,11 +256,16 @@ class HubDesk:
                 self._submit(member, head, message.payload)
             elif isinstance(head, AskJob):
                 self._show(member, self._own_job(member, head.job), with_result=head.with_result)
+            elif isinstance(head, AskCatalogue):
+                self._deliver(member.number, Catalogue(), json.dumps(self._store.catalogue()).encode())
             elif isinstance(head, Cancel):
                 job = self._own_job(member, head.job)
                 self._apply(job, jobs.given_up(job, researcher=member.name))
             else:
                 self._cut_off(member)
+            return
+        if isinstance(head, Publish) and member.role == "site":
+            self._publish(member, message.payload)
             return
         before = self._store.job(head.job)
         if isinstance(head, Decision | Outcome | Status):
@@ -263,6 +274,16 @@ class HubDesk:
                 self._about(member, before, head, message.payload)
         else:
             self._cut_off(member)
+
+    def _publish(self, member: MemberRow, entry: bytes) -> None:
+        # Signed by the site and read by researchers; here it is text of a bounded length.
+        try:
+            text = entry.decode("ascii")
+        except UnicodeDecodeError:
+            raise NotPossible("malformed", "an entry of the catalogue is ASCII text") from None
+        if len(text) > self._rules.entry_bytes:
+            raise NotPossible("too-large", f"an entry may have {self._rules.entry_bytes} bytes")
+        self._store.publish(member.number, text, now=self._clock())
 
     def _cut_off(self, member: MemberRow) -> None:
         self._tell_server(lambda server: server.cut_off(member.number))

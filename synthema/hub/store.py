@@ -38,6 +38,7 @@ CREATE TABLE jobs (
     state TEXT NOT NULL, document BLOB NOT NULL, result BLOB, submitted_at REAL NOT NULL
 ) STRICT;
 CREATE INDEX jobs_by_phase ON jobs (phase, deadline);
+CREATE TABLE catalogue (number INTEGER PRIMARY KEY REFERENCES members, entry TEXT NOT NULL, at REAL NOT NULL) STRICT;
 CREATE TABLE outbox (
     number INTEGER NOT NULL REFERENCES members, sequence INTEGER NOT NULL, head TEXT NOT NULL, document_of TEXT,
     PRIMARY KEY (number, sequence)
@@ -201,6 +202,20 @@ class HubStore:
             if row is not None:
                 self._db.execute("DELETE FROM outbox WHERE number = ?", (row[0],))
         return None if row is None else MemberRow(*row)
+
+    def publish(self, number: int, entry: str, *, now: float) -> None:
+        """Keep a site's entry of the catalogue in place of the one before; an empty one takes it out."""
+        with self.transaction():
+            self._db.execute("DELETE FROM catalogue WHERE number = ?", (number,))
+            if entry:
+                self._db.execute("INSERT INTO catalogue VALUES (?, ?, ?)", (number, entry, now))
+
+    def catalogue(self) -> dict[str, str]:
+        """Return the entries of the members that are not revoked, by name."""
+        rows = self._db.execute(
+            "SELECT name, entry FROM catalogue JOIN members USING (number) WHERE revoked_at IS NULL ORDER BY name"
+        )
+        return {str(name): str(entry) for name, entry in rows}
 
     # Jobs
 

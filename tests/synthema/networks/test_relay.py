@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 from network_contract import NetworkContract
 from relay_members import RelayFederation
+
+from synthema.agent.service import PUBLISH_FILE
 
 
 class TestRelay(NetworkContract):
@@ -20,3 +23,49 @@ class TestRelay(NetworkContract):
         found.begin()
         yield found
         found.close()
+
+
+CATALOGUE = """
+[catalogue]
+title = "Acute myeloid leukaemia, Vienna"
+publisher = "AKH Wien"
+spatial = "Lower Austria"
+legal_basis = "broad consent"
+purposes = ["survival"]
+epsilon = 0.5
+"""
+
+
+def test_a_site_publishes_a_signed_entry_with_a_noisy_number_that_is_paid_once(tmp_path: Path) -> None:
+    federation = RelayFederation(tmp_path)
+    federation.begin()
+    try:
+        file = tmp_path / "vienna" / "site.toml"
+        file.write_text(file.read_text(encoding="utf-8") + CATALOGUE, encoding="utf-8")
+        numbers = []
+        for _ in range(2):
+            (tmp_path / "vienna" / PUBLISH_FILE).touch()
+            federation.services["vienna"]._publish_if_wanted()
+            assert federation.services["vienna"].agent.wait_until_idle(within=20.0)
+            found = _published(federation)
+            entry = found["vienna"]
+            assert entry.description.spatial == "Lower Austria"
+            assert entry.patients.kind == "noisy"
+            numbers.append(entry.patients.number)
+        # The number is drawn once; 60 patients, noise of a standard deviation of some ten.
+        assert numbers[0] == numbers[1]
+        assert 0 <= numbers[0] < 200
+        spent = federation.spent()
+        assert spent["vienna"] > 0 == spent["madrid"] == spent["milan"]
+    finally:
+        federation.close()
+
+
+def _published(federation: RelayFederation) -> Any:
+    deadline = time.monotonic() + 20.0
+    while time.monotonic() < deadline:
+        found = federation.desk.catalogue()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("nothing was published")
