@@ -126,7 +126,8 @@ def read_guest(host: SiteConfig, section: GuestSection) -> Guest:
     if config.hub is None:
         raise StudyError(f"guest {section.name!r} has joined no hub: synthema site join TOKEN --config {config.folder}")
     Identity.load(0, config.place(config.keys.identity))
-    load_key(config.place(config.keys.ledger))
+    for key in (config.keys.ledger, config.keys.witness):
+        load_key(config.place(key))
     return Guest(config, consent)
 
 

@@ -270,7 +270,7 @@ def test_a_guests_files_are_looked_at_like_the_sites_own(tmp_path):
         return {check.name: check.what for check in checks if check.name.startswith("guest") and check.level == level}
 
     good = found("ok")
-    assert {"guest graz/config", "guest graz/policy", "guest graz/data", "guest graz/ledger/clock"} <= set(good)
+    assert {"guest graz/config", "guest graz/clock", "guest graz/data", "guest graz/ledger/clock"} <= set(good)
     # It never joined the hub, as far as files tell.
     assert set(found("fail")) == {"guest graz/keys", "guest graz/certificate"}
     graz.place("keys/site.secret").chmod(0o644)

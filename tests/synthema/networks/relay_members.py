@@ -44,7 +44,7 @@ class RelayFederation:
     def begin(self) -> None:
         self.start_hub()
         for site in SITES:
-            join_hub(self.folder / site, self.hub_folder.invite(site, "site").text())
+            join_hub(self.place(site), self.hub_folder.invite(site, "site").text())
         self._start_dealer()
         for site in SITES:
             self.start_site(site)
@@ -70,15 +70,19 @@ class RelayFederation:
             identity = card_of(self.config(site)).section.identity
             lines += [f"[partners.{site}]", f'identity = "{identity}"', f'operator = "Hospital {site}"']
         (folder / "dealer.toml").write_text("\n".join(lines), encoding="utf-8")
-        for site in SITES:
+        # Guests know whom their host knows.
+        for site in (each for each in SITES if self.config(each).host is None):
             trust(self.config(site), [Card(DEALER, PartnerSection(identity=found.public.hex()))])
         self.dealer = DealerProcess(DealerService.load(folder / "dealer.toml"))
         self._dealer_thread = threading.Thread(target=self.dealer.serve, daemon=True)
         self._dealer_thread.start()
         self.dealer.line.wait_until_up(10.0)
 
+    def place(self, site: str) -> Path:
+        return self.folder / site
+
     def config(self, site: str) -> SiteConfig:
-        return SiteConfig.load(self.folder / site)
+        return SiteConfig.load(self.place(site))
 
     def start_hub(self) -> None:
         self.hub = self.hub_folder.open(listener=self.listener)
@@ -131,7 +135,7 @@ class RelayFederation:
             trust(self.config(site), [card for name, card in cards.items() if name != site])
 
     def _write_policy(self, site: str) -> None:
-        file = self.folder / site / "site.toml"
+        file = self.place(site) / "site.toml"
         terms = {"epsilon_cap": 20.0, "delta_cap": 1e-5, "approximate_delta": 1e-9} | self.policies[site]
         before, _, rest = file.read_text(encoding="utf-8").partition("[policy]")
         _, _, after = rest.partition("[data]")
