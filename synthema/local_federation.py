@@ -76,7 +76,7 @@ def make_federation(
     *,
     policy: str = "",
     studies: int = 1,
-    witnesses: int = 0,
+    witnesses: int = 1,
     patience: tuple[float, float, float] | None = None,
 ) -> LocalFederation:
     """Make all members of a study's federation.
@@ -182,7 +182,7 @@ def _write_terms(
         'approve = "automatic"',
     ]
     text = before + "\n".join(terms) + "\n\n[data]" + after
-    file.write_text(text.replace("needed = 0", f"needed = {witnesses}"), encoding="utf-8")
+    file.write_text(text.replace("needed = 1", f"needed = {witnesses}"), encoding="utf-8")
     if patience is not None:
         gather, rounds, away = map(float, patience)
         section = f"[patience]\ngather = {gather}\nround = {rounds}\naway = {away}\n"

@@ -209,7 +209,7 @@ def _site_text(name: str, anchor: str | None, host: SiteConfig | None) -> str:
         'path = "table.csv"',
         "",
         "[witnesses]",
-        "needed = 0                        # partners that countersign the ledger before a spend; 1 or more is safer",
+        "needed = 1                        # partners that countersign the ledger before a spend; 0: nobody",
         "",
         "[ledger]",
         'url = "sqlite:///ledger.db"',

@@ -141,4 +141,4 @@ class RelayFederation:
         _, _, after = rest.partition("[data]")
         lines = ["any_researcher = true", *(f"{key} = {value}" for key, value in terms.items())]
         text = before + "[policy]\n" + "\n".join(lines) + "\n\n[data]" + after
-        file.write_text(text.replace("needed = 0", f"needed = {self.witnesses}"), encoding="utf-8")
+        file.write_text(text.replace("needed = 1", f"needed = {self.witnesses}"), encoding="utf-8")
