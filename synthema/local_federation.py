@@ -149,7 +149,7 @@ def _make_dealer(folder: Path, name: str, hub: HubFolder, cards: Mapping[str, Ca
     for site, card in cards.items():
         lines += ["", f"[partners.{site}]", f'identity = "{card.section.identity}"', f'operator = "Hospital {site}"']
     (folder / "dealer.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return Card(name, PartnerSection(identity=found.public.hex()))
+    return Card(name, PartnerSection(identity=found.public.hex(), operator="Trust Office", role="dealer"))
 
 
 def _write_terms(

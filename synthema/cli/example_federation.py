@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -55,8 +57,6 @@ def federation(
         schema = demo_study().data_schema
         sites = "\n".join(f"[sites.{site}]" for site in demo_study().sites)
         text = _JOB.format(folder=out, mechanism=mechanism, sites=sites)
-        import tomllib
-
         data = tomllib.loads(text)
         study = Study.from_dict({**data, "study": {**data["study"], "schema": schema}})
         if out.exists() and any(out.iterdir()):
@@ -86,6 +86,13 @@ def start(
             made = LocalFederation(folder, tuple(body["sites"]), int(body["port"]), bool(body["has_dealer"]))
         except (OSError, ValueError, KeyError, TypeError):
             raise SynthemaError(f"{folder} holds no federation: make one with `synthema example federation`") from None
+
+        def stop(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        # Also where the shell has told its children to ignore Ctrl-C.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
         print(f"starting {', '.join(made.commands)} ...", flush=True)
         with running(made):
             print("all are connected to the hub; Ctrl-C stops them", flush=True)
