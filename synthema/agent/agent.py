@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from smpc.errors import SmpcError
+from smpc.errors import RelayUnavailable, SmpcError
 from smpc.transport.roster import Identity, Member, Roster
-from synthema.errors import SiteFailed, SiteRefused, SynthemaError
+from synthema.errors import JobFailed, SiteFailed, SiteInputInvalid, SiteRefused, SynthemaError
 from synthema.networks.asking import Asking, Question, answer_as_witness
 from synthema.networks.base import Decision, DecisionState, Ending, Patience
 from synthema.networks.lines import Courier, JobLines, Letter
@@ -64,6 +64,10 @@ class Control(Protocol):
 
     def ending(self, job_id: str, attempt: int, ending: Ending, result: bytes) -> None:
         """Take how a job ended here. `result`: sealed for the researcher, from the lead; empty from the others."""
+        ...
+
+    def dropped(self, job_id: str) -> None:
+        """Take note that a cancelled job keeps nothing reserved here."""
         ...
 
 
@@ -255,9 +259,13 @@ class Agent:
     def _answer_questions(self) -> None:
         while (item := self._questions.get()) is not None:
             sender, question = item
-            if self._witness is not None:
+            if self._witness is None:
+                continue
+            try:
                 answer = answer_as_witness(self._witness, question.payload)
                 self._post(sender, Question("answer", question.number, answer))
+            except Exception as error:  # noqa: BLE001 - whatever a partner asks, the others are answered
+                _log.error("%s: a question of %s ended with %s", self.name, sender, type(error).__name__)
 
     # Jobs.
 
@@ -334,6 +342,8 @@ class Agent:
             ending = Ending("done")
         except SiteFailed as failed:
             ending = Ending("failed", failed.site, failed.step, failed.error)
+        except SiteInputInvalid as invalid:
+            ending = Ending("failed", invalid.site, type(invalid).__name__, str(invalid))
         except SynthemaError as error:
             # Overlap too large, a result that may not be opened, a model without convergence: the same at all sites.
             ending = Ending("failed", "", type(error).__name__, str(error))
@@ -362,7 +372,7 @@ class Agent:
             courier=self._courier,
             connect=self._connect_members,
             request=submission.encode(),
-            away_seconds=30.0 if self._patience is None else self._patience.away,
+            away_seconds=(self._patience or Patience()).away,
         )
         self._lines[(job_id, attempt)] = lines
         if job_id in self._cancelled:
@@ -393,6 +403,8 @@ class Agent:
         party = list(members).index(self.name)
         try:
             return self._connect(roster, self._identity.at(party), run, within)
+        except RelayUnavailable as error:
+            raise JobFailed("relay", error.reason) from None
         except SmpcError as error:
             number = getattr(error, "party", getattr(error, "sender", None))
             site = members[number] if isinstance(number, int) else self.name
@@ -404,9 +416,10 @@ class Agent:
             return None
         parties = study.compute_parties
         party = parties.index(self.name)
+        within = (self._patience or Patience()).gather
 
         def store() -> MaterialStore:
-            transport = self._connect_members((dealer, self.name), f"{run}/deal/{party}", 60.0)
+            transport = self._connect_members((dealer, self.name), f"{run}/deal/{party}", within)
             return material(transport, party, len(parties))
 
         return store
@@ -417,6 +430,7 @@ class Agent:
         if job is not None:
             job.abandon()
             self._approval.note(job_id, "cancelled")
+        self._control.dropped(job_id)
         self._rest()
 
     def _opened_site(self) -> Site | None:

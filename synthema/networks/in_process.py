@@ -211,6 +211,9 @@ class Desk:
         del attempt
         self._hub.keep_ending(job_id, self._site, ending, result)
 
+    def dropped(self, job_id: str) -> None:
+        """Nothing waits for it."""
+
     def post(self, to: str, letter: Letter) -> None:
         """Carry a letter, or lose it."""
 

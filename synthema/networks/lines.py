@@ -24,8 +24,9 @@ from synthema.networks.mail import Mailroom
 if TYPE_CHECKING:
     from smpc.transport import NetworkTransport
 
-# What one member may send ahead of its being asked for.
+# What one member may send ahead of its being asked for; a letter counts as more than its payload.
 MOST_WAITING_BYTES = 1 << 28
+_LETTER_BYTES = 1 << 10
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -193,7 +194,7 @@ class JobLines:
                     payload = queue.popleft()
                     if not queue:
                         del self._inbox[(sender, what)]
-                    self._waiting_bytes[sender] -= len(payload)
+                    self._waiting_bytes[sender] -= len(payload) + _LETTER_BYTES
                     return payload
                 now = time.monotonic()
                 given_up = self._away.get(sender, now) + self._away_seconds
@@ -276,7 +277,7 @@ class JobLines:
                 if not self._mailroom.knows(sender) or letter.number > self._mailroom.expects(sender):
                     return
                 if letter.number == self._mailroom.expects(sender):
-                    self._waiting_bytes[sender] += len(letter.payload)
+                    self._waiting_bytes[sender] += len(letter.payload) + _LETTER_BYTES
                     if self._waiting_bytes[sender] > MOST_WAITING_BYTES:
                         raise MailRejected(sender, "it sends further ahead than any step needs")
                     payload = self._mailroom.open(sender, letter.what, letter.number, letter.payload)
