@@ -24,7 +24,7 @@ from smpc.transport.roster import Identity, Member, Roster
 from synthema.errors import JobFailed, SiteFailed, SiteInputInvalid, SiteRefused, SynthemaError
 from synthema.networks.asking import Asking, Question, answer_as_witness
 from synthema.networks.base import Decision, DecisionState, Ending, Patience
-from synthema.networks.lines import Courier, JobLines, Letter
+from synthema.networks.lines import Courier, JobLines, Letter, Stopped
 from synthema.submission import Submission, seal_result
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Approval(Protocol):
         ...
 
 
-Connect = Callable[[Roster, Identity, str, float], "NetworkTransport"]
+Connect = Callable[[Roster, Identity, str, float, Stopped], "NetworkTransport"]
 # From a two-member transport (dealer, this party), this party's number and how many there are.
 Material = Callable[["NetworkTransport", int, int], "MaterialStore"]
 
@@ -382,7 +382,8 @@ class Agent:
         try:
             lines.begin()
             run = f"{job_id}/{attempt}"
-            network = SiteNetwork(job, lines, run=run, material=self._material_of(study, run), patience=self._patience)
+            material = self._material_of(study, run, lines)
+            network = SiteNetwork(job, lines, run=run, material=material, patience=self._patience)
             result = run_at_site(job, submission.document, network)
             if self._keep_page is not None and result.internal:
                 self._keep_page(job_id, result.internal)
@@ -397,12 +398,12 @@ class Agent:
             lines.close()
             del self._lines[(job_id, attempt)]
 
-    def _connect_members(self, members: Sequence[str], run: str, within: float) -> NetworkTransport:
+    def _connect_members(self, members: Sequence[str], run: str, within: float, stopped: Stopped) -> NetworkTransport:
         keys = {self.name: self._identity.public} | {name: each.identity for name, each in self._partners.items()}
         roster = Roster(tuple(Member(name, keys[name]) for name in members))
         party = list(members).index(self.name)
         try:
-            return self._connect(roster, self._identity.at(party), run, within)
+            return self._connect(roster, self._identity.at(party), run, within, stopped)
         except RelayUnavailable as error:
             raise JobFailed("relay", error.reason) from None
         except SmpcError as error:
@@ -410,16 +411,17 @@ class Agent:
             site = members[number] if isinstance(number, int) else self.name
             raise SiteFailed(site=site, step="connect", error=getattr(error, "reason", type(error).__name__)) from None
 
-    def _material_of(self, study: Study, run: str) -> Callable[[], MaterialStore] | None:
+    def _material_of(self, study: Study, run: str, lines: JobLines) -> Callable[[], MaterialStore] | None:
         dealer, material = study.federation.dealer, self._material
         if dealer is None or material is None or self.name not in study.compute_parties:
             return None
         parties = study.compute_parties
         party = parties.index(self.name)
-        within = (self._patience or Patience()).gather
+        patience = self._patience or Patience()
+        within = patience.gather + patience.round
 
         def store() -> MaterialStore:
-            transport = self._connect_members((dealer, self.name), f"{run}/deal/{party}", within)
+            transport = lines.transport((dealer, self.name), f"{run}/deal/{party}", within=within)
             return material(transport, party, len(parties))
 
         return store

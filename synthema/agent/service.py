@@ -28,7 +28,7 @@ from synthema.messages import Decision as DecisionHead
 from synthema.networks.asking import Asking, Question
 from synthema.networks.base import Decision, Ending
 from synthema.networks.line import Line, LineBusy, LineDown, LineState, MemberAbsent
-from synthema.networks.lines import Letter
+from synthema.networks.lines import Letter, Stopped
 
 if TYPE_CHECKING:
     from privacy.ledger import LocalWitness
@@ -226,7 +226,9 @@ class SiteService:
             return False
         return True
 
-    def _connect(self, roster: Roster, identity: Identity, run: str, within: float) -> NetworkTransport:
+    def _connect(
+        self, roster: Roster, identity: Identity, run: str, within: float, stopped: Stopped
+    ) -> NetworkTransport:
         from smpc.transport import RelayTransport
 
         return RelayTransport.connect(
@@ -237,6 +239,7 @@ class SiteService:
             relay_fingerprint=self._address.fingerprint,
             tls=self._files.tls(),
             within=within,
+            stopped=stopped,
         )
 
     def _tell_hub(self, head: Head, payload: bytes) -> None:

@@ -22,13 +22,17 @@ from smpc.transport import InsecurePlainTransport
 from smpc.transport.roster import Identity, Member, Roster
 from synthema.networks.asking import Question
 from synthema.networks.base import Decision, Ending, JobResult
-from synthema.networks.lines import Letter
+from synthema.networks.lines import Letter, Stopped
 
 if TYPE_CHECKING:
     from smpc.transport import NetworkTransport
     from synthema.agent.agent import Agent
     from synthema.study import Study
     from synthema.submission import Submission
+
+
+# How often a wait looks whether it is over.
+_LOOK_SECONDS = 0.1
 
 
 class InsecureLocalHub:
@@ -104,7 +108,9 @@ class InsecureLocalHub:
         if ending.state == "failed":
             self.cancel(job_id, site=ending.site or site, error=ending.error)
 
-    def connect(self, roster: Roster, identity: Identity, run: str, within: float) -> NetworkTransport:
+    def connect(
+        self, roster: Roster, identity: Identity, run: str, within: float, stopped: Stopped = lambda: False
+    ) -> NetworkTransport:
         """Connect with all parties of a roster, over loopback."""
         deadline = time.monotonic() + within
         listener = socket.create_server(("127.0.0.1", 0))
@@ -112,7 +118,9 @@ class InsecureLocalHub:
             ports = self._ports.setdefault(run, {})
             ports[roster[identity.party].name] = listener.getsockname()[1]
             self._changed.notify_all()
-            if not self._changed.wait_for(lambda: len(ports) == len(roster), within):
+            while len(ports) < len(roster) and time.monotonic() < deadline and not stopped():
+                self._changed.wait(_LOOK_SECONDS)
+            if len(ports) < len(roster):
                 listener.close()
                 missing = next(i for i, member in enumerate(roster.members) if member.name not in ports)
                 raise PeerUnavailable(missing, reason=f"it did not come within {within:g} s")

@@ -261,7 +261,8 @@ class SiteNetwork:
             raise SiteFailed(site=site, step=what.partition("/")[0], error=str(error)) from None
 
     def _opened(self, what: str) -> Any:
-        said = {party: self._receive(party, what) for party in self._parties}
+        within = self._patience.compute
+        said = {party: self._lines.receive(party, what, within=within) for party in self._parties}
         _require_one(said, what)
         return self._decoded(self.lead, said[self.lead])
 
@@ -313,7 +314,9 @@ class SiteNetwork:
 
     def _connected(self) -> Session:
         if self._session is None:
-            transport = self._lines.transport(self._parties, f"{self._run}/mpc", within=self._patience.gather)
+            # A party may come as late as it has to wait for shares, and names whom it waited for: that comes first.
+            within = self._patience.gather + self._patience.round
+            transport = self._lines.transport(self._parties, f"{self._run}/mpc", within=within)
             self._transport = transport
             self._store = NoMaterial() if self._material is None else self._material()
             session = Session(
@@ -322,7 +325,7 @@ class SiteNetwork:
                 transport=transport,
                 material=self._store,
                 session_id=transport.session_id,
-                timeout=self._patience.gather + self._patience.round,
+                timeout=within,
                 rng=self._rng,
             )
             # Seeds of a dealer that was started again in between would make products wrong without anybody noticing.
