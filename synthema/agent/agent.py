@@ -224,6 +224,7 @@ class Agent:
 
     def resume(self, member: str | None = None) -> None:
         """A member, or the line to all of them, is back: send again what did not arrive."""
+        self.asking.resume(member)
         for lines in list(self._lines.values()):
             lines.resume(member)
 

@@ -222,7 +222,10 @@ class SiteService:
         head = Mail(job=_NO_JOB, attempt=1, step="question", what=question.what, number=question.number)
         try:
             self._line.send(to, head, question.payload)
-        except (LineDown, MemberAbsent, LineBusy):
+        except LineDown:
+            # Asked again when the line is back.
+            return True
+        except (MemberAbsent, LineBusy):
             return False
         return True
 

@@ -11,7 +11,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,9 @@ class InsecureLocalHub:
 
     def remove(self, name: str) -> None:
         """Forget a member: letters to it are lost from now on, and the others miss it."""
-        self._agents.pop(name, None)
+        with self._changed:
+            self._agents.pop(name, None)
+            self._changed.notify_all()
         for agent in list(self._agents.values()):
             agent.miss(name)
 
@@ -146,7 +148,7 @@ class InsecureLocalHub:
             self._tell(site, "offer", job_id, data)
         with self._changed:
             decided = self._decisions[job_id]
-            self._changed.wait_for(lambda: len(decided) == len(sites), within)
+            self._changed.wait_for(lambda: self._have_all(decided, sites), within)
             return dict(decided)
 
     def run(self, job_id: str, *, within: float) -> JobResult:
@@ -158,7 +160,8 @@ class InsecureLocalHub:
         with self._changed:
             endings = self._endings[job_id]
             self._changed.wait_for(
-                lambda: len(endings) == len(sites) or any(each.state == "failed" for each in endings.values()), within
+                lambda: self._have_all(endings, sites) or any(each.state == "failed" for each in endings.values()),
+                within,
             )
             return JobResult(dict(self._decisions[job_id]), dict(endings), self._results.get(job_id, b""))
 
@@ -189,6 +192,10 @@ class InsecureLocalHub:
                 serve_run(list(pool.map(line, range(n_parties))), n_parties=n_parties)
 
         threading.Thread(target=deal, name="dealer", daemon=True).start()
+
+    def _have_all(self, said: Mapping[str, object], sites: Iterable[str]) -> bool:
+        """Whether all sites have said something; one that was removed does not come back."""
+        return all(site in said or site not in self._agents for site in sites)
 
     def _tell(self, site: str, what: str, *arguments: Any) -> None:
         agent = self._agents.get(site)

@@ -246,7 +246,8 @@ class Line:
 
     def _number(self, name: str) -> int:
         info = self._members.get(name)
-        if info is None or not info.is_connected:
+        # One that is not heard any more could not answer either.
+        if info is None or not info.is_connected or name in self._garbled:
             raise MemberAbsent(name)
         return info.number
 

@@ -97,11 +97,21 @@ def _shares_of(values: Any, **options: Any) -> bytes:
 @pytest.mark.parametrize(
     ("payload", "rule"),
     [
-        (b"", "no package"),
-        (os.urandom(500), "no package"),
-        (_shares_of([1, 2, 3]), "another domain or shape"),
-        (_shares_of(np.zeros(41, dtype=np.int64), domain=FIELD61), "another domain or shape"),
-        (b"SYP1\x01\x02\x01" + (2**62).to_bytes(8, "little"), "another domain or shape"),
+        pytest.param(b"", "no package", id="nothing", marks=pytest.mark.slow),
+        pytest.param(os.urandom(500), "no package", id="garbage"),
+        pytest.param(_shares_of([1, 2, 3]), "another domain or shape", id="shape"),
+        pytest.param(
+            _shares_of(np.zeros(41, dtype=np.int64), domain=FIELD61),
+            "another domain or shape",
+            id="domain",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            b"SYP1\x01\x02\x01" + (2**62).to_bytes(8, "little"),
+            "another domain or shape",
+            id="huge",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_packages_that_are_none_or_do_not_fit(
@@ -131,6 +141,7 @@ def test_counts_that_no_table_of_patients_has(federation: LocalFederation, monke
     _go_on(federation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("culprit", ["berlin", "milan"])
 def test_a_site_that_stalls_before_it_shares(
     federation: LocalFederation, monkeypatch: pytest.MonkeyPatch, culprit: str
@@ -165,6 +176,7 @@ def test_a_party_that_stalls_in_a_round(federation: LocalFederation, monkeypatch
     _go_on(federation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("liar", ["vienna", "milan"])
 def test_a_party_that_tells_sites_another_value_than_was_opened(
     federation: LocalFederation, monkeypatch: pytest.MonkeyPatch, liar: str
@@ -192,6 +204,7 @@ def test_a_party_that_tells_parties_another_value_than_was_opened(
     _go_on(federation)
 
 
+@pytest.mark.slow
 def test_a_party_that_opens_different_things_to_different_parties(
     federation: LocalFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +257,7 @@ def _posts(monkeypatch: pytest.MonkeyPatch, change: Callable[[str, str, Letter],
     monkeypatch.setattr(Desk, "post", changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hello", "mail"])
 def test_letters_of_garbage(federation: LocalFederation, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     def garbage(site: str, _to: str, letter: Letter) -> list[tuple[str, Letter]]:
@@ -294,6 +308,7 @@ def test_letters_of_an_earlier_attempt(federation: LocalFederation, monkeypatch:
     _go_on(federation)
 
 
+@pytest.mark.slow
 def test_a_flood_of_empty_letters(federation: LocalFederation, monkeypatch: pytest.MonkeyPatch) -> None:
     import synthema.networks.lines as module
 

@@ -67,11 +67,11 @@ def _study(name: str) -> Any:
     )
 
 
-def _outcome(made: LocalFederation, name: str) -> tuple[str, str]:
+def _outcome(made: LocalFederation, name: str, *, decide_seconds: float = DECIDE) -> tuple[str, str]:
     """Submit a study; return how it ended, and who is named."""
     with ResearchDesk(ResearcherConfig.load(made.researcher)) as desk:
         try:
-            desk.submit(_study(name), decide_seconds=DECIDE, run_seconds=60.0)
+            desk.submit(_study(name), decide_seconds=decide_seconds, run_seconds=60.0)
         except SiteFailed as failed:
             return f"failed: {failed.error}", failed.site
         except SiteRefused as refused:
@@ -179,7 +179,7 @@ def test_a_hub_that_is_killed_in_the_middle_of_a_job(made: LocalFederation, proc
         how: list[tuple[str, str]] = []
 
         def submit(name: str = f"hub-{int(10 * delay)}", how: list[tuple[str, str]] = how) -> None:
-            how.append(_outcome(made, name))
+            how.append(_outcome(made, name, decide_seconds=60.0))
 
         submitting = threading.Thread(target=submit)
         submitting.start()
