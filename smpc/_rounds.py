@@ -231,7 +231,7 @@ class Rounds:
         mine = self._transcript.digest()
         for party, theirs in enumerate(await self.exchange(mine)):
             if theirs != mine:
-                raise ProtocolAbort(f"party {party} ran other operations")
+                raise ProtocolAbort(f"party {party} ran other operations", party=party)
 
     async def agree_on_material(self, expected: Mapping[Kind, int] | None = None) -> None:
         """Agree with the others where the run begins in the stores on disk (two rounds), or on the dealing (one).

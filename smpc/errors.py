@@ -90,11 +90,19 @@ class PeerUnavailable(PartyFailed):
     """A party closed its connection, cannot be reached, or sent nothing in time."""
 
 
-class ProtocolAbort(SmpcError):
-    """The run ended because a check failed. Nothing that depends on what was checked was opened."""
+class RelayUnavailable(PeerUnavailable):
+    """The relay ended the line or cannot be reached, so no party is heard. `party`: one of those who are not."""
 
-    def __init__(self, rule: str) -> None:
+
+class ProtocolAbort(SmpcError):
+    """The run ended because a check failed. Nothing that depends on what was checked was opened.
+
+    `party`: who deviated, where it is known.
+    """
+
+    def __init__(self, rule: str, *, party: int | None = None) -> None:
         self.rule = rule
+        self.party = party
         super().__init__(f"the run was ended: {rule}; start a new session")
 
 

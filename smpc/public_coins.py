@@ -36,7 +36,7 @@ async def coin(session: Rounds, n_bytes: int) -> bytes:
     total = bytes(SEED_BYTES)
     for party, (committed, seed) in enumerate(zip(commitments, shown, strict=True)):
         if len(seed) != SEED_BYTES or not hmac.compare_digest(committed, _commitment(session, party, seed)):
-            raise ProtocolAbort(f"party {party} showed something else than it had committed to")
+            raise ProtocolAbort(f"party {party} showed something else than it had committed to", party=party)
         total = bytes(a ^ b for a, b in zip(total, seed, strict=True))
     return Prg(total, b"coin").bytes(n_bytes)
 

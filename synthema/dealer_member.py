@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from smpc.dealing import check_separate
-from smpc.errors import DealerNotSeparate, ProtocolAbort, SmpcError
+from smpc.errors import DealerNotSeparate, PeerUnavailable, ProtocolAbort, SmpcError
 from smpc.transport.roster import Identity, Member, Roster
 from synthema.dealer_config import DealerService
 from synthema.errors import SynthemaError
@@ -206,7 +206,7 @@ class DealerMember:
         except SmpcError as error:
             _log.warning("job %s: ended, %s: %s", name, type(error).__name__, error)
             if not stop.is_set():
-                self._failed(head, type(error).__name__, "the dealer ended the run")
+                self._failed(head, type(error).__name__, "the dealer ended the run", site=_party_of(error, head))
         except Exception as error:  # noqa: BLE001 - the dealer outlives one run
             # No traceback: it may show values.
             _log.error("job %s: ended, %s", name, type(error).__name__)
@@ -244,6 +244,10 @@ class DealerMember:
                 return self._connect(
                     Roster(members), self._identity.at(0), run, within, lambda: stop.is_set() or one_failed.is_set()
                 )
+            except PeerUnavailable as error:
+                one_failed.set()
+                # Of two members of a line, number 1; of the run's parties, this one.
+                raise PeerUnavailable(i, reason=error.reason) from None
             except BaseException:
                 one_failed.set()
                 raise
@@ -260,7 +264,7 @@ class DealerMember:
             raise min(errors, key=lambda error: isinstance(error, ProtocolAbort))
         return serve_run(lines, n_parties=n_parties, limits=self._limits, stopped=stop.is_set)
 
-    def _failed(self, head: Start, error: str, explanation: str) -> None:
+    def _failed(self, head: Start, error: str, explanation: str, *, site: str | None = None) -> None:
         self._tell(
             Outcome(
                 job=head.job,
@@ -268,10 +272,16 @@ class DealerMember:
                 state="failed",
                 error=error,
                 explanation=explanation,
-                site=self._config.name,
+                site=site or self._config.name,
                 step="material",
             )
         )
+
+
+def _party_of(error: SmpcError, head: Start) -> str | None:
+    """Return the party that left, was silent, or sent what it should not, if it was one."""
+    number = getattr(error, "party", getattr(error, "sender", None))
+    return head.parties[number] if isinstance(number, int) and number < len(head.parties) else None
 
 
 class DealerProcess:

@@ -132,7 +132,7 @@ async def check_contributions(
     told, seed = await session.together(session.exchange(misfits), session.coin(SEED_BYTES))
     for party, flags in enumerate(told):
         if len(flags) != len(sites) or max(flags, default=0) > 1:
-            raise ProtocolAbort(f"party {party} did not say which packages fit")
+            raise ProtocolAbort(f"party {party} did not say which packages fit", party=party)
     for i, site in enumerate(sites):
         if any(flags[i] for flags in told):
             raise SiteInputInvalid(site=site, rule="shape")

@@ -298,6 +298,32 @@ class Ledger(AccountDoors):
         found = sorted((state.seq, name) for state, name in states if state.status == "reserved")
         return tuple(name.removeprefix("key ") for _, name in found)
 
+    def open_charges(self) -> tuple[str, ...]:
+        """Return the keys that are reserved or started, and neither voided nor posted: somebody works on them, or died.
+
+        Examples
+        --------
+        >>> open_ledger("memory:", site="vienna").open_charges()
+        ()
+        """
+        with self._journal.reading():
+            states = [(KeyState.of(data), name) for name, data in self._journal.store.states("key ")]
+        found = sorted((state.seq, name) for state, name in states if state.status in {"reserved", "started"})
+        return tuple(name.removeprefix("key ") for _, name in found)
+
+    def settle(self, key: str) -> None:
+        """Close a charge whose holder is gone: what was started is posted without an answer, the rest is voided.
+
+        Only for whoever knows that the holder is gone: one that lives could not release its answer any more. A key that
+        is closed already is left as it is.
+        """
+        with self._journal.reading() as books:
+            state = books.key(name_of("key", key))
+        if state is not None and state.status == "started":
+            self._spending.post(key)
+        elif state is not None and state.status == "reserved":
+            self._spending.void(key)
+
     # The data
 
     def record_data(self, version: str, *, change: Change, reason: str) -> None:

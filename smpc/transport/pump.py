@@ -68,7 +68,7 @@ class Port(ABC):
     def queue(self, receiver: int, frame: Frame) -> None:
         """Take a frame to send. Its payload is not copied."""
         if receiver in self.gone:
-            raise PeerUnavailable(receiver, reason=self.gone[receiver])
+            raise self.parted(receiver)
         if frame.payload.nbytes > self.most_payload[receiver]:
             raise ValueError(
                 f"the payload has {frame.payload.nbytes} bytes, this line carries {self.most_payload[receiver]}: raise "
@@ -107,6 +107,10 @@ class Port(ABC):
         self.is_cut = self.is_cut or self.unsent
         self._outgoing.clear()
         self._current = memoryview(b"")
+
+    def parted(self, peer: int) -> PeerUnavailable:
+        """Return what to raise about a peer that is gone."""
+        return PeerUnavailable(peer, reason=self.gone[peer])
 
     def pull(self) -> None:
         """Read what is there, one turn at most, into the inbox.
@@ -255,7 +259,7 @@ class NetworkTransport:
                 if not port.stream.has_buffered:
                     break
             if not port.inbox[sender] and sender in port.gone:
-                raise PeerUnavailable(sender, reason=port.gone[sender])
+                raise port.parted(sender)
         except SmpcError as error:
             self._failure = error
             self.close()
@@ -289,7 +293,7 @@ class NetworkTransport:
                 for peer in port.gone:
                     # A peer that has all it needs, and from whom nothing is missing, may go.
                     if peer in missing or port.is_cut:
-                        raise PeerUnavailable(peer, reason=port.gone[peer])
+                        raise port.parted(peer)
             if not missing and not unsent:
                 return
             self.wait(missing, deadline, within, unsent=unsent)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from privacy.randomness import Rng
-from smpc.errors import FrameRejected, PeerUnavailable, ProtocolAbort
+from smpc.errors import FrameRejected, PeerUnavailable, ProtocolAbort, RelayUnavailable
 from smpc.transport.certificates import TlsFiles
 from smpc.transport.dial import dial
 from smpc.transport.frames import HEADER_BYTES, Frame, decode_frame, encode_frame
@@ -102,6 +102,7 @@ class RelayPort(Port):
         self._openers: dict[int, Opener] = {}
         self._assemblies = {peer: _Assembly(self, peer) for peer in self.peers}
         self.present: set[int] = set()
+        self._is_lost = False
 
     def join(self, run: str) -> None:
         """Ask for this party's seat in a run."""
@@ -198,7 +199,13 @@ class RelayPort(Port):
 
     def lost(self, reason: str) -> None:
         """Note that the relay is gone."""
+        self._is_lost = True
         super().lost(f"the line to the relay ended ({reason})")
+
+    def parted(self, peer: int) -> PeerUnavailable:
+        """Return what to raise about a peer that is gone: it, or the relay, left."""
+        reason = self.gone[peer]
+        return RelayUnavailable(peer, reason=reason) if self._is_lost else PeerUnavailable(peer, reason=reason)
 
 
 class RelayTransport(NetworkTransport):
@@ -255,7 +262,7 @@ class RelayTransport(NetworkTransport):
         try:
             stream = dial(*relay, wrap, within=within)
         except StreamEnded as error:
-            raise PeerUnavailable(first, reason=f"the relay cannot be reached: {error}") from None
+            raise RelayUnavailable(first, reason=f"the relay cannot be reached: {error}") from None
         except StreamViolated as error:
             raise ProtocolAbort(f"the relay is not the one that was expected ({error})") from None
         shown, _ = stream.peer_certificate()
@@ -270,7 +277,7 @@ class RelayTransport(NetworkTransport):
             while port.unsent or port.present < port.peers:
                 port.flush()
                 for peer in sorted(port.gone):
-                    raise PeerUnavailable(peer, reason=port.gone[peer])  # noqa: TRY301 - closed below, as all are
+                    raise port.parted(peer)  # noqa: TRY301 - closed below, as all are
                 if stopped():
                     raise ProtocolAbort("this party does not wait for the others any more")  # noqa: TRY301 - as above
                 soon = min(deadline, time.monotonic() + _LOOK_SECONDS)

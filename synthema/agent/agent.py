@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from smpc.errors import SmpcError
+from smpc.errors import RelayUnavailable, SmpcError
 from smpc.transport.roster import Identity, Member, Roster
-from synthema.errors import SiteFailed, SiteRefused, SynthemaError
+from synthema.errors import JobFailed, SiteFailed, SiteInputInvalid, SiteRefused, SynthemaError
 from synthema.networks.asking import Asking, Question, answer_as_witness
 from synthema.networks.base import Decision, DecisionState, Ending, Patience
-from synthema.networks.lines import Courier, JobLines, Letter
+from synthema.networks.lines import Courier, JobLines, Letter, Stopped
 from synthema.submission import Submission, seal_result
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ class Control(Protocol):
         """Take how a job ended here. `result`: sealed for the researcher, from the lead; empty from the others."""
         ...
 
+    def dropped(self, job_id: str) -> None:
+        """Take note that a cancelled job keeps nothing reserved here."""
+        ...
+
 
 class Approval(Protocol):
     """Says whether an offer that the policy allows needs the operator, and keeps what happens to jobs."""
@@ -86,7 +90,7 @@ class Approval(Protocol):
         ...
 
 
-Connect = Callable[[Roster, Identity, str, float], "NetworkTransport"]
+Connect = Callable[[Roster, Identity, str, float, Stopped], "NetworkTransport"]
 # From a two-member transport (dealer, this party), this party's number and how many there are.
 Material = Callable[["NetworkTransport", int, int], "MaterialStore"]
 
@@ -220,6 +224,7 @@ class Agent:
 
     def resume(self, member: str | None = None) -> None:
         """A member, or the line to all of them, is back: send again what did not arrive."""
+        self.asking.resume(member)
         for lines in list(self._lines.values()):
             lines.resume(member)
 
@@ -255,9 +260,13 @@ class Agent:
     def _answer_questions(self) -> None:
         while (item := self._questions.get()) is not None:
             sender, question = item
-            if self._witness is not None:
+            if self._witness is None:
+                continue
+            try:
                 answer = answer_as_witness(self._witness, question.payload)
                 self._post(sender, Question("answer", question.number, answer))
+            except Exception as error:  # noqa: BLE001 - whatever a partner asks, the others are answered
+                _log.error("%s: a question of %s ended with %s", self.name, sender, type(error).__name__)
 
     # Jobs.
 
@@ -334,6 +343,8 @@ class Agent:
             ending = Ending("done")
         except SiteFailed as failed:
             ending = Ending("failed", failed.site, failed.step, failed.error)
+        except SiteInputInvalid as invalid:
+            ending = Ending("failed", invalid.site, type(invalid).__name__, str(invalid))
         except SynthemaError as error:
             # Overlap too large, a result that may not be opened, a model without convergence: the same at all sites.
             ending = Ending("failed", "", type(error).__name__, str(error))
@@ -362,7 +373,7 @@ class Agent:
             courier=self._courier,
             connect=self._connect_members,
             request=submission.encode(),
-            away_seconds=30.0 if self._patience is None else self._patience.away,
+            away_seconds=(self._patience or Patience()).away,
         )
         self._lines[(job_id, attempt)] = lines
         if job_id in self._cancelled:
@@ -372,7 +383,8 @@ class Agent:
         try:
             lines.begin()
             run = f"{job_id}/{attempt}"
-            network = SiteNetwork(job, lines, run=run, material=self._material_of(study, run), patience=self._patience)
+            material = self._material_of(study, run, lines)
+            network = SiteNetwork(job, lines, run=run, material=material, patience=self._patience)
             result = run_at_site(job, submission.document, network)
             if self._keep_page is not None and result.internal:
                 self._keep_page(job_id, result.internal)
@@ -387,26 +399,30 @@ class Agent:
             lines.close()
             del self._lines[(job_id, attempt)]
 
-    def _connect_members(self, members: Sequence[str], run: str, within: float) -> NetworkTransport:
+    def _connect_members(self, members: Sequence[str], run: str, within: float, stopped: Stopped) -> NetworkTransport:
         keys = {self.name: self._identity.public} | {name: each.identity for name, each in self._partners.items()}
         roster = Roster(tuple(Member(name, keys[name]) for name in members))
         party = list(members).index(self.name)
         try:
-            return self._connect(roster, self._identity.at(party), run, within)
+            return self._connect(roster, self._identity.at(party), run, within, stopped)
+        except RelayUnavailable as error:
+            raise JobFailed("relay", error.reason) from None
         except SmpcError as error:
             number = getattr(error, "party", getattr(error, "sender", None))
             site = members[number] if isinstance(number, int) else self.name
             raise SiteFailed(site=site, step="connect", error=getattr(error, "reason", type(error).__name__)) from None
 
-    def _material_of(self, study: Study, run: str) -> Callable[[], MaterialStore] | None:
+    def _material_of(self, study: Study, run: str, lines: JobLines) -> Callable[[], MaterialStore] | None:
         dealer, material = study.federation.dealer, self._material
         if dealer is None or material is None or self.name not in study.compute_parties:
             return None
         parties = study.compute_parties
         party = parties.index(self.name)
+        patience = self._patience or Patience()
+        within = patience.gather + patience.round
 
         def store() -> MaterialStore:
-            transport = self._connect_members((dealer, self.name), f"{run}/deal/{party}", 60.0)
+            transport = lines.transport((dealer, self.name), f"{run}/deal/{party}", within=within)
             return material(transport, party, len(parties))
 
         return store
@@ -417,6 +433,7 @@ class Agent:
         if job is not None:
             job.abandon()
             self._approval.note(job_id, "cancelled")
+        self._control.dropped(job_id)
         self._rest()
 
     def _opened_site(self) -> Site | None:

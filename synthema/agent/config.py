@@ -93,17 +93,16 @@ class SiteHub(HubSection):
 
 
 class PatienceSection(Section):
-    """How long the site waits for others, in seconds: for a contribution, for a message in a round,
-    and for a site that left the hub to come back.
-    """
+    """How long the site waits for others, in seconds: `synthema.networks.base.Patience`."""
 
     gather: float = Field(default=120.0, gt=0, le=86_400)
     round: float = Field(default=60.0, gt=0, le=3_600)
     away: float = Field(default=30.0, gt=0, le=3_600)
+    compute: float = Field(default=3_600.0, gt=0, le=604_800)
 
     def patience(self) -> Patience:
         """Return it as the network takes it."""
-        return Patience(self.gather, self.round, self.away)
+        return Patience(self.gather, self.round, self.away, self.compute)
 
 
 class SiteConfig(Section):

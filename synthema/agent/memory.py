@@ -1,9 +1,10 @@
 """What an agent must not forget when it is stopped: which jobs it was offered, how far it got, what the hub said last.
 
-offered   came in, not decided for good: considered again after a restart
-accepted  every step is reserved in the ledger
-running   its steps may have started: after a restart it has failed here, and the ledger says what it cost
-over      refused, cancelled, done or failed
+offered    came in, not decided for good: considered again after a restart
+accepted   every step is reserved in the ledger
+running    its steps may have started, or the hub does not know yet how it ended: after a restart it has failed here
+cancelled  what was reserved for it is to be given back
+over       refused, cancelled, done or failed; the ledger holds no open charge of it
 
 One SQLite file. What the hub said and what follows from it are written in one transaction, before the hub hears that
 the message was handled.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Phase = Literal["offered", "accepted", "running", "over"]
+Phase = Literal["offered", "accepted", "running", "cancelled", "over"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -89,6 +90,26 @@ class Memory:
         with self._transaction():
             self._hear(sequence)
             self._database.execute("UPDATE jobs SET phase = ?, at = ? WHERE job_id = ?", (phase, time.time(), job_id))
+
+    def cancel(self, job_id: str, *, sequence: int) -> None:
+        """Note that a job was cancelled. One that runs comes to its own end."""
+        with self._transaction():
+            self._hear(sequence)
+            self._move(job_id, "cancelled", "phase IN ('offered', 'accepted')")
+
+    def drop(self, job_id: str) -> None:
+        """Note that a cancelled job keeps nothing reserved. One that was offered again meanwhile is left as it is."""
+        with self._transaction():
+            self._move(job_id, "over", "phase = 'cancelled'")
+
+    def end(self, job_id: str, attempt: int) -> None:
+        """Note that an attempt is over and the hub knows. A later attempt is left as it is."""
+        with self._transaction():
+            self._move(job_id, "over", "attempt = ?", attempt)
+
+    def _move(self, job_id: str, phase: Phase, condition: str, *values: object) -> None:
+        statement = f"UPDATE jobs SET phase = ?, at = ? WHERE job_id = ? AND {condition}"  # noqa: S608 - constants
+        self._database.execute(statement, (phase, time.time(), job_id, *values))
 
     def unfinished(self) -> list[KnownJob]:
         """Return the jobs that are not over, the oldest first."""

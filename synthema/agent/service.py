@@ -21,14 +21,14 @@ from smpc.transport.roster import Identity, Roster
 from synthema.agent.agent import Agent
 from synthema.agent.config import SiteConfig
 from synthema.agent.memory import Memory
-from synthema.agent.table import OperatorApproval, open_table
+from synthema.agent.table import OperatorApproval, open_table, settle_charges
 from synthema.errors import StudyError
 from synthema.messages import Cancel, Garbled, Head, Mail, Message, Offer, Outcome, Presence, Publish, Start
 from synthema.messages import Decision as DecisionHead
 from synthema.networks.asking import Asking, Question
 from synthema.networks.base import Decision, Ending
 from synthema.networks.line import Line, LineBusy, LineDown, LineState, MemberAbsent
-from synthema.networks.lines import Letter
+from synthema.networks.lines import Letter, Stopped
 
 if TYPE_CHECKING:
     from privacy.ledger import LocalWitness
@@ -82,6 +82,8 @@ class SiteService:
         )
         self._attempts: dict[str, int] = {}
         self._unsent: list[tuple[Head, bytes]] = []
+        # Attempts that ended here; whether the hub has written it down is not known yet.
+        self._ended: list[tuple[str, int]] = []
         # Decisions of the operator that the agent was given.
         self._taken_up: set[str] = set()
         self._lock = threading.Lock()
@@ -114,15 +116,31 @@ class SiteService:
     def begin(self) -> None:
         """Start the threads, and take up what was left when the agent was stopped."""
         self.agent.begin()
-        for job in self._memory.unfinished():
+        unfinished = self._memory.unfinished()
+        left = {job.job_id for job in unfinished if job.phase in ("running", "cancelled")}
+        is_settled = not left or self._settle(left)
+        for job in unfinished:
             self._attempts[job.job_id] = job.attempt
             if job.phase == "running":
-                self.ending(
-                    job.job_id, job.attempt, Ending("failed", self.config.name, "", "its agent was stopped"), b""
-                )
+                stopped = Ending("failed", self.config.name, "", "its agent was stopped")
+                self._tell_ending(job.job_id, job.attempt, stopped, b"")
+                if is_settled:
+                    self._ended.append((job.job_id, job.attempt))
+            elif job.phase == "cancelled":
+                if is_settled:
+                    self._memory.drop(job.job_id)
             else:
                 self.agent.offer(job.job_id, job.submission)
         self._line.start()
+
+    def _settle(self, jobs: set[str]) -> bool:
+        """Close the charges that jobs of a process before this one left open; return whether it could be done."""
+        try:
+            settle_charges(self.config, jobs)
+        except Exception as error:  # noqa: BLE001 - the agent serves others all the same; at its next start it tries again
+            _log.error("%s: open charges cannot be closed: %s", self.config.name, type(error).__name__)
+            return False
+        return True
 
     def serve(self) -> None:
         """Work until `stop` is called. Decisions that the operator made elsewhere are taken up."""
@@ -142,8 +160,9 @@ class SiteService:
         self.agent.close()
         # What the hub is still to be told has a moment to leave.
         deadline = time.monotonic() + 2.0
-        while self._line.state.kind == "up" and self._unsent and time.monotonic() < deadline:
+        while self._line.state.kind == "up" and not self._is_told and time.monotonic() < deadline:
             time.sleep(0.05)
+        self._note_endings()
         self._line.close()
         self._memory.close()
 
@@ -166,7 +185,15 @@ class SiteService:
 
     def ending(self, job_id: str, attempt: int, ending: Ending, result: bytes) -> None:
         """Tell the hub how a job ended here."""
-        self._memory.enter(job_id, "over")
+        self._tell_ending(job_id, attempt, ending, result)
+        # Not over before the hub has it: after a restart in between, the hub would wait for an ending in vain.
+        self._ended.append((job_id, attempt))
+
+    def dropped(self, job_id: str) -> None:
+        """Take note that a cancelled job keeps nothing reserved here."""
+        self._memory.drop(job_id)
+
+    def _tell_ending(self, job_id: str, attempt: int, ending: Ending, result: bytes) -> None:
         # The others' success is the lead's to tell.
         if ending.state == "failed" or result:
             head = Outcome(
@@ -195,11 +222,16 @@ class SiteService:
         head = Mail(job=_NO_JOB, attempt=1, step="question", what=question.what, number=question.number)
         try:
             self._line.send(to, head, question.payload)
-        except (LineDown, MemberAbsent, LineBusy):
+        except LineDown:
+            # Asked again when the line is back.
+            return True
+        except (MemberAbsent, LineBusy):
             return False
         return True
 
-    def _connect(self, roster: Roster, identity: Identity, run: str, within: float) -> NetworkTransport:
+    def _connect(
+        self, roster: Roster, identity: Identity, run: str, within: float, stopped: Stopped
+    ) -> NetworkTransport:
         from smpc.transport import RelayTransport
 
         return RelayTransport.connect(
@@ -210,6 +242,7 @@ class SiteService:
             relay_fingerprint=self._address.fingerprint,
             tls=self._files.tls(),
             within=within,
+            stopped=stopped,
         )
 
     def _tell_hub(self, head: Head, payload: bytes) -> None:
@@ -248,7 +281,7 @@ class SiteService:
                 self._memory.enter(head.job, "running", sequence=message.sequence)
                 self.agent.start(head.job, head.attempt)
             case Cancel():
-                self._memory.hear(message.sequence)
+                self._memory.cancel(head.job, sequence=message.sequence)
                 self.agent.cancel(head.job, site=head.site or "", error=head.reason or "the job was cancelled")
             case Outcome():
                 self._memory.hear(message.sequence)
@@ -277,6 +310,7 @@ class SiteService:
         """Tell the hub what it could not be told before, and take up what the operator decided meanwhile."""
         self._send_unsent()
         self._publish_if_wanted()
+        self._note_endings()
         if isinstance(self.approval, OperatorApproval):
             for job_id, submission in self.approval.newly_decided():
                 if job_id in self._attempts and job_id not in self._taken_up:
@@ -301,6 +335,19 @@ class SiteService:
             self._tell_hub(Publish(), entry)
 
         self.agent.publish(make, take)
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the hub has written down all that it was to be told."""
+        return not self._unsent and self._line.is_confirmed
+
+    def _note_endings(self) -> None:
+        # Those that ended before the look at the line, not after it.
+        ended = list(self._ended)
+        if ended and self._is_told:
+            for job_id, attempt in ended:
+                self._memory.end(job_id, attempt)
+            del self._ended[: len(ended)]
 
     def _witness(self) -> LocalWitness | None:
         from privacy.ledger import LocalWitness, Verifier, load_key

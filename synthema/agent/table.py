@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from privacy import Schema
@@ -49,6 +49,19 @@ def open_table(config: SiteConfig, asking: Asking, *, note: str = "") -> Site:
     except BaseException:
         ledger.close()
         raise
+
+
+def settle_charges(config: SiteConfig, jobs: Collection[str]) -> None:
+    """Close what an agent that was killed left open of these jobs: started steps are charged, the others voided."""
+    with open_ledger(
+        config.ledger_url,
+        site=config.name,
+        signer=load_key(config.place(config.keys.ledger)),
+        anchor=None if config.ledger.anchor is None else config.place(config.ledger.anchor),
+    ) as ledger:
+        for key in ledger.open_charges():
+            if key.partition("/")[0] in jobs:
+                ledger.settle(key)
 
 
 def witness_policy(config: SiteConfig, asking: Asking) -> WitnessPolicy | None:

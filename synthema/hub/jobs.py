@@ -197,8 +197,8 @@ def finished(job: Job, sender: str, head: Outcome) -> Step:
     if job.phase != "running" or head.attempt != job.attempt or sender not in job.members:
         return job, ()
     if head.state == "failed":
-        # Whom the sender names takes part, or the sender is named itself.
-        site = head.site if head.site in job.members else sender
+        # Whom the sender names takes part, or the sender is named itself; what is no site's fault names nobody.
+        site = head.site if head.site is None or head.site in job.members else sender
         ending = Ending(head.error or "failed", head.explanation, site, head.step)
         return _ended(job, "failed", ending, reason="failed", told={sender})
     if sender != job.lead:

@@ -34,12 +34,15 @@ class Post(Protocol):
 
 
 class Asking:
-    """Asks other members, and waits. `deliver` takes answers, from the courier's thread."""
+    """Asks other members, and waits. `deliver` takes answers, from the courier's thread.
+
+    A question may be lost while a line is down; `resume` asks again what is still waited for.
+    """
 
     def __init__(self, post: Post) -> None:
         self._post = post
         self._changed = threading.Condition()
-        self._open: dict[int, str] = {}
+        self._open: dict[int, tuple[str, bytes]] = {}
         self._answers: dict[int, bytes] = {}
 
     def ask(self, to: str, payload: bytes, *, within: float) -> bytes | None:
@@ -47,7 +50,7 @@ class Asking:
         # Not to be guessed: an answer is taken for what was asked, not for what is asked next.
         number = secrets.randbits(52)
         with self._changed:
-            self._open[number] = to
+            self._open[number] = to, payload
             try:
                 if not self._post(to, Question("witness", number, payload)):
                     return None
@@ -56,10 +59,17 @@ class Asking:
             finally:
                 del self._open[number]
 
+    def resume(self, member: str | None = None) -> None:
+        """Ask again what a member, or any, has not answered: it, or the line, was away."""
+        with self._changed:
+            for number, (to, payload) in self._open.items():
+                if member in (None, to) and number not in self._answers:
+                    self._post(to, Question("witness", number, payload))
+
     def deliver(self, sender: str, answer: Question) -> None:
         """Take an answer. One that nobody waits for, or of another member, is dropped."""
         with self._changed:
-            if self._open.get(answer.number) == sender:
+            if answer.number in self._open and self._open[answer.number][0] == sender:
                 self._answers[answer.number] = answer.payload
                 self._changed.notify_all()
 

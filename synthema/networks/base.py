@@ -42,14 +42,19 @@ class Traffic:
 class Patience:
     """How long a site waits, in seconds.
 
-    gather   for another site's contribution, or for what the parties open
+    gather   for another site's contribution
     round    for a party's message in a round of a protocol
     away     for a site that left the hub to come back
+    compute  a site that is no party, for what the parties open: they hold each other to `gather` and `round`
+
+    Who waits for somebody who may be waiting himself waits longer, so that the first to give up names the cause:
+    parties give each other `gather + round` to come together and in a round.
     """
 
     gather: float = 120.0
     round: float = 60.0
     away: float = 30.0
+    compute: float = 3600.0
 
 
 class StepNetwork(Protocol):

@@ -11,7 +11,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,17 @@ from smpc.transport import InsecurePlainTransport
 from smpc.transport.roster import Identity, Member, Roster
 from synthema.networks.asking import Question
 from synthema.networks.base import Decision, Ending, JobResult
-from synthema.networks.lines import Letter
+from synthema.networks.lines import Letter, Stopped
 
 if TYPE_CHECKING:
     from smpc.transport import NetworkTransport
     from synthema.agent.agent import Agent
     from synthema.study import Study
     from synthema.submission import Submission
+
+
+# How often a wait looks whether it is over.
+_LOOK_SECONDS = 0.1
 
 
 class InsecureLocalHub:
@@ -84,7 +88,9 @@ class InsecureLocalHub:
 
     def remove(self, name: str) -> None:
         """Forget a member: letters to it are lost from now on, and the others miss it."""
-        self._agents.pop(name, None)
+        with self._changed:
+            self._agents.pop(name, None)
+            self._changed.notify_all()
         for agent in list(self._agents.values()):
             agent.miss(name)
 
@@ -104,7 +110,9 @@ class InsecureLocalHub:
         if ending.state == "failed":
             self.cancel(job_id, site=ending.site or site, error=ending.error)
 
-    def connect(self, roster: Roster, identity: Identity, run: str, within: float) -> NetworkTransport:
+    def connect(
+        self, roster: Roster, identity: Identity, run: str, within: float, stopped: Stopped = lambda: False
+    ) -> NetworkTransport:
         """Connect with all parties of a roster, over loopback."""
         deadline = time.monotonic() + within
         listener = socket.create_server(("127.0.0.1", 0))
@@ -112,7 +120,9 @@ class InsecureLocalHub:
             ports = self._ports.setdefault(run, {})
             ports[roster[identity.party].name] = listener.getsockname()[1]
             self._changed.notify_all()
-            if not self._changed.wait_for(lambda: len(ports) == len(roster), within):
+            while len(ports) < len(roster) and time.monotonic() < deadline and not stopped():
+                self._changed.wait(_LOOK_SECONDS)
+            if len(ports) < len(roster):
                 listener.close()
                 missing = next(i for i, member in enumerate(roster.members) if member.name not in ports)
                 raise PeerUnavailable(missing, reason=f"it did not come within {within:g} s")
@@ -138,7 +148,7 @@ class InsecureLocalHub:
             self._tell(site, "offer", job_id, data)
         with self._changed:
             decided = self._decisions[job_id]
-            self._changed.wait_for(lambda: len(decided) == len(sites), within)
+            self._changed.wait_for(lambda: self._have_all(decided, sites), within)
             return dict(decided)
 
     def run(self, job_id: str, *, within: float) -> JobResult:
@@ -150,7 +160,8 @@ class InsecureLocalHub:
         with self._changed:
             endings = self._endings[job_id]
             self._changed.wait_for(
-                lambda: len(endings) == len(sites) or any(each.state == "failed" for each in endings.values()), within
+                lambda: self._have_all(endings, sites) or any(each.state == "failed" for each in endings.values()),
+                within,
             )
             return JobResult(dict(self._decisions[job_id]), dict(endings), self._results.get(job_id, b""))
 
@@ -182,6 +193,10 @@ class InsecureLocalHub:
 
         threading.Thread(target=deal, name="dealer", daemon=True).start()
 
+    def _have_all(self, said: Mapping[str, object], sites: Iterable[str]) -> bool:
+        """Whether all sites have said something; one that was removed does not come back."""
+        return all(site in said or site not in self._agents for site in sites)
+
     def _tell(self, site: str, what: str, *arguments: Any) -> None:
         agent = self._agents.get(site)
         if agent is not None:
@@ -210,6 +225,9 @@ class Desk:
         """Take how a job ended here."""
         del attempt
         self._hub.keep_ending(job_id, self._site, ending, result)
+
+    def dropped(self, job_id: str) -> None:
+        """Nothing waits for it."""
 
     def post(self, to: str, letter: Letter) -> None:
         """Carry a letter, or lose it."""

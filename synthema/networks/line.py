@@ -186,6 +186,11 @@ class Line:
         """Sequence number of the hub's last message that was handled."""
         return self._handled
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the hub has written down all that it was sent: it is not lost if either process dies."""
+        return self._outbox.is_confirmed
+
     def start(self) -> None:
         """Connect, and keep connected, in a thread of its own."""
         if self._thread is not None:
@@ -241,7 +246,8 @@ class Line:
 
     def _number(self, name: str) -> int:
         info = self._members.get(name)
-        if info is None or not info.is_connected:
+        # One that is not heard any more could not answer either.
+        if info is None or not info.is_connected or name in self._garbled:
             raise MemberAbsent(name)
         return info.number
 

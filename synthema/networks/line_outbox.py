@@ -66,6 +66,11 @@ class Outbox:
         self._queues.setdefault(number, deque()).append(outgoing)
         self._queued_bytes += len(payload)
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the hub has confirmed all that it was sent."""
+        return not self._unconfirmed
+
     def put_notice(self, body: bytes) -> None:
         """Queue a notice to the hub, before all else."""
         with self._lock:

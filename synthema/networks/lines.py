@@ -24,8 +24,9 @@ from synthema.networks.mail import Mailroom
 if TYPE_CHECKING:
     from smpc.transport import NetworkTransport
 
-# What one member may send ahead of its being asked for.
+# What one member may send ahead of its being asked for; a letter counts as more than its payload.
 MOST_WAITING_BYTES = 1 << 28
+_LETTER_BYTES = 1 << 10
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,7 +56,8 @@ class Courier(Protocol):
         ...
 
 
-Connect = Callable[[Sequence[str], str, float], "NetworkTransport"]
+Stopped = Callable[[], bool]
+Connect = Callable[[Sequence[str], str, float, Stopped], "NetworkTransport"]
 
 
 class JobLines:
@@ -72,7 +74,7 @@ class JobLines:
     request
         The submission that this site accepted: partners that accepted another one are not talked to.
     connect
-        Connects for rounds: members, run, seconds.
+        Connects for rounds: members, run, seconds, and what says, asked while others are waited for, that it is over.
     away_seconds
         How long a member may be away from the hub before it is given up.
     """
@@ -96,8 +98,9 @@ class JobLines:
         self._courier = courier
         self._connect = connect
         self._away_seconds = away_seconds
-        # Since when a member is away.
+        # Since when a member is away; any that is connected to the hub, also one that takes no part.
         self._away: dict[str, float] = {}
+        self._watched = set(partners)
         self._mailroom = Mailroom(site, identity, partners, job_id=job_id, attempt=attempt, request=request)
         self._changed = threading.Condition()
         self._inbox: dict[tuple[str, str], deque[bytes]] = {}
@@ -150,12 +153,17 @@ class JobLines:
         """
         with self._changed:
             if failed.site != self.site and failed.site not in self._away:
-                self._changed.wait_for(lambda: self._failure is not None or bool(self._away), within)
+                self._changed.wait_for(lambda: self._failure is not None or bool(self._missing), within)
             if self._failure is not None:
                 return self._failure
-            if self._away and failed.site not in self._away and failed.site != self.site:
-                return SiteFailed(site=min(self._away), step=failed.step, error="it left the hub")
+            missing = self._missing
+            if missing and failed.site not in missing and failed.site != self.site:
+                return SiteFailed(site=min(missing), step=failed.step, error="it left the hub")
         return failed
+
+    @property
+    def _missing(self) -> set[str]:
+        return self._watched & self._away.keys()
 
     @property
     def failure(self) -> SiteFailed | None:
@@ -193,7 +201,7 @@ class JobLines:
                     payload = queue.popleft()
                     if not queue:
                         del self._inbox[(sender, what)]
-                    self._waiting_bytes[sender] -= len(payload)
+                    self._waiting_bytes[sender] -= len(payload) + _LETTER_BYTES
                     return payload
                 now = time.monotonic()
                 given_up = self._away.get(sender, now) + self._away_seconds
@@ -218,9 +226,25 @@ class JobLines:
                 raise SiteFailed(site=partner, step=self._step, error=f"it did not come within {within:g} s")
 
     def transport(self, members: Sequence[str], run: str, *, within: float) -> NetworkTransport:
-        """Connect for rounds with other members, this one included."""
+        """Connect for rounds with other members, this one included.
+
+        Raises
+        ------
+        SiteFailed
+            If one does not come in time or left the hub, or the job was stopped.
+        """
         self._check()
-        return self._connect(members, run, within)
+        self._watched.update(member for member in members if member != self.site)
+        try:
+            return self._connect(
+                members, run, within, lambda: self._failure is not None or self._gone(members) is not None
+            )
+        except SiteFailed:
+            self._check()
+            gone = self._gone(members)
+            if gone is None:
+                raise
+            raise SiteFailed(site=gone, step=self._step, error="it left the hub and did not come back") from None
 
     def deliver(self, sender: str, letter: Letter) -> None:
         """Take a letter that came from a member. One that is not right stops the job here, naming the member."""
@@ -246,15 +270,25 @@ class JobLines:
             self._changed.notify_all()
 
     def wait_until_read(self, *, within: float) -> bool:
-        """Wait until all partners have opened what was sent to them; return whether they have."""
+        """Wait until all partners have opened what was sent to them; return whether they have.
+
+        One that left the hub and did not come back is not waited for.
+        """
         deadline = time.monotonic() + within
         with self._changed:
-            while any(self._unacked.values()) or any(self._unsealed.values()):
-                left = deadline - time.monotonic()
-                if left <= 0 or self._failure is not None:
+            while waiting := [name for name in self._partners if self._unacked[name] or self._unsealed[name]]:
+                now = time.monotonic()
+                until = min(deadline, max(self._away.get(name, deadline) + self._away_seconds for name in waiting))
+                if now >= until or self._failure is not None:
                     return False
-                self._changed.wait(left)
+                self._changed.wait(until - now)
         return True
+
+    def _gone(self, members: Sequence[str]) -> str | None:
+        """Return a member that has been away for too long."""
+        now = time.monotonic()
+        with self._changed:
+            return next((name for name in members if now - self._away.get(name, now) >= self._away_seconds > 0), None)
 
     def _take(self, sender: str, letter: Letter) -> None:
         match letter.kind:
@@ -276,7 +310,7 @@ class JobLines:
                 if not self._mailroom.knows(sender) or letter.number > self._mailroom.expects(sender):
                     return
                 if letter.number == self._mailroom.expects(sender):
-                    self._waiting_bytes[sender] += len(letter.payload)
+                    self._waiting_bytes[sender] += len(letter.payload) + _LETTER_BYTES
                     if self._waiting_bytes[sender] > MOST_WAITING_BYTES:
                         raise MailRejected(sender, "it sends further ahead than any step needs")
                     payload = self._mailroom.open(sender, letter.what, letter.number, letter.payload)

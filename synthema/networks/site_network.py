@@ -2,13 +2,16 @@
 
 All sites run the same steps at the same time. Each starts a step in its own ledger before it contributes; packages of
 shares go sealed to the compute parties, which are some of the sites; these run the protocol among themselves and send
-what was opened to all others. A site that is no party takes an opened value only if all parties send the same.
+what was opened to all others. No site takes an opened value unless all parties say the same: sites that are no party
+are sent the value by each, the parties exchange digests.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,13 +21,15 @@ from smpc import (
     FrameRejected,
     MaterialError,
     PartyFailed,
+    ProtocolAbort,
     Session,
     SharePackage,
 )
+from smpc.errors import DealerUnavailable, RelayUnavailable
 from smpc.kinds import Product
 from smpc.material import MaterialStore
 from smpc.party import NoMaterial
-from synthema.errors import SiteFailed, SynthemaError
+from synthema.errors import JobFailed, SiteFailed, SynthemaError
 from synthema.job import SiteJob
 from synthema.networks.base import Patience, SiteLines, Traffic
 from synthema.networks.packages import decode_package, encode_package
@@ -182,6 +187,7 @@ class SiteNetwork:
         for site in self.study.sites:
             if site not in self._parties:
                 self._lines.send(site, f"{step}/{number}/opened", opened)
+        self._compare(f"{step}/{number}/digest", hashlib.sha256(opened).digest())
         return result
 
     def common_key(self, step: str) -> bytes:
@@ -255,15 +261,18 @@ class SiteNetwork:
             raise SiteFailed(site=site, step=what.partition("/")[0], error=str(error)) from None
 
     def _opened(self, what: str) -> Any:
-        first, *others = [(party, self._receive(party, what)) for party in self._parties]
-        for party, data in others:
-            if data != first[1]:
-                raise SiteFailed(
-                    site=party,
-                    step=what.partition("/")[0],
-                    error=f"it says that another value was opened than {first[0]}",
-                )
-        return self._decoded(*first)
+        within = self._patience.compute
+        said = {party: self._lines.receive(party, what, within=within) for party in self._parties}
+        _require_one(said, what)
+        return self._decoded(self.lead, said[self.lead])
+
+    def _compare(self, what: str, mine: bytes) -> None:
+        """Make sure that all parties opened the same, before this one stores it as an answer."""
+        others = [party for party in self._parties if party != self._me]
+        for party in others:
+            self._lines.send(party, what, mine)
+        said = {self._me: mine} | {party: self._receive(party, what) for party in others}
+        _require_one({party: said[party] for party in self._parties}, what)
 
     def _play(self, protocol: Callable[..., Any], packages: Sequence[SharePackage], traffic: Traffic) -> Any:
         try:
@@ -271,13 +280,20 @@ class SiteNetwork:
             rounds, sent = session.usage.rounds, session.usage.bytes_sent
             triples = _triples(session)
             result = self._runner().run(protocol(session, packages))
+        except RelayUnavailable as error:
+            raise JobFailed("relay", error.reason) from None
         except PartyFailed as error:
             raise SiteFailed(site=self._parties[error.party], step=self._step, error=error.reason) from None
         except FrameRejected as error:
             site = self._me if error.sender is None else self._parties[error.sender]
             raise SiteFailed(site=site, step=self._step, error=error.rule) from None
-        except MaterialError as error:
-            raise SiteFailed(site=self._me, step=self._step, error=f"{type(error).__name__}: {error}") from None
+        except DealerUnavailable as error:
+            dealer = self.study.federation.dealer or self._me
+            raise SiteFailed(site=dealer, step=self._step, error=error.reason) from None
+        except (MaterialError, ProtocolAbort) as error:
+            party = getattr(error, "party", None)
+            site = self._me if party is None else self._parties[party]
+            raise SiteFailed(site=site, step=self._step, error=f"{type(error).__name__}: {error}") from None
         except SynthemaError:
             raise
         except Exception as error:  # noqa: BLE001 - the text could hold more than what was opened
@@ -298,7 +314,9 @@ class SiteNetwork:
 
     def _connected(self) -> Session:
         if self._session is None:
-            transport = self._lines.transport(self._parties, f"{self._run}/mpc", within=self._patience.gather)
+            # A party may come as late as it has to wait for shares, and names whom it waited for: that comes first.
+            within = self._patience.gather + self._patience.round
+            transport = self._lines.transport(self._parties, f"{self._run}/mpc", within=within)
             self._transport = transport
             self._store = NoMaterial() if self._material is None else self._material()
             session = Session(
@@ -307,13 +325,30 @@ class SiteNetwork:
                 transport=transport,
                 material=self._store,
                 session_id=transport.session_id,
-                timeout=self._patience.gather + self._patience.round,
+                timeout=within,
                 rng=self._rng,
             )
             # Seeds of a dealer that was started again in between would make products wrong without anybody noticing.
             self._runner().run(session.agree_on_material())
             self._session = session
         return self._session
+
+
+def _require_one(said: Mapping[str, bytes], what: str) -> None:
+    """Raise SiteFailed unless all parties say the same; it names who stands against most of the others.
+
+    Of two parties that differ, nobody else can tell which is wrong: then the text names both.
+    """
+    found = Counter(said.values())
+    if len(found) == 1:
+        return
+    most, votes = found.most_common(1)[0]
+    apart = [party for party, data in said.items() if data != most]
+    with_most = next(party for party, data in said.items() if data == most)
+    error = f"it says that another value was opened than {with_most}"
+    if votes * 2 <= len(said):
+        error += ": one of them is wrong, or a party told them different things"
+    raise SiteFailed(site=apart[0], step=what.partition("/")[0], error=error)
 
 
 def _triples(session: Session) -> int:

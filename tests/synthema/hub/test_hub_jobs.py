@@ -194,10 +194,17 @@ class JobLife(RuleBasedStateMachine):
         self.take(finish(self.job, site, "failed", attempt=self.job.attempt + 1))
         assert self.job == before
 
-    @rule(sender=st.sampled_from([*SITES, "dora", "outsider"]), state=st.sampled_from(["done", "failed"]))
-    def finish(self, sender, state):
+    @rule(
+        sender=st.sampled_from([*SITES, "dora", "outsider"]),
+        state=st.sampled_from(["done", "failed"]),
+        named=st.sampled_from([*SITES, "outsider", None]),
+    )
+    def finish(self, sender, state, named):
         was, attempt = self.job.phase, self.job.attempt
-        self.take(finish(self.job, sender, state, attempt=attempt))
+        self.take(finish(self.job, sender, state, attempt=attempt, site=named))
+        if was == "running" and self.job.phase == "failed":
+            # Who is named takes part, or the sender is named; what is no site's fault names nobody.
+            assert self.job.ending.site == (sender if named == "outsider" else named)
         if was == "running" and state == "done":
             assert (self.job.phase == "done") == (sender == "b")
 
@@ -235,7 +242,7 @@ class JobLife(RuleBasedStateMachine):
         if job.phase in {"running", "done"}:
             assert (self.accepted, self.starts) == (set(ASKED), 1)
         if job.phase in {"failed", "refused"}:
-            assert job.ending.site in job.members
+            assert job.ending.site in {*job.members, None}
         assert bool(jobs.runs(job)) == (job.phase == "running")
 
 

@@ -37,23 +37,23 @@ SCHEMA = {
 PATIENCE = Patience(gather=8.0, round=4.0)
 
 
-def small_study(name: str = "pilot", *, epsilon: float = 5.0, **sections: Any) -> Study:
+def small_study(name: str = "pilot", *, epsilon: float = 5.0, sites: tuple[str, ...] = SITES, **sections: Any) -> Study:
     """A study of all marginals of three columns."""
     return Study.from_dict(
         {
             "study": {"name": name, "purpose": "a test of networks", "schema": SCHEMA},
             "budget": {"epsilon": epsilon, "delta": 1e-6},
-            "sites": {site: {} for site in SITES},
+            "sites": {site: {} for site in sites},
             "synthesis": {"rows": 50},
             **sections,
         }
     )
 
 
-def small_frames(n: int = 60) -> dict[str, pd.DataFrame]:
+def small_frames(n: int = 60, sites: tuple[str, ...] = SITES) -> dict[str, pd.DataFrame]:
     """Each hospital's table: simulated, fixed."""
     frames = {}
-    for i, site in enumerate(SITES):
+    for i, site in enumerate(sites):
         random = np.random.default_rng(i)
         frames[site] = pd.DataFrame(
             {
@@ -104,13 +104,20 @@ class Automatic:
 class LocalFederation:
     """Agents in this process. `folder` holds the ledgers, which outlive the agents."""
 
-    def __init__(self, folder: Path, *, patience: Patience = PATIENCE, hub: InsecureLocalHub | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        patience: Patience = PATIENCE,
+        hub: InsecureLocalHub | None = None,
+        sites: tuple[str, ...] = SITES,
+    ) -> None:
+        self.folder, self.sites = folder, sites
         self.researcher = Researcher()
-        self.keys = {site: Identity(0, Ed25519PrivateKey.generate()) for site in SITES}
-        self.frames = small_frames()
-        self.policies: dict[str, dict[str, Any]] = {site: {} for site in SITES}
-        self.operators = {site: Automatic() for site in SITES}
+        self.keys = {site: Identity(0, Ed25519PrivateKey.generate()) for site in sites}
+        self.frames = small_frames(sites=sites)
+        self.policies: dict[str, dict[str, Any]] = {site: {} for site in sites}
+        self.operators = {site: Automatic() for site in sites}
         self.patience = patience
         self.network = hub or InsecureLocalHub()
         self.agents: dict[str, Agent] = {}
@@ -119,7 +126,7 @@ class LocalFederation:
         dealer = Identity(0, Ed25519PrivateKey.generate())
         self.network.add_dealer(DEALER, dealer, {site: key.public for site, key in self.keys.items()})
         self.dealer = dealer.public
-        for site in SITES:
+        for site in self.sites:
             self.add(site)
 
     def add(self, site: str) -> None:
@@ -148,7 +155,7 @@ class LocalFederation:
             self.frames[site],
             Study.from_document(small_study().document()).data_schema,
             ledger=open_ledger(f"sqlite:///{self.folder / site}.db", site=site),
-            policy=SitePolicy(partners=frozenset(SITES), **terms),
+            policy=SitePolicy(partners=frozenset(self.sites), **terms),
             secret=b"s" * 32,
         )
 
@@ -161,7 +168,7 @@ class LocalFederation:
         for agent in self.agents.values():
             agent.wait_until_idle(within=10.0)
         found = {}
-        for site in SITES:
+        for site in self.sites:
             path = self.folder / f"{site}.db"
             if not path.exists():
                 found[site] = 0.0
