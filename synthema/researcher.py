@@ -226,6 +226,7 @@ class ResearchDesk:
     def _ask(self, job_id: str, *, with_result: bool) -> tuple[JobState, bytes]:
         patience = time.monotonic() + 60.0
         while time.monotonic() < patience:
+            self._drop_what_is_old()
             try:
                 self._line.send(None, AskJob(job=job_id, with_result=with_result))
                 message = self._states.get(timeout=10.0)
@@ -238,6 +239,16 @@ class ResearchDesk:
                 case Refused() as refused:
                     raise JobFailed(refused.reason, refused.explanation)
         raise LineDown("the hub does not answer")
+
+    def _drop_what_is_old(self) -> None:
+        """Forget states that came unasked: read one by one, they would always be some questions behind."""
+        while True:
+            try:
+                message = self._states.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(message.head, Refused):
+                raise JobFailed(message.head.reason, message.head.explanation)
 
     def _on_message(self, message: Message) -> None:
         if isinstance(message.head, JobState | Refused):

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from network_contract import NetworkContract
+from network_members import small_study
 from relay_members import RelayFederation
 
 from synthema.agent.service import PUBLISH_FILE
+from synthema.messages import HUB, JobState, Message
 
 
 class TestRelay(NetworkContract):
@@ -23,6 +25,15 @@ class TestRelay(NetworkContract):
         found.begin()
         yield found
         found.close()
+
+    def test_the_desk_sees_a_job_as_it_is_and_not_as_it_was(self, federation: RelayFederation) -> None:
+        study = small_study()
+        job = federation.desk.submission(study).job_id
+        old = JobState(job=job, attempt=1, state="offered", content="decisions")
+        # Read one by one, a quarter of a second apart, these would outlast the time for the job.
+        for _ in range(100):
+            federation.desk._states.put(Message(old, b"[]", HUB))
+        assert federation.run(study, offer_within=5.0, within=5.0)["synthetic"]
 
 
 CATALOGUE = """
