@@ -93,7 +93,7 @@ def _plain(traffic: dict[str, Traffic]) -> dict[str, dict[str, int]]:
 
 
 def _added(every: list[dict[str, dict[str, int]]]) -> dict[str, Traffic]:
-    """Return what all sites together sent; rounds and products are those of one party, of which all have as many."""
+    """Return what all sites together sent; rounds, products and the dealer's bytes are those of one party."""
     total: dict[str, Traffic] = {}
     for site in every:
         for step, used in site.items():
@@ -102,5 +102,5 @@ def _added(every: list[dict[str, dict[str, int]]]) -> dict[str, Traffic]:
             so_far.rounds, so_far.triples = max(so_far.rounds, one.rounds), max(so_far.triples, one.triples)
             so_far.bytes_sent += one.bytes_sent
             so_far.bytes_input += one.bytes_input
-            so_far.dealer_bytes += one.dealer_bytes
+            so_far.dealer_bytes = max(so_far.dealer_bytes, one.dealer_bytes)
     return total

@@ -278,7 +278,7 @@ class SiteNetwork:
         try:
             session = self._connected()
             rounds, sent = session.usage.rounds, session.usage.bytes_sent
-            triples = _triples(session)
+            triples, dealt = _triples(session), _dealt_bytes(session)
             result = self._runner().run(protocol(session, packages))
         except RelayUnavailable as error:
             raise JobFailed("relay", error.reason) from None
@@ -301,6 +301,7 @@ class SiteNetwork:
         traffic.rounds += session.usage.rounds - rounds
         traffic.bytes_sent += session.usage.bytes_sent - sent
         traffic.triples += _triples(session) - triples
+        traffic.dealer_bytes += _dealt_bytes(session) - dealt
         return result
 
     @property
@@ -353,3 +354,8 @@ def _require_one(said: Mapping[str, bytes], what: str) -> None:
 
 def _triples(session: Session) -> int:
     return sum(count for kind, count in session.usage.material.items() if isinstance(kind, Product))
+
+
+def _dealt_bytes(session: Session) -> int:
+    """Return what the dealer sent for the material that was used: to the last party, the same word of all parties."""
+    return sum(kind.dealer_bytes(count) for kind, count in session.usage.material.items())
