@@ -21,6 +21,8 @@ CONSENT = "The board of the Graz clinic agreed on 2031-01-01 that Vienna holds a
 GRAZ, LINZ = "graz", "linz"
 FEWEST = 20
 HUB = {"hub": {"address": "127.0.0.1:1", "fingerprint": "00" * 32}}
+# There is nobody to ask here.
+ALONE = {"witnesses": {"needed": 0}}
 
 
 def make_host(folder) -> SiteConfig:
@@ -38,7 +40,7 @@ def clinic(host: SiteConfig, name: str, n: int = 40, **policy) -> SiteConfig:
     guest.place("schema.toml").write_text(dump_toml(SCHEMA))
     data = tomllib.loads(guest.place("site.toml").read_text())
     rules = {"epsilon_cap": 1.0, "delta_cap": 1e-6, "min_patients": FEWEST, "any_researcher": True} | policy
-    guest.place("site.toml").write_text(dump_toml(data | {"policy": rules} | HUB))
+    guest.place("site.toml").write_text(dump_toml(data | {"policy": rules} | HUB | ALONE))
     return SiteConfig.load(guest.folder)
 
 

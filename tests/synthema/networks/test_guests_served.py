@@ -18,6 +18,7 @@ from network_members import SITES, small_study
 from relay_members import RelayFederation
 from typer.testing import CliRunner
 
+from privacy.ledger import Ledger, load_key, open_ledger
 from synthema.agent.config import SiteConfig
 from synthema.agent.guests import consent_note
 from synthema.agent.hosting import HostService
@@ -147,7 +148,7 @@ class GuestFederation(RelayFederation):
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[GuestFederation]:
-    found = GuestFederation(tmp_path)
+    found = GuestFederation(tmp_path, witnesses=1)
     found.begin()
     yield found
     found.close()
@@ -159,6 +160,10 @@ def test_a_study_with_a_guest_is_paid_by_each_table_for_itself(federation: Guest
     spent = federation.spent()
     assert len(set(spent.values())) == 1
     assert spent[GUEST] > 0
+    # A partner countersigned each spend, of the guest's own ledger too; its host may not.
+    for site in (HOST, GUEST):
+        with _ledger(federation, site) as ledger:
+            assert "madrid/witness" in (ledger.cosigned or "")
     # In one process, and still two ledgers: the guest's says on what consent it is held, the host's does not.
     assert federation.config(GUEST).ledger_url != federation.config(HOST).ledger_url
     assert _notes(federation, GUEST).count(consent_note(CONSENT)) == 1
@@ -251,11 +256,13 @@ def test_without_a_consent_the_guest_takes_no_part_and_the_host_serves(
     assert len(alone["synthetic"].splitlines()) == 51
 
 
-def _notes(federation: GuestFederation, site: str) -> list[str]:
-    from privacy.ledger import load_key, open_ledger
-
+def _ledger(federation: GuestFederation, site: str) -> Ledger:
     config = federation.config(site)
-    with open_ledger(config.ledger_url, site=site, signer=load_key(config.place(config.keys.ledger))) as ledger:
+    return open_ledger(config.ledger_url, site=site, signer=load_key(config.place(config.keys.ledger)))
+
+
+def _notes(federation: GuestFederation, site: str) -> list[str]:
+    with _ledger(federation, site) as ledger:
         return [entry.body["text"] for entry in ledger.entries() if entry.kind == "note"]
 
 
