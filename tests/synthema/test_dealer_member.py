@@ -226,7 +226,7 @@ def test_a_party_that_does_not_come_fails_the_run_and_the_hub_hears_of_it(world)
         assert dealer.wait(10)
         (head,) = told
         assert isinstance(head, Outcome)
-        assert (head.state, head.site, head.error) == ("failed", "dealer", "PeerUnavailable")
+        assert (head.state, head.site, head.error) == ("failed", "vienna", "PeerUnavailable")
 
 
 def test_a_member_with_another_key_is_not_served(world):
