@@ -91,6 +91,11 @@ class Memory:
             self._hear(sequence)
             self._database.execute("UPDATE jobs SET phase = ?, at = ? WHERE job_id = ?", (phase, time.time(), job_id))
 
+    def decide(self, job_id: str, phase: Literal["accepted", "over"]) -> None:
+        """Note what was decided on an offer. One that was cancelled meanwhile stays so."""
+        with self._transaction():
+            self._move(job_id, phase, "phase IN ('offered', 'accepted')")
+
     def cancel(self, job_id: str, *, sequence: int) -> None:
         """Note that a job was cancelled. One that runs comes to its own end."""
         with self._transaction():

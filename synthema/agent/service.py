@@ -171,9 +171,9 @@ class SiteService:
     def decision(self, job_id: str, decision: Decision) -> None:
         """Tell the hub what the site decided."""
         if decision.state == "refused":
-            self._memory.enter(job_id, "over")
+            self._memory.decide(job_id, "over")
         elif decision.state == "accepted":
-            self._memory.enter(job_id, "accepted")
+            self._memory.decide(job_id, "accepted")
         head = DecisionHead(
             job=job_id,
             attempt=self._attempts[job_id],

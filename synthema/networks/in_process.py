@@ -179,17 +179,28 @@ class InsecureLocalHub:
             return
         identity, parties = found
         run = f"{job_id}/{self._attempts[job_id]}/deal"
+        endings = self._endings[job_id]
+        lines: list[NetworkTransport] = []
+
+        def is_over() -> bool:
+            return any(each.state == "failed" for each in list(endings.values()))
 
         def line(party: int) -> NetworkTransport:
             name = study.compute_parties[party]
             members = (Member(study.federation.dealer or "", identity.public), Member(name, parties[name]))
-            return self.connect(Roster(members), identity.at(0), f"{run}/{party}", within)
+            made = self.connect(Roster(members), identity.at(0), f"{run}/{party}", within, is_over)
+            lines.append(made)
+            return made
 
         def deal() -> None:
             n_parties = len(study.compute_parties)
             # A run that fails fails at the parties, which say why.
-            with contextlib.suppress(SmpcError), ThreadPoolExecutor(n_parties) as pool:
-                serve_run(list(pool.map(line, range(n_parties))), n_parties=n_parties)
+            try:
+                with contextlib.suppress(SmpcError), ThreadPoolExecutor(n_parties) as pool:
+                    serve_run(list(pool.map(line, range(n_parties))), n_parties=n_parties, stopped=is_over)
+            finally:
+                for each in lines:
+                    each.close()
 
         threading.Thread(target=deal, name="dealer", daemon=True).start()
 

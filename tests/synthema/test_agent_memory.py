@@ -21,13 +21,16 @@ def test_a_cancelled_job_is_not_considered_again_and_is_over_when_its_reservatio
     path = tmp_path / "jobs.db"
     memory = Memory(path)
     memory.keep_offer(JOB, 1, b"study", sequence=1)
-    memory.enter(JOB, "accepted")
+    memory.decide(JOB, "accepted")
     memory.cancel(JOB, sequence=2)
     memory.close()
     # Killed before the ledger was told: the next start finds it.
     memory = Memory(path)
     assert _phases(memory) == {JOB: "cancelled"}
     assert memory.handled == 2
+    # A decision that was under way does not bring it back.
+    memory.decide(JOB, "accepted")
+    assert _phases(memory) == {JOB: "cancelled"}
     memory.drop(JOB)
     assert _phases(memory) == {}
     memory.close()

@@ -16,6 +16,9 @@ from network_members import DEALER, SITES, LocalFederation, small_study
 from synthema.errors import JobFailed, SiteFailed, SiteRefused
 from synthema.networks.base import Patience
 
+# Who is dead closes nothing: the collector of garbage finds its sockets, and whichever test runs then is told.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 # All that a healthy site may need on a busy machine; what a test waits for a dead one.
 OFFER = 3.0
 PATIENCE = Patience(gather=3.0, round=1.0, away=0.3)
@@ -157,8 +160,10 @@ def test_three_of_ten_die_at_some_steps(tmp_path: Path, who: str, at: int, monke
 def test_three_of_ten_die_at_every_step(
     tmp_path: Path, who: str, mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at, stride = 1, 9 if mechanism == "chow-liu" else 31
+    # Triples begin at different events, so that together they meet more of them.
+    stride = 19 if mechanism == "chow-liu" else 31
+    at = 1 + 4 * list(TRIPLES).index(who)
     while _dies(tmp_path, monkeypatch, victims=TRIPLES[who], at=at, mechanism=mechanism, sites=TEN):
         at += stride
         assert at < 2000
-    assert at > 20
+    assert at > 50
