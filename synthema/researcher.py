@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, ValidationError
 
+from privacy._toml import dump_toml
 from smpc.sealed_files import load_sealing_key, new_sealing_key
 from smpc.transport.roster import Identity
 from synthema.agent.config import PartnerSection
@@ -81,7 +82,8 @@ def join_as_researcher(folder: Path, token: str) -> ResearcherConfig:
         raise StudyError(f"{file} exists: choose another folder")
     found = enrol(token, None, folder / "keys")
     new_sealing_key(folder / "keys" / "sealing.key")
-    hub = f'[hub]\naddress = "{found.hub.host}:{found.hub.port}"\nfingerprint = "{found.hub.fingerprint.hex()}"\n'
+    address = f"{found.hub.host}:{found.hub.port}"
+    hub = dump_toml({"hub": {"address": address, "fingerprint": found.hub.fingerprint.hex()}})
     head = "# Sites' cards follow: synthema researcher trust CARD.toml\n"
     file.write_text(f'{head}version = 1\nname = "{found.name}"\n\n{hub}', encoding="utf-8")
     return ResearcherConfig.load(file)
