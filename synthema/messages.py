@@ -67,7 +67,8 @@ class Head(BaseModel):
 class Submit(Head):
     """Researcher to hub: run this study. Payload: a `synthema.submission`; `job` is the SHA-256 of its document.
 
-    The hub checks the form only. What it needs of the study stands here as well, and every site compares the two.
+    The hub checks the form only. What it needs of the study stands here as well; sites go by the document alone, so
+    where the two differ the job fails before anything is charged.
     """
 
     kind: Literal["submit"] = "submit"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, ValidationError
 
+from privacy._toml import dump_toml
 from smpc.sealed_files import load_sealing_key, new_sealing_key
 from smpc.transport.roster import Identity
 from synthema.agent.config import PartnerSection
@@ -29,6 +30,8 @@ from synthema.signing import Signer
 from synthema.submission import Submission, open_result
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
     from synthema.catalogue import CatalogueEntry
     from synthema.study import Study
 
@@ -81,7 +84,8 @@ def join_as_researcher(folder: Path, token: str) -> ResearcherConfig:
         raise StudyError(f"{file} exists: choose another folder")
     found = enrol(token, None, folder / "keys")
     new_sealing_key(folder / "keys" / "sealing.key")
-    hub = f'[hub]\naddress = "{found.hub.host}:{found.hub.port}"\nfingerprint = "{found.hub.fingerprint.hex()}"\n'
+    address = f"{found.hub.host}:{found.hub.port}"
+    hub = dump_toml({"hub": {"address": address, "fingerprint": found.hub.fingerprint.hex()}})
     head = "# Sites' cards follow: synthema researcher trust CARD.toml\n"
     file.write_text(f'{head}version = 1\nname = "{found.name}"\n\n{hub}', encoding="utf-8")
     return ResearcherConfig.load(file)
@@ -170,8 +174,6 @@ class ResearchDesk:
         self, study: Study, job_id: str, *, progress: Progress | None = None, within: float = 7200.0
     ) -> dict[str, Any]:
         """Wait for the end of a job that was handed in; as `submit`."""
-        from synthema.site_run import read_bundle
-
         say = progress or (lambda _line: None)
         said = ""
         deadline = time.monotonic() + within
@@ -187,9 +189,9 @@ class ResearchDesk:
                 say(line)
             # The hub also says by itself that a job is done; the result comes with the answer to a question.
             if state.state == "done" and state.content == "result":
-                lead = study.compute_parties[0]
+                lead = self._known(study.compute_parties[0])
                 key = load_sealing_key(self._config.folder / self._config.sealing_key)
-                return read_bundle(open_result(payload, key, self._known(lead)))
+                return read_result(payload, key, lead, job_id=job_id)
             _raise_if_over(state, payload)
             time.sleep(_ASK_SECONDS)
         raise JobFailed("deadline", f"the job did not end within {within:g} s; it may still: follow it")
@@ -255,6 +257,27 @@ class ResearchDesk:
             self._states.put(message)
         elif isinstance(message.head, Catalogue):
             self._catalogues.put(message.payload)
+
+
+def read_result(sealed: bytes, key: X25519PrivateKey, lead: bytes, *, job_id: str) -> dict[str, Any]:
+    """Return what the lead put together for a job (`read_bundle`).
+
+    Parameters
+    ----------
+    lead
+        Its Ed25519 public key.
+
+    Raises
+    ------
+    SynthemaError
+        If it was not sealed by the lead for this researcher, or is the result of another job: a hub has all of them.
+    """
+    from synthema.site_run import read_bundle
+
+    bundle = read_bundle(open_result(sealed, key, lead))
+    if bundle["released"]["job_id"] != job_id:
+        raise SynthemaError("the hub sent the result of another job")
+    return bundle
 
 
 def _decisions(payload: bytes) -> Mapping[str, Any]:

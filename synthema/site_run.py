@@ -20,6 +20,8 @@ from synthema.released import SiteAccount
 from synthema.report import render_shared
 from synthema.signing import SignedDocument
 
+_LEAST_BUNDLE = 1 << 18
+
 Progress = Callable[[str], None]
 
 
@@ -81,7 +83,9 @@ def _bundle(done: Results, told: dict[str, Any]) -> bytes:
         "synthetic": None if done.table is None else done.table.to_csv(index=False),
         "anonymised": None if done.anonymised is None else done.anonymised.to_csv(index=False),
     }
-    return json.dumps(parts, ensure_ascii=True, allow_nan=False).encode()
+    text = json.dumps(parts, ensure_ascii=True, allow_nan=False).encode()
+    # The hub keeps it, sealed: its length is not to count the rows of an anonymised table.
+    return text.ljust(max(_LEAST_BUNDLE, 1 << (len(text) - 1).bit_length()))
 
 
 def _account(fields: dict[str, Any]) -> SiteAccount:

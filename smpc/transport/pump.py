@@ -27,6 +27,8 @@ from smpc.transport.streams import Stream, StreamEnded, StreamViolated
 DEFAULT_PAYLOAD_BYTES = 2**30
 # Reading and writing take turns of this size.
 TURN_BYTES = 1 << 18
+# How often a party that waits looks whether it is to stop.
+_LOOK_SECONDS = 0.5
 
 _HELLO_OPERATION = b"hello".ljust(OPERATION_BYTES, b"\0")
 _CONFIRM_OPERATION = b"confirm".ljust(OPERATION_BYTES, b"\0")
@@ -190,6 +192,7 @@ class NetworkTransport:
         self._session_id = b""
         self._closed = False
         self._failure: SmpcError | None = None
+        self._stopped: Callable[[], bool] = lambda: False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(party={self.party}, session_id={self._session_id.hex()})"
@@ -203,6 +206,16 @@ class NetworkTransport:
     def session_id(self) -> bytes:
         """16 bytes that all parties agreed on when they connected, fresh for this run."""
         return self._session_id
+
+    def stop_when(self, stopped: Callable[[], bool]) -> None:
+        """End whatever exchange goes on once `stopped` returns True: it raises ProtocolAbort, and the lines are closed.
+
+        Parameters
+        ----------
+        stopped
+            Asked at every exchange, and about twice a second while one waits.
+        """
+        self._stopped = stopped
 
     async def exchange(
         self, outgoing: Mapping[int, Frame], senders: frozenset[int], *, within: float
@@ -279,6 +292,8 @@ class NetworkTransport:
     def _pump(self, senders: frozenset[int], deadline: float, within: float) -> None:
         """Send and read until nothing is left to send and each sender's next frame is here."""
         while True:
+            if self._stopped():
+                raise ProtocolAbort("this party was told to stop")
             unsent = False
             for port in self._ports:
                 if port.unsent:
@@ -329,7 +344,7 @@ class NetworkTransport:
             if events:
                 by_descriptor[port.stream.fileno()] = port
                 poll.register(port.stream.fileno(), events)
-        for descriptor, events in poll.poll(math.ceil(left * 1000)):
+        for descriptor, events in poll.poll(math.ceil(min(left, _LOOK_SECONDS) * 1000)):
             if events & ~select.POLLOUT:
                 by_descriptor[descriptor].pull()
 
@@ -359,7 +374,7 @@ class NetworkTransport:
             poll = select.poll()
             for port in open_ports:
                 poll.register(port.stream.fileno(), select.POLLIN)
-            poll.poll(math.ceil(left * 1000))
+            poll.poll(math.ceil(min(left, _LOOK_SECONDS) * 1000))
             open_ports = [port for port in open_ports if not port.stream.drain()]
         self.close()
 

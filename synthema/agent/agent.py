@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# A checkpoint and a proof of 64 hashes; and how many questions of partners may wait.
+_MOST_QUESTION_BYTES, _MOST_QUESTIONS = 1 << 16, 256
+
 
 @dataclass(frozen=True, slots=True)
 class Partner:
@@ -219,7 +222,12 @@ class Agent:
         """Take a question to this site as a witness, or an answer to one of its own."""
         if question.what == "answer":
             self.asking.deliver(sender, question)
-        elif sender in self._partners:
+        elif (
+            sender in self._partners
+            and len(question.payload) <= _MOST_QUESTION_BYTES
+            and self._questions.qsize() < _MOST_QUESTIONS
+        ):
+            # Who gets no answer asks again.
             self._questions.put((sender, question))
 
     def resume(self, member: str | None = None) -> None:

@@ -12,6 +12,8 @@ the message was handled.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import threading
 import time
@@ -20,6 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from synthema.errors import StudyError
 
 Phase = Literal["offered", "accepted", "running", "cancelled", "over"]
 
@@ -48,10 +52,21 @@ class Memory:
     ----------
     path
         The file; made if it is not there.
+
+    Raises
+    ------
+    StudyError
+        If an agent that runs has it: a second one would close the charges of the first one's jobs.
     """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
+        self._held: int | None = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._held)
+            raise StudyError(f"another agent serves {path.absolute().parent}: stop it first") from None
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
@@ -61,6 +76,9 @@ class Memory:
         """Close the file."""
         with self._lock:
             self._database.close()
+            held, self._held = self._held, None
+            if held is not None:
+                os.close(held)
 
     @property
     def handled(self) -> int:

@@ -147,7 +147,10 @@ class SiteService:
         self.begin()
         try:
             while not self._stopping.wait(_POLL_SECONDS):
-                self._take_approvals()
+                try:
+                    self._take_approvals()
+                except Exception as error:  # noqa: BLE001 - a file being edited, or locked for long, ends no agent
+                    _log.error("%s: its files cannot be read: %s", self.config.name, type(error).__name__)
         finally:
             self.close()
 

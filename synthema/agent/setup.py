@@ -36,8 +36,9 @@ class Card:
     @property
     def text(self) -> str:
         """TOML."""
-        lines = [f'{field} = "{value}"' for field, value in self.section.model_dump().items() if value]
-        return "\n".join([f"[partners.{self.name}]", *lines]) + "\n"
+        fields = {field: value for field, value in self.section.model_dump().items() if value}
+        # A partner wrote these texts: none of them may end its own line.
+        return dump_toml({"partners": {self.name: fields}})
 
     @property
     def fingerprint(self) -> str:
@@ -164,7 +165,7 @@ def join_hub(folder: Path, token: str) -> HubSection:
     found = enrol(token, config.name, config.place(config.keys.identity).parent)
     address = f"{found.hub.host}:{found.hub.port}"
     section = HubSection(address=address, fingerprint=found.hub.fingerprint.hex())
-    text = f'[hub]\naddress = "{section.address}"\nfingerprint = "{section.fingerprint}"\n'
+    text = dump_toml({"hub": {"address": section.address, "fingerprint": section.fingerprint}})
     append_section(config.place(SITE_FILE), text, SiteConfig.load)
     return section
 
@@ -215,5 +216,5 @@ def _site_text(name: str, anchor: str | None, host: SiteConfig | None) -> str:
         'url = "sqlite:///ledger.db"',
     ]
     if anchor is not None:
-        lines.append(f'anchor = "{anchor}"')
+        lines.append(dump_toml({"anchor": anchor}).strip())
     return "\n".join(lines) + "\n"

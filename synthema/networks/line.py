@@ -204,7 +204,9 @@ class Line:
             self._waker.stop()
             self._changed.notify_all()
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None:
+            self._waker.close()
+        elif thread is not threading.current_thread():
             thread.join(self._limits.connect_seconds + 1)
 
     def wait_until_up(self, within: float) -> None:

@@ -236,7 +236,7 @@ class JobLines:
         self._check()
         self._watched.update(member for member in members if member != self.site)
         try:
-            return self._connect(
+            found = self._connect(
                 members, run, within, lambda: self._failure is not None or self._gone(members) is not None
             )
         except SiteFailed:
@@ -245,6 +245,9 @@ class JobLines:
             if gone is None:
                 raise
             raise SiteFailed(site=gone, step=self._step, error="it left the hub and did not come back") from None
+        # A job that was stopped ends in the middle of a protocol too, whatever the others go on with.
+        found.stop_when(lambda: self._failure is not None)
+        return found
 
     def deliver(self, sender: str, letter: Letter) -> None:
         """Take a letter that came from a member. One that is not right stops the job here, naming the member."""

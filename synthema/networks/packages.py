@@ -19,6 +19,8 @@ _HEAD = struct.Struct("<4sBBB")
 _DOMAINS = {1: RING64, 2: FIELD61}
 _SEED, _VALUES = 1, 2
 _MOST_AXES = 4
+_LENGTH = struct.Struct("<Q")
+_LEAST_PADDED = 1 << 12
 
 
 def encode_package(package: SharePackage) -> bytes:
@@ -70,3 +72,24 @@ def decode_package(data: bytes, *, like: SharePackage) -> SharePackage:
         except RangeExceeded:
             raise ValueError("it holds words that are no elements of its domain") from None
     raise ValueError("it is no package of shares")
+
+
+def padded(data: bytes) -> bytes:
+    """Return bytes of which the length tells no more than a power of two: for what depends on a number of rows.
+
+    Examples
+    --------
+    >>> [len(padded(bytes(n))) for n in (0, 1000, 4088, 4089)]
+    [4096, 4096, 4096, 8192]
+    """
+    size = max(_LEAST_PADDED, 1 << (_LENGTH.size + len(data) - 1).bit_length())
+    return (_LENGTH.pack(len(data)) + data).ljust(size, b"\0")
+
+
+def unpadded(data: bytes) -> bytes:
+    """Return what was padded. Raises ValueError if it is not what `padded` returns."""
+    length = _LENGTH.unpack_from(data)[0] if len(data) >= _LENGTH.size else len(data)
+    found = data[_LENGTH.size : _LENGTH.size + length]
+    if len(found) != length or padded(found) != data:
+        raise ValueError("it is not padded as it should be")
+    return found

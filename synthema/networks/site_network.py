@@ -32,7 +32,7 @@ from smpc.party import NoMaterial
 from synthema.errors import JobFailed, SiteFailed, SynthemaError
 from synthema.job import SiteJob
 from synthema.networks.base import Patience, SiteLines, Traffic
-from synthema.networks.packages import decode_package, encode_package
+from synthema.networks.packages import decode_package, encode_package, padded, unpadded
 
 if TYPE_CHECKING:
     from privacy.randomness import Rng
@@ -151,10 +151,11 @@ class SiteNetwork:
                 answer = work(self._job)
                 self._job.settle(step, answer)
         if not self.is_lead:
-            self._lines.send(self.lead, f"{step}/answer", encode_answer(answer))
+            # Who carries it is not to count its rows.
+            self._lines.send(self.lead, f"{step}/answer", padded(encode_answer(answer)))
             return {self._me: answer}
         return {
-            site: answer if site == self._me else self._decoded(site, self._receive(site, f"{step}/answer"))
+            site: answer if site == self._me else self._decoded(site, self._unpadded(site, f"{step}/answer"))
             for site in self.study.sites
         }
 
@@ -247,6 +248,12 @@ class SiteNetwork:
 
     def _receive(self, site: str, what: str) -> bytes:
         return self._lines.receive(site, what, within=self._patience.gather)
+
+    def _unpadded(self, site: str, what: str) -> bytes:
+        try:
+            return unpadded(self._receive(site, what))
+        except ValueError:
+            raise SiteFailed(site=site, step=what.partition("/")[0], error="what it sent is no answer") from None
 
     def _decoded(self, site: str, data: bytes) -> Any:
         try:
