@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from smpc.errors import RelayUnavailable, SmpcError
 from smpc.transport.roster import Identity, Member, Roster
-from synthema.errors import JobFailed, SiteFailed, SiteInputInvalid, SiteRefused, SynthemaError
+from synthema.errors import (
+    JobFailed,
+    SignatureInvalid,
+    SiteFailed,
+    SiteInputInvalid,
+    SiteRefused,
+    StudyError,
+    SynthemaError,
+)
 from synthema.networks.asking import Asking, Question, answer_as_witness
 from synthema.networks.base import Decision, DecisionState, Ending, Patience
 from synthema.networks.lines import Courier, JobLines, Letter, Stopped
@@ -307,7 +315,7 @@ class Agent:
                 self._submissions[job_id] = submission
         except SiteRefused as refused:
             return Decision("refused", refused.reason, refused.explanation)
-        except SynthemaError as error:
+        except (StudyError, SignatureInvalid) as error:
             return Decision("refused", "document", str(error))
         except Exception as error:  # noqa: BLE001 - the text could hold a patient's value
             _log.error("%s: an offer could not be considered: %s", self.name, type(error).__name__)
