@@ -168,6 +168,8 @@ class Agent:
         self._jobs: dict[str, SiteJob] = {}
         self._cancelled: dict[str, str] = {}
         self._lines: dict[tuple[str, int], JobLines] = {}
+        # Members that left the hub and did not come back.
+        self._missing: set[str] = set()
         self._threads = [
             threading.Thread(target=self._do_work, name=f"{name}-jobs", daemon=True),
             threading.Thread(target=self._answer_questions, name=f"{name}-witness", daemon=True),
@@ -241,11 +243,17 @@ class Agent:
     def resume(self, member: str | None = None) -> None:
         """A member, or the line to all of them, is back: send again what did not arrive."""
         self.asking.resume(member)
+        if member is None:
+            # Who left while the line was down is not told: it has to be waited for.
+            self._missing.clear()
+        else:
+            self._missing.discard(member)
         for lines in list(self._lines.values()):
             lines.resume(member)
 
     def miss(self, member: str) -> None:
         """A member left the hub."""
+        self._missing.add(member)
         for lines in list(self._lines.values()):
             lines.miss(member)
 
@@ -392,6 +400,8 @@ class Agent:
             away_seconds=(self._patience or Patience()).away,
         )
         self._lines[(job_id, attempt)] = lines
+        for member in list(self._missing):
+            lines.miss(member)
         if job_id in self._cancelled:
             # It came before there were lines to tell.
             lines.fail(self._cancelled[job_id], "the job was cancelled")

@@ -98,7 +98,7 @@ def _shares_of(values: Any, **options: Any) -> bytes:
     ("payload", "rule"),
     [
         pytest.param(b"", "no package", id="nothing", marks=pytest.mark.slow),
-        pytest.param(os.urandom(500), "no package", id="garbage"),
+        pytest.param(os.urandom(500), "no package", id="garbage", marks=pytest.mark.slow),
         pytest.param(_shares_of([1, 2, 3]), "another domain or shape", id="shape"),
         pytest.param(
             _shares_of(np.zeros(41, dtype=np.int64), domain=FIELD61),
@@ -154,6 +154,7 @@ def test_a_site_that_stalls_before_it_shares(
     _go_on(federation)
 
 
+@pytest.mark.slow
 def test_a_party_that_stalls_in_a_round(federation: LocalFederation, monkeypatch: pytest.MonkeyPatch) -> None:
     exchange = NetworkTransport.exchange_blocking
     wakes = threading.Event()
@@ -191,7 +192,7 @@ def test_a_party_that_tells_sites_another_value_than_was_opened(
     _go_on(federation)
 
 
-@pytest.mark.parametrize("liar", ["vienna", "milan"])
+@pytest.mark.parametrize("liar", [pytest.param("vienna", marks=pytest.mark.slow), "milan"])
 def test_a_party_that_tells_parties_another_value_than_was_opened(
     federation: LocalFederation, monkeypatch: pytest.MonkeyPatch, liar: str
 ) -> None:
@@ -380,6 +381,7 @@ def test_a_hub_that_offers_another_document(federation: LocalFederation) -> None
     _go_on(federation)
 
 
+@pytest.mark.slow
 def test_a_hub_that_exchanges_senders(federation: LocalFederation, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"madrid": "milan", "milan": "madrid"}
     with monkeypatch.context() as patch:
@@ -399,7 +401,7 @@ def test_a_hub_that_keeps_the_result_for_itself(federation: LocalFederation) -> 
 
     federation.network.keep_ending = withhold  # type: ignore[method-assign]
     with pytest.raises(SiteFailed) as failed:
-        federation.run(_study(), within=3.0)
+        federation.run(_study(), within=1.5)
     assert failed.value.site == "vienna"
     federation.network.keep_ending = keep  # type: ignore[method-assign]
     stored, spent = _answers(federation), federation.spent()
