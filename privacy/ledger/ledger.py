@@ -299,13 +299,7 @@ class Ledger(AccountDoors):
         return tuple(name.removeprefix("key ") for _, name in found)
 
     def open_charges(self) -> tuple[str, ...]:
-        """Return the keys that are reserved or started, and neither voided nor posted: somebody works on them, or died.
-
-        Examples
-        --------
-        >>> open_ledger("memory:", site="vienna").open_charges()
-        ()
-        """
+        """Return the keys that are reserved or started and not yet closed: somebody works on them, or died."""
         with self._journal.reading():
             states = [(KeyState.of(data), name) for name, data in self._journal.store.states("key ")]
         found = sorted((state.seq, name) for state, name in states if state.status in {"reserved", "started"})
