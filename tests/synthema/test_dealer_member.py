@@ -226,7 +226,9 @@ def test_a_party_that_does_not_come_fails_the_run_and_the_hub_hears_of_it(world)
         assert dealer.wait(10)
         (head,) = told
         assert isinstance(head, Outcome)
-        assert (head.state, head.site, head.error) == ("failed", "vienna", "PeerUnavailable")
+        assert (head.state, head.error) == ("failed", "PeerUnavailable")
+        # None of them came: whoever was given up first.
+        assert head.site in SITES
 
 
 def test_a_member_with_another_key_is_not_served(world):
