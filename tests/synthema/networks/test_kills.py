@@ -161,7 +161,7 @@ def test_three_of_ten_die_at_every_step(
     tmp_path: Path, who: str, mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Triples begin at different events, so that together they meet more of them.
-    stride = 19 if mechanism == "chow-liu" else 31
+    stride = 29 if mechanism == "chow-liu" else 61
     at = 1 + 4 * list(TRIPLES).index(who)
     while _dies(tmp_path, monkeypatch, victims=TRIPLES[who], at=at, mechanism=mechanism, sites=TEN):
         at += stride
