@@ -11,6 +11,8 @@ of a table's domain.
 True
 """
 
+from typing import TYPE_CHECKING, Any
+
 from privacy.accountant import Accountant
 from privacy.calibration import (
     calibrate_noise_multiplier,
@@ -61,7 +63,6 @@ from privacy.filters import (
     require_filter,
 )
 from privacy.neighbours import Neighbours
-from privacy.numerical import NumericalAccountant
 from privacy.odometer import RenyiOdometer
 from privacy.prv import CrosscheckError, CrosscheckMissing, CrosscheckTimeout, PrvAccountant
 from privacy.randomness import InsecureSeededRng, Rng, SecureRng
@@ -69,6 +70,9 @@ from privacy.rdp import RdpAccountant, rdp_of
 from privacy.samplers import sample_discrete_gaussian, sample_discrete_laplace
 from privacy.schema import Schema
 from privacy.zcdp import ZcdpAccountant, epsilon_to_rho, rho_of, rho_to_delta, rho_to_epsilon
+
+if TYPE_CHECKING:
+    from privacy.numerical import NumericalAccountant
 
 __all__ = [
     "Accountant",
@@ -133,3 +137,13 @@ __all__ = [
     "sample_discrete_gaussian",
     "sample_discrete_laplace",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # A third of what this package takes to import, for programs that never price by it, such as a site's agent.
+    if name != "NumericalAccountant":
+        raise AttributeError(f"module 'privacy' has no attribute {name!r}")
+    from privacy.numerical import NumericalAccountant as Accountant
+
+    globals()[name] = Accountant
+    return Accountant
