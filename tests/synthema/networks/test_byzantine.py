@@ -330,8 +330,7 @@ def test_a_flood_of_empty_letters(federation: LocalFederation, monkeypatch: pyte
 
 
 # The hub.
-
-
+@pytest.mark.slow
 def test_a_hub_that_starts_some_and_cancels_others(federation: LocalFederation) -> None:
     submission = federation.researcher.submission(_study())
     hub, job = federation.network, submission.job_id
@@ -392,6 +391,7 @@ def test_a_hub_that_exchanges_senders(federation: LocalFederation, monkeypatch: 
     _go_on(federation)
 
 
+@pytest.mark.slow
 def test_a_hub_that_keeps_the_result_for_itself(federation: LocalFederation) -> None:
     keep = federation.network.keep_ending
 
