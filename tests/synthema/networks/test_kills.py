@@ -133,8 +133,8 @@ def test_a_site_dies_at_some_steps(tmp_path: Path, victim: str, at: int, monkeyp
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", SITES)
 def test_a_site_dies_at_every_step(tmp_path: Path, victim: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The lead at every event; the others, whose events are like its own, at every third.
-    stride = STRIDE or (1 if victim == SITES[0] else 3)
+    # The lead at every second event; the others, whose events are like its own, at every fifth.
+    stride = STRIDE or (2 if victim == SITES[0] else 5)
     at = 1 + SITES.index(victim) % stride
     while _dies(tmp_path, monkeypatch, victims=(victim,), at=at):
         at += stride
@@ -150,7 +150,7 @@ def test_the_lead_dies_at_every_step_of_a_synthesis_with_a_dealer(
     # The rounds of a choice on shares are many and alike: the first steps nearly one by one, then with a stride.
     at = 1
     while _dies(tmp_path, monkeypatch, victims=("vienna",), at=at, mechanism="mst"):
-        at += STRIDE or (2 if at < 20 else 11)
+        at += STRIDE or (4 if at < 20 else 19)
         assert at < 1000
     assert at > 60
 
@@ -167,7 +167,7 @@ def test_three_of_ten_die_at_every_step(
     tmp_path: Path, who: str, mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Triples begin at different events, so that together they meet more of them.
-    stride = STRIDE or (47 if mechanism == "chow-liu" else 97)
+    stride = STRIDE or (61 if mechanism == "chow-liu" else 151)
     at = 1 + 4 * list(TRIPLES).index(who)
     while _dies(tmp_path, monkeypatch, victims=TRIPLES[who], at=at, mechanism=mechanism, sites=TEN):
         at += stride

@@ -142,7 +142,7 @@ def test_a_study_over_processes_with_a_witness_for_every_spend(made: LocalFedera
 
 
 # A lead that is a compute party; and a party that is not the lead: at a decision, hellos, the dealer, rounds, the end.
-@pytest.mark.parametrize(("victim", "steps"), [("vienna", (7, 40)), ("milan", (12,))])
+@pytest.mark.parametrize(("victim", "steps"), [("vienna", (40,)), ("milan", (12,))])
 def test_sigkill_of_a_site(made: LocalFederation, processes: Running, victim: str, steps: tuple[int, ...]) -> None:
     for at in steps:
         name = f"{victim}-{at}"
@@ -174,7 +174,7 @@ def test_sigkill_of_a_site(made: LocalFederation, processes: Running, victim: st
 
 
 def test_a_hub_that_is_killed_in_the_middle_of_a_job(made: LocalFederation, processes: Running) -> None:
-    for delay in (0.1, 1.0):
+    for delay in (0.5,):
         before = _spent(made)
         how: list[tuple[str, str]] = []
 
