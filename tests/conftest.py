@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 # No deadline: a loaded machine is not a defect. In CI the same examples every time, so that a red run can be repeated;
-# elsewhere new ones. `HYPOTHESIS_EXAMPLES=100` makes a run as thorough as the heavier suites of `.ci/run`.
+# elsewhere new ones. `HYPOTHESIS_EXAMPLES=60` makes a run as thorough as the heavier suites of `.ci/run`.
 settings.register_profile(
     "project",
     deadline=None,
