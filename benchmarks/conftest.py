@@ -11,5 +11,6 @@ collect_ignore = [
     "_federated_oracles.py",
     "compare_federated.py",
     "compare_generators.py",
+    "measure_hub_lines.py",
     "measure_large_tables.py",
 ]
