@@ -267,7 +267,11 @@ def test_ready(benchmark, place):
             time.sleep(0.005)
         running.append((process, lines))
 
-    benchmark.pedantic(once, rounds=3, teardown=lambda: stop(running))
+    try:
+        benchmark.pedantic(once, rounds=3, teardown=lambda: stop(running))
+    finally:
+        # A benchmark that is only checked is not torn down.
+        stop(running)
 
 
 def stop(running):
