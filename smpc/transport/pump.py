@@ -90,6 +90,9 @@ class Port(ABC):
                     return
                 self._current = self._current[sent:]
                 left -= sent
+            if not self._current:
+                # A frame whose last byte ended this turn is sent: a peer that goes now has all it needs.
+                self._next()
         except (StreamEnded, StreamViolated) as error:
             self.lost(str(error))
 
