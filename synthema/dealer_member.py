@@ -27,6 +27,7 @@ from synthema.dealer_config import DealerService
 from synthema.errors import SynthemaError
 from synthema.messages import Cancel, Decision, Head, Message, Offer, Outcome, Start
 from synthema.networks.line import Line, LineBusy, LineDown
+from synthema.networks.seats import take_seat
 
 if TYPE_CHECKING:
     from smpc.online_dealer import DealtSummary
@@ -331,18 +332,7 @@ class DealerProcess:
     def _connect(
         self, roster: Roster, identity: Identity, run: str, within: float, stopped: Callable[[], bool]
     ) -> NetworkTransport:
-        from smpc.transport import RelayTransport
-
-        return RelayTransport.connect(
-            roster,
-            identity,
-            run=run,
-            relay=(self._address.host, self._address.port),
-            relay_fingerprint=self._address.fingerprint,
-            tls=self._files.tls(),
-            within=within,
-            stopped=stopped,
-        )
+        return take_seat(self._address, self._files, roster, identity, run, within=within, stopped=stopped)
 
     def _tell(self, head: Head) -> None:
         # What the hub does not hear of, the parties find out by themselves.

@@ -29,6 +29,7 @@ from synthema.networks.asking import Asking, Question
 from synthema.networks.base import Decision, Ending
 from synthema.networks.line import Line, LineBusy, LineDown, LineState, MemberAbsent
 from synthema.networks.lines import Letter, Stopped
+from synthema.networks.seats import take_seat
 
 if TYPE_CHECKING:
     from privacy.ledger import LocalWitness
@@ -235,18 +236,7 @@ class SiteService:
     def _connect(
         self, roster: Roster, identity: Identity, run: str, within: float, stopped: Stopped
     ) -> NetworkTransport:
-        from smpc.transport import RelayTransport
-
-        return RelayTransport.connect(
-            roster,
-            identity,
-            run=run,
-            relay=(self._address.host, self._address.port),
-            relay_fingerprint=self._address.fingerprint,
-            tls=self._files.tls(),
-            within=within,
-            stopped=stopped,
-        )
+        return take_seat(self._address, self._files, roster, identity, run, within=within, stopped=stopped)
 
     def _tell_hub(self, head: Head, payload: bytes) -> None:
         with self._lock:

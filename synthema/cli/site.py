@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from synthema.cli.cards import trust_cards
 from synthema.cli.catalogue import publish
 from synthema.cli.errors import errors, input_errors, show
 from synthema.cli.site_check import site_check
@@ -95,14 +96,10 @@ def trust(
     """Add partners to site.toml, after their fingerprints were compared; the site's guests know them, too."""
     with errors(as_json=as_json), input_errors(as_json=as_json):
         from synthema.agent.config import SiteConfig
-        from synthema.agent.setup import read_cards
         from synthema.agent.setup import trust as add
 
-        read = [each for path in cards for each in read_cards(path.read_text(encoding="utf-8"))]
-        add(SiteConfig.load(config), read)
-        names = {each.name: each.fingerprint for each in read}
-        text = "\n".join(f"{name} is trusted now: {fingerprint}" for name, fingerprint in names.items())
-        show({"trusted": names}, text, as_json=as_json)
+        setup = SiteConfig.load(config)
+        trust_cards(cards, lambda read: add(setup, read), as_json=as_json)
 
 
 @site_app.command()

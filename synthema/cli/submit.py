@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from synthema.cli.cards import trust_cards
 from synthema.cli.errors import errors, input_errors, show
 from synthema.cli.steps import progress
 
@@ -45,15 +46,11 @@ def trust(
 ) -> None:
     """Add sites to researcher.toml, after their fingerprints were compared."""
     with errors(as_json=as_json), input_errors(as_json=as_json):
-        from synthema.agent.setup import read_cards
         from synthema.researcher import ResearcherConfig
         from synthema.researcher import trust as add
 
-        read = [each for path in cards for each in read_cards(path.read_text(encoding="utf-8"))]
-        add(ResearcherConfig.load(who), read)
-        names = {each.name: each.fingerprint for each in read}
-        text = "\n".join(f"{name} is trusted now: {fingerprint}" for name, fingerprint in names.items())
-        show({"trusted": names}, text, as_json=as_json)
+        config = ResearcherConfig.load(who)
+        trust_cards(cards, lambda read: add(config, read), as_json=as_json)
 
 
 def submit(
