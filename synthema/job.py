@@ -19,10 +19,12 @@ from synthema.errors import StudyError
 from synthema.governance.families import family_of
 from synthema.governance.history import tagged
 from synthema.learning import dominance, kaplan_meier, logistic
-from synthema.steps import Step, plan
+from synthema.learning.rows import survival_of
+from synthema.steps import MODEL_PREFIX, Step, plan
 from synthema.study import KaplanMeier, Study
 
 if TYPE_CHECKING:
+    from synthema.learning.model import SiteHalf
     from synthema.site import Site
 
 # A ledger is for one table: whatever a schema calls it, all studies charge the same two accounts.
@@ -49,6 +51,7 @@ class SiteJob:
         self._started: set[str] = set()
         self._given: set[tuple[str, str]] = set()
         self._newton: logistic.Newton | None = None
+        self._halves: dict[str, SiteHalf] = {}
 
     def reserve(self) -> None:
         """Reserve every step in the site's ledger. Raises BudgetExceeded at the first that does not fit."""
@@ -200,6 +203,15 @@ class SiteJob:
         group = column.encode(self.site.rows[wanted.group].to_numpy())
         return kaplan_meier.count_table(group, time, event, n_groups=column.n_codes, grid=survival_grid(self.study))
 
+    def model_shares(self, step: str, what: str, opened: Any) -> list[SharePackage]:
+        """Return shares of this site's contribution of a name to the step of a model. `opened`: see `Rounds.run`."""
+        self._pay_first(step, what)
+        if step not in self._halves:
+            model = self.study.models[step.removeprefix(MODEL_PREFIX)]
+            self._halves[step] = model.site_half(self.study, self.site.schema, self.site.rows)
+        given = self._halves[step].contribute(what, opened)
+        return self._share(given.values, domain=given.domain)
+
     def marginal_counts(self) -> list[SharePackage]:
         """Return shares of the marginals that the synthesis is made from (`marginal_layout`), flattened."""
         self._pay_first("marginals", "counts")
@@ -207,14 +219,7 @@ class SiteJob:
         return self._share(synthesis_vector(self.study, self.site.data))
 
     def _survival(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        survival = self.site.schema.survival
-        if survival is None:
-            raise StudyError("the schema has no [survival] section")
-        # Days are counted up to the end of the day, so a fraction of a day belongs to the day it falls in.
-        time = np.ceil(self.site.rows[survival.time].to_numpy(dtype=np.float64)).astype(np.int64)
-        event_column = self.site.schema.column(survival.event)
-        event = event_column.encode(self.site.rows[survival.event].to_numpy()) == event_column.categories.index("1")
-        return time, event
+        return survival_of(self.site.schema, self.site.rows)
 
     def _share(self, values: npt.NDArray[np.int64], *, domain: Any = RING64) -> list[SharePackage]:
         return share(values, len(self.study.compute_parties), domain=domain, rng=self.site.rng)

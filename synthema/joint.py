@@ -19,9 +19,10 @@ from synthema.errors import DisclosureRefused, OverlapTooLarge, StudyError
 from synthema.job import SiteJob, survival_grid
 from synthema.learning import dominance, kaplan_meier, logistic
 from synthema.learning.covariates import n_cells
+from synthema.learning.model import Rounds
 from synthema.networks.base import StepNetwork
-from synthema.released import LogisticModel, OverlapCheck, SurvivalCurve
-from synthema.steps import plan, total_noise_std
+from synthema.released import LogisticModel, ModelResult, OverlapCheck, SurvivalCurve
+from synthema.steps import model_step, plan, total_noise_std
 from synthema.study import Study
 from synthema.study_mechanism import answer_of_counts
 
@@ -137,6 +138,26 @@ def open_survival(network: StepNetwork) -> tuple[SurvivalCurve, ...]:
     return tuple(
         kaplan_meier.survival_curve(f"{wanted.group} = {label}", group, grid_days=wanted.grid_days, min_cell=min_cell)
         for label, group in zip(labels, opened, strict=True)
+    )
+
+
+def fit_model(network: StepNetwork, name: str) -> ModelResult:
+    """Fit the model `models.NAME` of the study."""
+    step, model = model_step(name), network.study.models[name]
+    event = next(each.event for each in plan(network.study) if each.name == step)
+    rounds = Rounds(network, step, model, event)
+
+    def plain(answer: dict[str, Any]) -> dict[str, Any]:
+        return dict(answer)
+
+    answer = network.run_step(step, lambda: model.fit(rounds), encode=plain, decode=plain)
+    return ModelResult(
+        name=name,
+        kind=model.kind,
+        mode=model.mode,
+        what=model.what,
+        spec=model.model_dump(mode="json"),
+        answer=answer,
     )
 
 

@@ -29,11 +29,11 @@ from synthema.joint_noise import rho_and_delta
 from synthema.networks.base import StepNetwork, Traffic
 from synthema.networks.embedded import EmbeddedNetwork
 from synthema.policy import SitePolicy
-from synthema.released import AnonymisedSite, Released, SiteAccount, StepCost, SyntheticTable
+from synthema.released import AnonymisedSite, ModelResult, Released, SiteAccount, StepCost, SyntheticTable
 from synthema.report import measure_fidelity, render_internal, render_shared
 from synthema.signing import SignedDocument, Signer
 from synthema.site import SECRET_BYTES, Site
-from synthema.steps import epsilon_alone, plan, set_aside
+from synthema.steps import MODEL_PREFIX, epsilon_alone, plan, set_aside
 from synthema.study import MechanismName, Study
 from synthema.synthesis_answer import answer_measurements, answer_table
 
@@ -220,6 +220,7 @@ class Results:
     anonymised: pd.DataFrame | None = None
     logistic: Any = None
     survival: tuple[Any, ...] = ()
+    models: list[ModelResult] = field(default_factory=list)
     table: pd.DataFrame | None = None
     synthetic: SyntheticTable | None = None
     note: str = ""
@@ -247,6 +248,7 @@ class Results:
             survival=self.survival,
             logistic=self.logistic,
             synthetic=self.synthetic,
+            models=tuple(self.models),
         )
 
 
@@ -266,6 +268,8 @@ def run_steps(network: StepNetwork, done: Results, say: Progress) -> None:
                 done.survival = joint.open_survival(network)
             case "marginals":
                 _synthesise(network, done)
+            case name:
+                done.models.append(joint.fit_model(network, name.removeprefix(MODEL_PREFIX)))
 
 
 def _anonymised_tables(network: StepNetwork) -> tuple[pd.DataFrame, tuple[AnonymisedSite, ...]]:

@@ -124,6 +124,18 @@ class LogisticModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelResult:
+    """A joint model: what was asked (`spec`) and what came of it (`answer`), as the model's kind writes them."""
+
+    name: str
+    kind: str
+    mode: Literal["exact", "private"]
+    what: str
+    spec: dict[str, Any]
+    answer: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnComparison:
     """One column: measured noisy counts beside the synthetic table's counts (another total)."""
 
@@ -182,6 +194,7 @@ class Released:
     survival: tuple[SurvivalCurve, ...]
     logistic: LogisticModel | None
     synthetic: SyntheticTable | None
+    models: tuple[ModelResult, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

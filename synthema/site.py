@@ -38,7 +38,7 @@ from synthema.job import EXACT_ACCOUNT, PRIVATE_ACCOUNT, SiteJob
 from synthema.joint_noise import rho_and_delta
 from synthema.policy import Reason, SitePolicy
 from synthema.signing import SignedDocument
-from synthema.steps import epsilon_alone, plan
+from synthema.steps import MODEL_PREFIX, epsilon_alone, plan
 from synthema.study import Study
 
 __all__ = ["EXACT_ACCOUNT", "PRIVATE_ACCOUNT", "Price", "Site", "SiteJob", "SitePolicy"]
@@ -196,7 +196,7 @@ class Site:
             raise self._no("schema", "the study's schema differs from the site's: agree on one schema first")
         if not self.data.has_rows:
             for step in plan(study):
-                if step.name in ROW_STEPS:
+                if step.name in ROW_STEPS or step.name.startswith(MODEL_PREFIX):
                     raise self._no("rows", f"step {step.name!r} needs a table in memory; this site's is only counted")
         if not self.data.n_rows_at_least(self.policy.min_patients):
             raise self._no("cohort", f"the site takes part with at least {self.policy.min_patients} patients")

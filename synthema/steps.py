@@ -16,7 +16,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from privacy import (
     ApproximateDP,
@@ -35,7 +35,11 @@ from synthema.marginal_layout import column_sizes, synthesis_layout
 from synthema.study import MechanismName, Study
 from synthema.validity import Level, level_of
 
-StepName = Literal["overlap", "anonymised", "logistic", "kaplan-meier", "marginals"]
+if TYPE_CHECKING:
+    from synthema.learning.model import ModelSpec
+
+# Steps of models are called so, and then by the model's name.
+MODEL_PREFIX = "model-"
 
 # Part of delta for what is private but for a small probability: choices on shares, noise sampled jointly.
 APPROXIMATE_PART = 2.0**-10
@@ -48,7 +52,7 @@ _PRICE_GUARD = 1 - 4e-12
 class Step:
     """One release of a study: its name, what it opens in plain words, and the event that its noise makes."""
 
-    name: StepName
+    name: str
     what: str
     event: Event
 
@@ -87,9 +91,30 @@ def plan(study: Study) -> tuple[Step, ...]:
         grid = study.exact.kaplan_meier.grid_days
         parameters = f"every {grid} days; least cell {study.exact.min_cell}"
         steps.append(_exact(study, "kaplan-meier", f"Kaplan-Meier by {by}, events and patients at risk", parameters))
+    steps.extend(_model(study, name, model) for name, model in study.models.items())
     if study.synthesis is not None:
         steps.append(_synthesis(study))
     return tuple(steps)
+
+
+def model_step(name: str) -> str:
+    """Return the name of the step of the model `models.NAME`."""
+    return f"{MODEL_PREFIX}{name}"
+
+
+def _model(study: Study, name: str, model: ModelSpec) -> Step:
+    step = model_step(name)
+    if model.budget_share is None:
+        return _exact(study, step, model.what, model.parameters())
+    return Step(step, model.what, model.event(study, private_rho(study) * model.budget_share))
+
+
+def total_coefficients(study: Study) -> int:
+    """Return how many coefficients all exact models of a study have together.
+
+    Each model's sums are equations about the same patients, so what bounds one model bounds them all.
+    """
+    return sum(model.n_coefficients(study.data_schema) for model in study.models.values() if model.mode == "exact")
 
 
 def _synthesis(study: Study) -> Step:
@@ -144,7 +169,10 @@ def set_aside(study: Study) -> float:
 
 def mechanism_rho(study: Study) -> float:
     """Return what the synthesis may spend in all."""
-    rho = private_rho(study) * (1 - (study.overlap.budget_share if study.overlap is not None else 0.0))
+    shares = [model.budget_share for model in study.models.values() if model.budget_share is not None]
+    if study.overlap is not None:
+        shares.append(study.overlap.budget_share)
+    rho = private_rho(study) * (1 - math.fsum(shares))
     return rho if mechanism_of(study) in _FIXED else rho * _PRICE_GUARD
 
 
@@ -209,7 +237,8 @@ def needs_material(study: Study) -> bool:
     True
     """
     joint = study.exact is not None and (study.exact.logistic is not None or study.exact.kaplan_meier is not None)
-    return study.overlap is not None or joint or set_aside(study) > 0 or input_level(study) is not None
+    models = any(model.mode == "exact" or model.needs_material for model in study.models.values())
+    return study.overlap is not None or joint or models or set_aside(study) > 0 or input_level(study) is not None
 
 
 def chooses(study: Study) -> bool:
@@ -277,7 +306,7 @@ def total_noise_std(study: Study, event: DistributedDiscreteGaussian) -> float:
     return event.per_party_scale * math.sqrt(len(study.compute_parties))
 
 
-def _exact(study: Study, name: StepName, what: str, parameters: str) -> Step:
+def _exact(study: Study, name: str, what: str, parameters: str) -> Step:
     # Parameters and sites are part of what was released: the same result on another grid, or without one site, is a
     # difference.
     sites = ", ".join(sorted(study.sites))

@@ -7,6 +7,7 @@ files may stand in the same TOML for a simulation; they are not part of the docu
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +20,13 @@ from privacy.neighbours import Neighbours
 from privacy.schema import Column
 from synthema.errors import StudyError
 from synthema.learning import covariates as logistic
+from synthema.learning.kinds import AnyModel
+from synthema.learning.model import ModelSpec
 from synthema.signing import SignedDocument, Signer, canonical_json
 
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 SiteName = Annotated[str, Field(pattern=_NAME)]
+ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 
 # Fields that came later: left out of the signed document where they say what was always done, so that the bytes of an
 # older study, and the keys under which sites charged it, stay what they were.
@@ -188,6 +192,7 @@ class Study(_Section):
     anonymise: Anonymise | None = None
     exact: Exact | None = None
     synthesis: Synthesis | None = Synthesis()
+    models: dict[ModelName, AnyModel] = Field(default_factory=dict, max_length=20)
     sites: dict[SiteName, SiteSection] = Field(min_length=2, max_length=1000)
 
     @classmethod
@@ -222,6 +227,9 @@ class Study(_Section):
         if clash:
             raise StudyError(f"[study] holds {clash[0]!r}, which is a section of its own")
         rest = {key: _tuples(value) for key, value in data.items() if key != "study"}
+        if "models" in rest:
+            # A study of models makes a synthetic table only if it says so.
+            rest.setdefault("synthesis", None)
         try:
             return cls(**fields, **rest, data_schema=loaded)
         except ValidationError as error:
@@ -249,7 +257,43 @@ class Study(_Section):
         if self.max_sites_per_patient > len(self.sites):
             raise ValueError("max_sites_per_patient exceeds the number of sites")
         self._check_columns()
+        self._check_models()
         return self
+
+    def _check_models(self) -> None:
+        shares = [model.budget_share for model in self.models.values() if model.budget_share is not None]
+        if self.overlap is not None:
+            shares.append(self.overlap.budget_share)
+        taken = math.fsum(shares)
+        if taken > 1 or (taken == 1 and self.synthesis is not None):
+            raise ValueError("budget_share: models and the overlap check take more of the budget than there is")
+        for name, model in self.models.items():
+            try:
+                model.check(self.data_schema)
+            except (ValueError, SchemaError) as error:
+                raise ValueError(f"models.{name}: {error}") from None
+        exact = [model for model in self.models.values() if model.mode == "exact"]
+        if exact and self.exact is not None and (self.exact.logistic or self.exact.kaplan_meier):
+            raise ValueError("exact models stand in [models] or in [exact], not in both: they are tested together")
+        if exact and self.anonymise is not None and self.anonymise.with_survival:
+            raise ValueError("anonymise.with_survival and exact models exclude each other")
+        if any(model.opens_survival_counts for model in exact) and any(model.has_horizon for model in exact):
+            raise ValueError(
+                "models: an exact model of an outcome by a horizon stands beside no exact curves of the same patients, "
+                "for counts until the horizon could be subtracted; [exact] tests the two together"
+            )
+
+    def with_model(self, name: str, model: ModelSpec) -> Study:
+        """Return the study that asks for this model alone: same table, sites, budget and overlap check.
+
+        Raises StudyError, naming the rule that the model breaks.
+        """
+        fields = {key: getattr(self, key) for key in type(self).model_fields}
+        fields |= {"models": {name: model}, "exact": None, "anonymise": None, "synthesis": None}
+        try:
+            return type(self)(**fields)
+        except ValidationError as error:
+            raise StudyError("; ".join(item["msg"] for item in error.errors())) from None
 
     def _check_columns(self) -> None:
         schema = self.data_schema
@@ -340,6 +384,8 @@ class Study(_Section):
             for field, default in fields.items():
                 if body[section] is not None and body[section][field] == default:
                     del body[section][field]
+        if not body["models"]:
+            del body["models"]
         body["schema"] = self.data_schema.to_dict()
         body["format"] = "synthema-study-v1"
         return canonical_json(body)

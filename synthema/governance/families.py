@@ -52,6 +52,9 @@ def family_of(study: Study) -> Family | None:
         "anonymise": None if study.anonymise is None else study.anonymise.model_dump(mode="json"),
         "schema": study.data_schema.content_hash(),
     }
+    models = {name: model for name, model in study.models.items() if model.mode == "exact"}
+    if models:
+        content["models"] = {name: model.model_dump(mode="json") for name, model in models.items()}
     return Family(_hash(content), _hash(sorted(study.sites)))
 
 

@@ -5,7 +5,7 @@ Rules that need the study alone come first, then those that need the ledger's hi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -129,12 +129,19 @@ def _exact_rules(policy: SitePolicy, study: Study) -> Broken:
     if not families.exact_steps(study):
         return
     if not policy.allow_exact:
-        yield "exact", "the site's policy allows no exact releases: drop [exact] and [anonymise]"
+        yield "exact", "the site's policy allows no exact releases: drop [exact], [anonymise] and exact [models]"
     # A host sees its guests' rows, so their sums hide nothing from it: together they are one.
     if len({policy.host_of(name) for name in study.sites}) < policy.min_sites:
         yield "exact", f"an exact joint release needs at least {policy.min_sites} sites that hold their own tables"
     if study.anonymise is not None and study.anonymise.k < policy.min_k:
         yield "exact", f"anonymise.k must be at least {policy.min_k}"
+    for name, each in study.models.items():
+        if each.mode != "exact":
+            continue
+        if each.min_cell < policy.min_cell:
+            yield "exact", f"models.{name}.min_cell must be at least {policy.min_cell}"
+        for reason, rule in each.exact_rules(policy, study):
+            yield reason, f"models.{name}: {rule}"
     exact = study.exact
     if exact is None:
         return
@@ -147,19 +154,25 @@ def _exact_rules(policy: SitePolicy, study: Study) -> Broken:
         # A group is opened with so many patients or more, so there are at most so many groups per patient.
         if 1 / (kaplan_meier.GROUP_FACTOR * exact.min_cell) > policy.max_level_density:
             yield "filters", f"the site allows {policy.max_level_density:g} groups per patient: raise exact.min_cell"
-        yield from _level_rules(policy, study, (curves.group,))
+        yield from level_rules(policy, study, (curves.group,))
     if model is not None:
-        if policy.max_parameter_ratio < PARAMETER_RATIO:
-            yield "filters", f"the site allows {policy.max_parameter_ratio:g} coefficients per patient: drop the model"
-        # Every category but one is a coefficient, and both outcomes have so many patients for each.
-        if policy.max_level_density < PARAMETER_RATIO:
-            yield "filters", f"the site allows {policy.max_level_density:g} categories per patient: drop the model"
-        if policy.dominance < dominance.LARGEST_PART:
-            yield "filters", f"the site allows one patient {policy.dominance:g} of a sum: drop the model"
-        yield from _level_rules(policy, study, model.covariates)
+        yield from regression_rules(policy, study, model.covariates)
 
 
-def _level_rules(policy: SitePolicy, study: Study, columns: tuple[str, ...]) -> Broken:
+def regression_rules(policy: SitePolicy, study: Study, covariates: Sequence[str]) -> Broken:
+    """Yield what an exact regression on these covariates breaks where a site is stricter than its tests on shares."""
+    if policy.max_parameter_ratio < PARAMETER_RATIO:
+        yield "filters", f"the site allows {policy.max_parameter_ratio:g} coefficients per patient: drop the model"
+    # Every category but one is a coefficient, and both outcomes have so many patients for each.
+    if policy.max_level_density < PARAMETER_RATIO:
+        yield "filters", f"the site allows {policy.max_level_density:g} categories per patient: drop the model"
+    if policy.dominance < dominance.LARGEST_PART:
+        yield "filters", f"the site allows one patient {policy.dominance:g} of a sum: drop the model"
+    yield from level_rules(policy, study, covariates)
+
+
+def level_rules(policy: SitePolicy, study: Study, columns: Sequence[str]) -> Broken:
+    """Yield which of the columns an exact result may not be broken down by at this site."""
     for name in columns:
         levels = len(study.data_schema.column(name).categories)
         if policy.max_levels is not None and levels > policy.max_levels:

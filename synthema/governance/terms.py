@@ -12,7 +12,7 @@ from datetime import date, datetime, time
 from typing import Final, Literal
 
 from synthema.governance.refusals import Reason
-from synthema.steps import plan
+from synthema.steps import MODEL_PREFIX, plan
 from synthema.study import Study
 
 Approve = Literal["ask", "automatic"]
@@ -41,7 +41,7 @@ class Algorithm:
 
 
 def algorithms_of(study: Study) -> tuple[Algorithm, ...]:
-    """Return the algorithms of a study, in the order in which they run.
+    """Return the algorithms of a study, in the order in which they run: one for each step of the plan.
 
     Examples
     --------
@@ -51,6 +51,10 @@ def algorithms_of(study: Study) -> tuple[Algorithm, ...]:
     """
     out = []
     for step in plan(study):
+        if step.name.startswith(MODEL_PREFIX):
+            mechanism = study.models[step.name.removeprefix(MODEL_PREFIX)].algorithm
+            out.append(Algorithm("model", mechanism, _VERSIONS.get(f"model:{mechanism}", _FIRST_VERSION)))
+            continue
         mechanism = _MECHANISM.get(step.name) or (study.synthesis.mechanism if study.synthesis is not None else "none")
         out.append(Algorithm(step.name, mechanism, _VERSIONS.get(step.name, _FIRST_VERSION)))
     return tuple(out)
@@ -172,10 +176,9 @@ class Terms:
         """
         if self.approve == "ask":
             return "ask"
-        private = {step.name for step in plan(study) if step.is_private}
-        for algorithm in algorithms_of(study):
+        for algorithm, step in zip(algorithms_of(study), plan(study), strict=True):
             if self.automatic is None:
-                if algorithm.step not in private:
+                if not step.is_private:
                     return "ask"
             elif not any(matches(pattern, algorithm) for pattern in self.automatic):
                 return "ask"

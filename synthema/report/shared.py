@@ -14,7 +14,9 @@ from markupsafe import Markup
 
 from privacy._formats import percent
 from privacy.zcdp import rho_to_epsilon
-from synthema.released import ColumnComparison, Released, SiteAccount, StepCost, SurvivalCurve
+from synthema.learning.kinds import read_spec
+from synthema.learning.summaries import shown
+from synthema.released import ColumnComparison, ModelResult, Released, SiteAccount, StepCost, SurvivalCurve
 from synthema.report.charts import (
     MAX_BARS,
     PAIR_LEVELS,
@@ -39,6 +41,7 @@ _SECTIONS = (
     ("anonymised", "Anonymised tables"),
     ("logistic", "Logistic model"),
     ("survival", "Survival"),
+    ("models", "Joint models"),
     ("synthetic", "Synthetic patients"),
     ("trust", "Who was trusted"),
     ("verify", "How to verify"),
@@ -61,7 +64,8 @@ def render_shared(released: Released) -> str:
     return render(
         "shared.html.j2",
         r=released,
-        sections=_SECTIONS,
+        sections=tuple(each for each in _SECTIONS if each[0] != "models" or released.models),
+        models=tuple(_shown_model(model, key=f"model-{i}") for i, model in enumerate(released.models)),
         private=private,
         exact=tuple(step for step in released.steps if step.kind == "exact"),
         together=_together(private, released.delta),
@@ -92,6 +96,46 @@ def render_shared(released: Released) -> str:
             f"synthema ledger verify {shlex.quote(f'ledgers/{account.site}.db')} --head {shlex.quote(account.head)}"
             for account in released.accounts
         ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownTable:
+    """A table of a model's summary, every cell as text."""
+
+    title: str
+    columns: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownModel:
+    """A joint model as the page shows it."""
+
+    name: str
+    title: str
+    mode: str
+    what: str
+    tables: tuple[_ShownTable, ...]
+    chart: Markup | None
+
+
+def _shown_model(model: ModelResult, *, key: str) -> _ShownModel:
+    spec = read_spec(model.spec)
+    tables = tuple(
+        _ShownTable(table.title, table.columns, tuple(tuple(map(shown, row)) for row in table.rows), table.note)
+        for table in spec.summary(model.answer)
+    )
+    # A chart is drawn by the model's own kind, with every text of it escaped there.
+    chart = spec.chart(model.answer, key=key)
+    return _ShownModel(
+        name=model.name,
+        title=spec.title,
+        mode=model.mode,
+        what=model.what,
+        tables=tables,
+        chart=Markup(chart) if chart else None,  # noqa: S704
     )
 
 

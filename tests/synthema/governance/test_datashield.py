@@ -124,11 +124,11 @@ def test_what_a_filter_refuses_by_the_studys_text(tmp_path, name):
 
 
 def test_forty_levels_are_enough_and_forty_one_are_not():
-    from synthema.governance.rules import _level_rules
+    from synthema.governance.rules import level_rules
 
     for n, broken in ((40, 0), (41, 1)):
         asked = study(study={"schema": many_levels(n)})
-        assert len(list(_level_rules(PRESET, asked, ("group",)))) == broken
+        assert len(list(level_rules(PRESET, asked, ("group",)))) == broken
 
 
 def test_tab_and_subset_hold_on_shares_for_every_cell_of_a_curve():

@@ -1,0 +1,22 @@
+"""All kinds of joint models: what may stand in a study's `[models.NAME]`, told apart by `kind`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from synthema.learning.curves import KaplanMeierSpec
+from synthema.learning.model import ModelSpec
+
+# Specs are values of public things and cheap to import; what fits them is imported when a step runs.
+AnyModel = Annotated[KaplanMeierSpec, Field(discriminator="kind")]
+
+_ADAPTER: TypeAdapter[ModelSpec] = TypeAdapter(AnyModel)
+
+
+def read_spec(fields: Mapping[str, Any]) -> ModelSpec:
+    """Return a spec from plain data, as TOML and JSON hold it. Raises pydantic.ValidationError."""
+    return _ADAPTER.validate_json(json.dumps(fields))
