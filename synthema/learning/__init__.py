@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synthema.learning.curves import KaplanMeier as KaplanMeier
+    from synthema.learning.regression import LinearRegression as LinearRegression
+    from synthema.learning.regression import LogisticRegression as LogisticRegression
+    from synthema.learning.regression import PoissonRegression as PoissonRegression
 
 # Imported when they are asked for: a study's own modules import parts of this package.
-_ESTIMATORS = {"KaplanMeier": "curves"}
+_ESTIMATORS = {
+    "KaplanMeier": "curves",
+    "LinearRegression": "regression",
+    "LogisticRegression": "regression",
+    "PoissonRegression": "regression",
+}
 
-__all__ = ["KaplanMeier"]
+__all__ = ["KaplanMeier", "LinearRegression", "LogisticRegression", "PoissonRegression"]
 
 
 def __getattr__(name: str) -> Any:
