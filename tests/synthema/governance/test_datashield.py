@@ -13,9 +13,9 @@ from synthema.errors import DisclosureRefused, SiteRefused, StudyError
 from synthema.governance.datashield import TABLE, Filters, policy_fields
 from synthema.governance.policy_file import read_policy
 from synthema.learning import dominance, logistic
-from synthema.learning.tested_counts import why_not
 from synthema.learning.covariates import PARAMETER_RATIO
 from synthema.learning.kaplan_meier import GROUP_FACTOR, Grid, open_counts
+from synthema.learning.tested_counts import why_not
 from synthema.pipeline import run
 from synthema.policy import SitePolicy
 from synthema.study import Study, Synthesis
