@@ -71,6 +71,13 @@ class RegressionSpec(ModelSpec):
         """See `ModelSpec.n_coefficients`."""
         return 1 + sum(max(len(schema.column(name).categories) - 1, 1) for name in self.covariates)
 
+    def tells_deaths(self, schema: Schema) -> str:
+        """See `ModelSpec.tells_deaths`."""
+        survival = schema.survival
+        if survival is not None and survival.event in (self.outcome, *self.covariates):
+            return "at any time"
+        return super().tells_deaths(schema)
+
     def exact_rules(self, policy: SitePolicy, study: Study) -> Iterator[tuple[Reason, str]]:
         """See `ModelSpec.exact_rules`."""
         from synthema.governance.rules import regression_rules
