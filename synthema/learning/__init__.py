@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synthema.learning.curves import KaplanMeier as KaplanMeier
+    from synthema.learning.table_one import TableOne as TableOne
 
 # Imported when they are asked for: a study's own modules import parts of this package.
-_ESTIMATORS = {"KaplanMeier": "curves"}
+_ESTIMATORS = {"KaplanMeier": "curves", "TableOne": "table_one"}
 
-__all__ = ["KaplanMeier"]
+__all__ = ["KaplanMeier", "TableOne"]
 
 
 def __getattr__(name: str) -> Any:

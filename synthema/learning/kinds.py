@@ -10,9 +10,10 @@ from pydantic import Field, TypeAdapter
 
 from synthema.learning.curves import KaplanMeierSpec
 from synthema.learning.model import ModelSpec
+from synthema.learning.table_one import TableOneSpec
 
 # Specs are values of public things and cheap to import; what fits them is imported when a step runs.
-AnyModel = Annotated[KaplanMeierSpec, Field(discriminator="kind")]
+AnyModel = Annotated[KaplanMeierSpec | TableOneSpec, Field(discriminator="kind")]
 
 _ADAPTER: TypeAdapter[ModelSpec] = TypeAdapter(AnyModel)
 
