@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synthema.learning.curves import KaplanMeier as KaplanMeier
+    from synthema.learning.kmeans import KMeans as KMeans
     from synthema.learning.table_one import TableOne as TableOne
 
 # Imported when they are asked for: a study's own modules import parts of this package.
-_ESTIMATORS = {"KaplanMeier": "curves", "TableOne": "table_one"}
+_ESTIMATORS = {"KMeans": "kmeans", "KaplanMeier": "curves", "TableOne": "table_one"}
 
-__all__ = ["KaplanMeier", "TableOne"]
+__all__ = ["KMeans", "KaplanMeier", "TableOne"]
 
 
 def __getattr__(name: str) -> Any:
