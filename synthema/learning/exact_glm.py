@@ -29,8 +29,8 @@ from synthema.learning.families import FAMILIES
 from synthema.learning.glm_sums import Encoding, SiteSums, site_sums
 from synthema.learning.model import Contribution, Rounds, SiteHalf, pooled
 from synthema.learning.newton import Newton
-from synthema.learning.responses import Patients, patients_of, response_of
-from synthema.learning.tested_counts import count_table, why_not
+from synthema.learning.responses import Patients, outcome_of, patients_of, response_of
+from synthema.learning.tested_counts import cells_of, count_table, why_not
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,6 +96,15 @@ def described(spec: RegressionSpec, schema: Schema) -> dict[str, Any]:
         "terms": [list(term) for term in design_of(schema, spec.covariates).terms],
         "levels": {column.name: list(column.categories) for column in categorical(schema, spec.covariates)},
     }
+
+
+def lost_are_tested(spec: RegressionSpec, study: Study) -> bool:
+    """Return whether patients who were lost before the horizon are counted too, as a third outcome.
+
+    Another exact model of the study has them: its counts less this one's are theirs.
+    """
+    others = (model for model in study.models.values() if model.mode == "exact" and not model.has_horizon)
+    return spec.has_horizon and any(others)
 
 
 def site_half(spec: RegressionSpec, study: Study, schema: Schema, rows: pd.DataFrame) -> SiteHalf:
@@ -181,9 +190,14 @@ class _RegressionAtSite:
         return Contribution(self._newton.encoding.encode(sums_here))
 
     def _counts(self) -> Contribution:
-        from synthema.learning.responses import outcome_of
-
         known, y = outcome_of(self._spec, self._schema, self._rows)
-        columns = {name: self._rows[name].to_numpy()[known] for name in self._spec.covariates}
-        family = FAMILIES[self._spec.kind]
-        return Contribution.counts(count_table(family, columns, self._schema, self._spec.covariates, y[known] > 0))
+        columns = {name: self._rows[name].to_numpy() for name in self._spec.covariates}
+        family, covariates = FAMILIES[self._spec.kind], self._spec.covariates
+        here = {name: values[known] for name, values in columns.items()}
+        counts = count_table(family, here, self._schema, covariates, y[known] > 0)
+        if lost_are_tested(self._spec, self._study):
+            lost = {name: values[~known] for name, values in columns.items()}
+            counts = np.concatenate(
+                [counts, cells_of(lost, self._schema, covariates, np.zeros(np.count_nonzero(~known), dtype=np.int64))]
+            )
+        return Contribution.counts(counts)

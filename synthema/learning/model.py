@@ -103,8 +103,10 @@ class ModelSpec(BaseModel):
     title: ClassVar[str]
     # In exact mode: whether counts of deaths by time are opened, and whether the outcome is a state by a horizon.
     opens_survival_counts: ClassVar[bool] = False
-    # Whether fitting needs correlated randomness: anything but opening sums does.
-    needs_material: ClassVar[bool] = True
+    # In exact mode: whether counts of columns' values are opened.
+    opens_column_counts: ClassVar[bool] = False
+    # Whether a private fit needs correlated randomness: anything but opening sums does. An exact one always does.
+    needs_material: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _has_a_price(self) -> Self:

@@ -32,11 +32,24 @@ def count_table(
 ) -> npt.NDArray[np.int64]:
     """Return a site's counts, shape (groups + cells,): patients of each tested group, then the table's cells."""
     groups = [np.count_nonzero(event == each) for each in family.tested] or [len(event)]
-    cell = event.astype(np.int64) if family.tested else np.zeros(len(event), dtype=np.int64)
+    outcome = event.astype(np.int64) if family.tested else np.zeros(len(event), dtype=np.int64)
+    cells = cells_of(columns, schema, covariates, outcome, n_outcomes=2 if family.tested else 1)
+    return np.concatenate([np.array(groups, dtype=np.int64), cells])
+
+
+def cells_of(
+    columns: Mapping[str, npt.NDArray[Any]],
+    schema: Schema,
+    covariates: Sequence[str],
+    outcome: npt.NDArray[np.int64],
+    *,
+    n_outcomes: int = 1,
+) -> npt.NDArray[np.int64]:
+    """Return how many patients each cell of the table of outcome and all categorical covariates holds, flattened."""
+    cell, n = outcome, n_outcomes
     for column in categorical(schema, covariates):
-        cell = cell * len(column.categories) + column.encode(columns[column.name])
-    cells = np.bincount(cell, minlength=table_size(family, schema, covariates))
-    return np.concatenate([groups, cells]).astype(np.int64)
+        cell, n = cell * len(column.categories) + column.encode(columns[column.name]), n * len(column.categories)
+    return np.bincount(cell, minlength=n).astype(np.int64)
 
 
 def table_size(family: Family, schema: Schema, covariates: Sequence[str]) -> int:
