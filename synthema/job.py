@@ -19,7 +19,7 @@ from synthema.errors import StudyError
 from synthema.governance.families import family_of
 from synthema.governance.history import tagged
 from synthema.learning import kaplan_meier, logistic
-from synthema.learning.design import design_matrix
+from synthema.learning.design import encoded, matrix
 from synthema.learning.glm_sums import site_sums
 from synthema.learning.newton import Newton
 from synthema.learning.responses import Patients, outcome_within
@@ -169,7 +169,7 @@ class SiteJob:
             self._pay_first("logistic", "sums")
             self._newton = logistic.newton_of(self.study, self._logistic.covariates)
             columns, died = self._logistic_rows()
-            x = design_matrix(columns, self.site.schema, self._newton.design)
+            x = matrix(columns, self.site.schema, self._newton.design)
             self._patients = Patients(x, died.astype(np.float64), offset=None)
         elif self._newton is None or self._newton.converged:
             raise StudyError("step 'logistic': no further sums are due")
@@ -190,7 +190,8 @@ class SiteJob:
         wanted = self._logistic
         time, event = self._survival()
         known, died = outcome_within(time, event, wanted.horizon_days)
-        return {name: self.site.rows[name].to_numpy()[known] for name in wanted.covariates}, died[known]
+        columns = encoded(self.site.schema, self.site.rows, wanted.covariates)
+        return {name: values[known] for name, values in columns.items()}, died[known]
 
     def survival_counts(self) -> list[SharePackage]:
         """Return shares (FIELD61) of deaths and losses per group and part of the grid, shape (2, G, R)."""

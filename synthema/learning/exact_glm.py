@@ -14,7 +14,7 @@ parties, and are 0 or at least `min_cell`. Sums are rounded to 2^-28 or coarser.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +24,12 @@ from smpc import FIELD61, RING64, Session, SharePackage
 from synthema.errors import DisclosureRefused, StudyError
 from synthema.learning import dominance
 from synthema.learning.covariates import categorical
-from synthema.learning.design import design_of
+from synthema.learning.design import Column, Floats, design_of, encoded
 from synthema.learning.families import FAMILIES
 from synthema.learning.glm_sums import Encoding, SiteSums, site_sums
 from synthema.learning.model import Contribution, Rounds, SiteHalf, pooled
 from synthema.learning.newton import Newton
-from synthema.learning.responses import Patients, outcome_of, patients_of, response_of
+from synthema.learning.responses import outcome_of, patients_from, response_of
 from synthema.learning.tested_counts import cells_of, count_table, why_not
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def lost_are_tested(spec: RegressionSpec, study: Study) -> bool:
 
     Another exact model of the study has them: its counts less this one's are theirs.
     """
-    others = (model for model in study.models.values() if model.mode == "exact" and not model.has_horizon)
-    return spec.has_horizon and any(others)
+    exact = [model for model in study.models.values() if model.mode == "exact"]
+    return spec.has_horizon and not all(model.has_horizon for model in exact)
 
 
 def site_half(spec: RegressionSpec, study: Study, schema: Schema, rows: pd.DataFrame) -> SiteHalf:
@@ -159,21 +159,19 @@ class _RegressionAtSite:
     """See `SiteHalf`. The coefficients are moved here, from what was opened: nobody can ask for others."""
 
     def __init__(self, spec: RegressionSpec, study: Study, schema: Schema, rows: pd.DataFrame) -> None:
-        self._spec, self._study, self._schema, self._rows = spec, study, schema, rows
+        if len(rows) > study.largest_cohort:
+            raise StudyError(f"the study allows at most {study.largest_cohort} patients at a site")
+        self._spec, self._study, self._schema = spec, study, schema
         self._newton: Newton | None = None
-        self._known: Patients | None = None
-
-    @property
-    def _patients(self) -> Patients:
-        if self._known is None:
-            self._known = patients_of(self._spec, self._schema, self._rows)
-            if len(self._known.y) > self._study.largest_cohort:
-                raise StudyError(f"the study allows at most {self._study.largest_cohort} patients at a site")
-        return self._known
+        # Read once, as each of many rounds needs them.
+        known, y = outcome_of(spec, schema, rows)
+        columns = encoded(schema, rows, spec.covariates)
+        self._patients = patients_from(spec, schema, rows, known=known, y=y, columns=columns)
+        self._counts = _counts(spec, study, schema, known=known, y=y, columns=columns)
 
     def contribute(self, what: str, opened: Any) -> Contribution:
         if what == "counts":
-            return self._counts()
+            return Contribution.counts(self._counts)
         if what == "totals":
             y, offset = self._patients.y, self._patients.offset
             exposure = np.ones_like(y) if offset is None else np.exp(offset)
@@ -189,15 +187,20 @@ class _RegressionAtSite:
         sums_here = site_sums(self._newton.family, self._patients, self._newton.beta)
         return Contribution(self._newton.encoding.encode(sums_here))
 
-    def _counts(self) -> Contribution:
-        known, y = outcome_of(self._spec, self._schema, self._rows)
-        columns = {name: self._rows[name].to_numpy() for name in self._spec.covariates}
-        family, covariates = FAMILIES[self._spec.kind], self._spec.covariates
-        here = {name: values[known] for name, values in columns.items()}
-        counts = count_table(family, here, self._schema, covariates, y[known] > 0)
-        if lost_are_tested(self._spec, self._study):
-            lost = {name: values[~known] for name, values in columns.items()}
-            counts = np.concatenate(
-                [counts, cells_of(lost, self._schema, covariates, np.zeros(np.count_nonzero(~known), dtype=np.int64))]
-            )
-        return Contribution.counts(counts)
+
+def _counts(
+    spec: RegressionSpec,
+    study: Study,
+    schema: Schema,
+    *,
+    known: npt.NDArray[np.bool_],
+    y: Floats,
+    columns: Mapping[str, Column],
+) -> Ints:
+    here = {name: values[known] for name, values in columns.items()}
+    counts = count_table(FAMILIES[spec.kind], here, schema, spec.covariates, y[known] > 0)
+    if not lost_are_tested(spec, study):
+        return counts
+    lost = {name: values[~known] for name, values in columns.items()}
+    nothing = np.zeros(np.count_nonzero(~known), dtype=np.int64)
+    return np.concatenate([counts, cells_of(lost, schema, spec.covariates, nothing)])

@@ -30,7 +30,10 @@ def count_table(
     covariates: Sequence[str],
     event: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int64]:
-    """Return a site's counts, shape (groups + cells,): patients of each tested group, then the table's cells."""
+    """Return a site's counts, shape (groups + cells,): patients of each tested group, then the table's cells.
+
+    `columns`: codes of the categorical covariates at least, shape (n,) each.
+    """
     groups = [np.count_nonzero(event == each) for each in family.tested] or [len(event)]
     outcome = event.astype(np.int64) if family.tested else np.zeros(len(event), dtype=np.int64)
     cells = cells_of(columns, schema, covariates, outcome, n_outcomes=2 if family.tested else 1)
@@ -48,7 +51,7 @@ def cells_of(
     """Return how many patients each cell of the table of outcome and all categorical covariates holds, flattened."""
     cell, n = outcome, n_outcomes
     for column in categorical(schema, covariates):
-        cell, n = cell * len(column.categories) + column.encode(columns[column.name]), n * len(column.categories)
+        cell, n = cell * len(column.categories) + columns[column.name], n * len(column.categories)
     return np.bincount(cell, minlength=n).astype(np.int64)
 
 

@@ -114,7 +114,8 @@ def test_a_model_over_too_few_patients_is_not_opened(counts, reason):
 
 def test_what_is_tested_is_the_whole_table_of_outcome_and_categories():
     columns, died = patients(90, seed=3)
-    counts = count_table(logistic.FAMILY, columns, SCHEMA, COVARIATES, died)
+    codes = {"arm": SCHEMA.column("arm").encode(columns["arm"])}
+    counts = count_table(logistic.FAMILY, codes, SCHEMA, COVARIATES, died)
     assert len(counts) == 2 + n_cells(SCHEMA, COVARIATES) == 2 + 2 * 3
     assert counts[:2].tolist() == [(~died).sum(), died.sum()]
     arms = [((columns["arm"] == arm) & (died == outcome)).sum() for outcome in (False, True) for arm in "ABC"]
