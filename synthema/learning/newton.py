@@ -34,7 +34,7 @@ from synthema.learning.responses import Response
 MAX_STEPS = 12
 MAX_OPENINGS = 28
 # Fractional bits of sums on the way, and how many more are taken where the information is too small for so few.
-COARSE_BITS = 10
+COARSE_BITS = 8
 _MORE_BITS = 6
 # Largest error of a step on the way by rounding, in parts of it.
 _LARGEST_NOISE = 0.1
