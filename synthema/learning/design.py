@@ -135,4 +135,5 @@ def _codes(schema: Schema, values: pd.Series[Any]) -> Column:
         # Missing values: the column says whether it has a code for them.
         return column.encode(values.to_numpy())
     # Each distinct value is read once: equal values have the same code.
-    return column.encode(np.asarray(distinct, dtype=object))[codes]
+    found: npt.NDArray[np.int64] = column.encode(np.asarray(distinct, dtype=object))[codes]
+    return found

@@ -136,7 +136,7 @@ class Newton:
             raise ModelFailed("the sums are no finite numbers: check the covariates' bounds in the schema")
         self.iterations += 1
         if self._phase == "ending":
-            self._end_or_go_on(np.linalg.solve(self._information, opened))
+            self._end_or_go_on(_solve(self._information, opened))
         else:
             p = self.design.n_coefficients
             upper = np.triu_indices(p)
@@ -169,7 +169,7 @@ class Newton:
         self._check_information(information)
         self._information = information
         self._before = None if value is None else (self.beta, value)
-        step = np.linalg.solve(information, score)
+        step = _solve(information, score)
         self._check_way(step)
         if np.abs(step).max() < max(_NEAR, 3 * noise):
             self._phase = "ending"
@@ -195,7 +195,7 @@ class Newton:
     def _at_the_end(self, score: Floats, information: Floats, value: float | None) -> None:
         self._check_information(information)
         self._information = information
-        step = np.linalg.solve(information, score)
+        step = _solve(information, score)
         self.converged = self.family.one_step or bool(np.abs(step).max() < max(_TOLERANCE, self._noise_at_the_end()))
         if not self.converged:
             self._phase, self._last_step = "ending", math.inf
@@ -324,6 +324,10 @@ class Newton:
     def _sum_of_outcome(self) -> float:
         # The normal equation of the intercept.
         return float(self._information[0] @ self.beta)
+
+
+def _solve(information: Floats, score: Floats) -> Floats:
+    return np.asarray(np.linalg.solve(information, score), dtype=np.float64)
 
 
 SEPARATED = (

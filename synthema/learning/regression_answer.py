@@ -78,7 +78,7 @@ def tables(spec: RegressionSpec, answer: Mapping[str, Any]) -> tuple[Table, ...]
     deviate = "t" if "patients" in answer else "z"
     columns = ["term", "estimate", "std. error", deviate, "p"]
     columns += ["95 % from", "to"] if factor is None else [factor, "95 % from", "to"]
-    rows = []
+    rows: list[tuple[str | float | int | None, ...]] = []
     for each in estimates(answer):
         ends = (each.low, each.high) if factor is None else tuple(map(_exp, (each.estimate, each.low, each.high)))
         rows.append((each.term, each.estimate, each.std_error, each.deviate, each.p, *ends))

@@ -34,7 +34,7 @@ def count_table(
 
     `columns`: codes of the categorical covariates at least, shape (n,) each.
     """
-    groups = [np.count_nonzero(event == each) for each in family.tested] or [len(event)]
+    groups = [int(np.count_nonzero(event == each)) for each in family.tested] or [len(event)]
     outcome = event.astype(np.int64) if family.tested else np.zeros(len(event), dtype=np.int64)
     cells = cells_of(columns, schema, covariates, outcome, n_outcomes=2 if family.tested else 1)
     return np.concatenate([np.array(groups, dtype=np.int64), cells])
