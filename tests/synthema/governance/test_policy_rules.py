@@ -78,7 +78,7 @@ def test_every_step_of_a_study_has_an_algorithm():
     assert [str(each) for each in algorithms_of(asked)] == [
         "overlap:buckets@1",
         "anonymised:k-anonymity@1",
-        "logistic:newton@1",
+        "logistic:newton@2",
         "kaplan-meier:counts@1",
         "marginals:chow-liu@1",
     ]

@@ -386,6 +386,25 @@ def test_models_whose_counts_could_be_subtracted_stand_in_no_study_together() ->
             type(first)(**fields | {"models": {"one": first.models["one"], "two": other}})
 
 
+def test_beside_a_model_of_all_patients_those_lost_before_the_horizon_are_tested_too() -> None:
+    from synthema.learning.exact_glm import site_half
+    from synthema.learning.regression import LinearSpec, LogisticSpec
+
+    frames, job = leukaemia()
+    rows = pooled(frames)
+    alone = job.with_model("one", LogisticSpec(horizon_days=365, covariates=("age", "sex")))
+    fields = {name: getattr(alone, name) for name in type(alone).model_fields}
+    other = LinearSpec(outcome="age", covariates=("wbc", "sex"))
+    beside = type(alone)(**fields | {"models": {**alone.models, "two": other}})
+    counts = [
+        site_half(alone.models["one"], study, study.data_schema, rows).contribute("counts", None).values
+        for study in (alone, beside)
+    ]
+    assert counts[1][: len(counts[0])].tolist() == counts[0].tolist()
+    lost = (np.ceil(rows["time"]) < 365) & (rows["event"].astype(str) == "0")
+    assert counts[1][len(counts[0]) :].tolist() == [(lost & (rows["sex"] == sex)).sum() for sex in ("F", "M")]
+
+
 def test_a_picture_shows_every_effect_on_the_scale_of_its_model(arrests) -> None:
     chart = arrests.plot()
     assert chart.startswith("<svg")
