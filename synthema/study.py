@@ -288,10 +288,16 @@ class Study(_Section):
                     f"models.{tables[0]}: leave the survival columns out beside exact survival results, from whose "
                     "counts they could be subtracted"
                 )
-        if any(model.opens_survival_counts for model in exact) and any(model.has_horizon for model in exact):
+        deaths = {model.tells_deaths(self.data_schema) for model in exact} - {""}
+        if deaths and any(model.opens_survival_counts for model in exact):
             raise ValueError(
                 "models: an exact model of an outcome by a horizon stands beside no exact curves of the same patients, "
                 "for counts until the horizon could be subtracted; [exact] tests the two together"
+            )
+        if len(deaths) > 1:
+            raise ValueError(
+                f"models: exact models of deaths {' and '.join(sorted(deaths))} stand in studies of their own, for "
+                "their counts could be subtracted: ask for one of them"
             )
 
     def with_model(self, name: str, model: ModelSpec) -> Study:

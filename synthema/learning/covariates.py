@@ -30,22 +30,22 @@ def n_cells(schema: Schema, covariates: Sequence[str]) -> int:
     return 2 * math.prod(len(column.categories) for column in categorical(schema, covariates))
 
 
-def check_covariates(schema: Schema, covariates: Sequence[str]) -> None:
+def check_covariates(schema: Schema, covariates: Sequence[str], *, where: str = "exact.logistic.covariates") -> None:
     """Raise ValueError, naming the covariate and the rule, unless the model may be fitted."""
     if len(set(covariates)) < len(covariates):
-        raise ValueError("exact.logistic.covariates: name each covariate once")
+        raise ValueError(f"{where}: name each covariate once")
     numeric = 0
     for name in covariates:
         column = schema.column(name)
         if not column.is_coded or column.nullable:
-            raise ValueError(f"exact.logistic.covariates: {name!r} must be coded and not nullable")
+            raise ValueError(f"{where}: {name!r} must be coded and not nullable")
         if column.categories:
             continue
         low, high = column.bin_edges[[0, -1]]
         if column.kind == "integer" and high - low + 1 < _FEWEST_VALUES:
-            raise ValueError(f"exact.logistic.covariates: {name!r} has few values; make it categorical")
+            raise ValueError(f"{where}: {name!r} has few values; make it categorical")
         numeric += 1
     if not numeric:
-        raise ValueError("exact.logistic.covariates: at least one must be a number with many values")
+        raise ValueError(f"{where}: at least one must be a number with many values")
     if n_cells(schema, covariates) > _MOST_CELLS:
-        raise ValueError("exact.logistic.covariates: the categories make too large a table; merge or drop some")
+        raise ValueError(f"{where}: the categories make too large a table; merge or drop some")

@@ -128,6 +128,14 @@ class ModelSpec(BaseModel):
         """Whether the outcome is a state by a horizon: then its sums tell deaths and losses up to it."""
         return False
 
+    def tells_deaths(self, schema: Schema) -> str:
+        """Return which deaths the exact model's sums tell by category, in words; "" if none.
+
+        Counts of two different ones could be subtracted, and so could those of curves: one study opens one of them.
+        """
+        del schema
+        return f"within {getattr(self, 'horizon_days', None)} days" if self.has_horizon else ""
+
     @property
     def algorithm(self) -> str:
         """Its name in policies: "model:cox" allows the exact model, "model:cox-private" the private one."""
