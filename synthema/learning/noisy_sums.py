@@ -69,16 +69,19 @@ def noise_std(rounds: Rounds) -> float:
     return noise_of(rounds.event).per_party_scale * math.sqrt(len(rounds.study.compute_parties))
 
 
-def open_noisy_sum(rounds: Rounds, what: str, *, opened: Any = None) -> npt.NDArray[np.int64]:
+def open_noisy_sum(
+    rounds: Rounds, what: str, *, opened: Any = None, noise: DistributedDiscreteGaussian | None = None
+) -> npt.NDArray[np.int64]:
     """Have the sites give what they add, and the parties open the sum with its noise; shape as contributed.
 
-    Every call is one round of the event. Contributions are in RING64.
+    Every call is one round of the event. Contributions are in RING64. `noise`: the round's, where the event is composed
+    of rounds that differ.
     """
-    noise, threshold = noise_of(rounds.event), rounds.study.federation.collusion_threshold
+    added, threshold = noise or noise_of(rounds.event), rounds.study.federation.collusion_threshold
 
     async def protocol(session: Session, packages: Sequence[SharePackage]) -> npt.NDArray[np.int64]:
         noisy = await joint_discrete_gaussian(
-            session, pooled(session, packages), noise.per_party_scale, collusion_threshold=threshold
+            session, pooled(session, packages), added.per_party_scale, collusion_threshold=threshold
         )
         found: npt.NDArray[np.int64] = await session.open(noisy)
         return found
