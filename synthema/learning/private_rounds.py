@@ -43,6 +43,7 @@ _INFORMATION_CLIP = 1.5
 _RESIDUAL_CLIP = 2.0
 _QUIET = 0.15
 _WIDEST = 3.0
+_WIDEST_RESIDUAL = 1.6
 
 _LEAST_SD = 0.02
 _LARGEST_STEP = 3.0
@@ -51,6 +52,19 @@ _LEAST_FREQUENCY = 0.02
 # Prior of a slope for one standard deviation of its covariate: normal, mean 0. Log odds and log rates; for numbers, in
 # standard deviations of the outcome.
 PRIOR_SD = 1.0
+
+
+def clipped_normal(reach: float) -> tuple[float, float]:
+    """Return (probability within, second moment) of a standard normal pulled in to [-reach, reach].
+
+    Examples
+    --------
+    >>> [round(each, 4) for each in clipped_normal(2.0)]
+    [0.9545, 0.9205]
+    """
+    inside = math.erf(reach / math.sqrt(2))
+    density = math.exp(-reach * reach / 2) / math.sqrt(2 * math.pi)
+    return inside, inside - 2 * reach * density + reach * reach * (1 - inside)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +153,7 @@ class PrivateNewton:
         self.posterior: Posterior | None = None
         # What the last step opened, for whoever wants to look at the noise.
         self.last: Opened | None = None
+        self._score_dispersion = 1.0
 
     def __repr__(self) -> str:
         return f"PrivateNewton(round {self.index})"
@@ -220,13 +235,15 @@ class PrivateNewton:
         noise = score * self._noise[self.index] / math.sqrt(shares[0])
         n = max(self.n_patients, self._least_n)
         wide = min(max(_QUIET * math.sqrt(n) * sd / noise, 1.0), _WIDEST)
-        residuals = replace(narrow, reach=_RESIDUAL_CLIP * wide)
+        # Both widen what a patient may add: residuals first, for those that are pulled in are lost to the fit.
+        pulled = 1.0 if shape.kind == "logistic" else min(wide, _WIDEST_RESIDUAL)
+        residuals = replace(narrow, reach=_RESIDUAL_CLIP * pulled)
         unit = float(residuals.bound(centre)[0])
         variance = float(residuals.moments(centre)[1][0])
         return replace(
             step,
             residuals=residuals,
-            score_clip=_SCORE_CLIP * wide * math.sqrt(shape.p) * unit,
+            score_clip=_SCORE_CLIP * (wide / pulled) * math.sqrt(shape.p) * unit,
             information_clip=_INFORMATION_CLIP * wide * shape.p * variance,
             unit=unit,
             shares=shares,
@@ -250,19 +267,34 @@ class PrivateNewton:
         )
         prior_precision = np.full(p, 1 / self._prior_sd**2)
         prior_precision[0] = 0.0
-        result = posterior(found, step.beta, prior_precision, self.dispersion)
         if shape.kind == "linear":
-            spread_unit = step.unit**2 / math.sqrt(step.shares[2])
-            squares, error = float(opened[-1]) * spread_unit, noise * spread_unit
-            for _ in range(4):
-                left = squares - 2 * found.score @ result.step + result.step @ found.psd @ result.step
-                n = max(float(found.psd[0, 0]), self._least_n)
-                # On the safe side: residuals that are thought larger than they are cost width, not coverage.
-                guess = (max(float(left), 0.0) + error) / n
-                self.dispersion = min(max(guess, (0.1 * step.residuals.sd) ** 2, 1e-6), step.residuals.sd**2)
-                result = posterior(found, step.beta, prior_precision, self.dispersion)
+            found, result = self._with_dispersion(step, found, opened[-1], prior_precision)
+        else:
+            result = posterior(found, step.beta, prior_precision, self.dispersion)
         self.last, self.posterior = found, result
         self.question = replace(step, beta=step.beta + np.clip(result.step, -_LARGEST_STEP, _LARGEST_STEP))
+
+    def _with_dispersion(
+        self, step: Step, raw: Opened, opened: float, prior_precision: Floats
+    ) -> tuple[Opened, Posterior]:
+        """Find the residuals' variance, and the step with it, in turn: each needs the other."""
+        noise, unit = self._noise[self.index], step.unit**2 / math.sqrt(step.shares[2])
+        squares, error = opened * unit, noise * unit
+        n = max(float(raw.psd[0, 0]), self._least_n)
+        for _ in range(6):
+            inside, second = clipped_normal(step.unit / math.sqrt(self.dispersion))
+            # Of residuals that are pulled in, only those within the bound follow the coefficients.
+            found = replace(
+                raw, information=raw.information * inside, information_noise=raw.information_noise * inside
+            )
+            self._score_dispersion = self.dispersion * second / inside
+            result = posterior(found, step.beta, prior_precision, self._score_dispersion)
+            left = squares - 2 * raw.score @ result.step + result.step @ raw.psd @ result.step
+            # On the safe side: residuals that are thought larger than they are cost width, not coverage.
+            guess = (max(float(left), 0.0) + error) / max(n - self.shape.p, 1.0) / second
+            least = max((0.1 * step.residuals.sd) ** 2, 1e-6)
+            self.dispersion = min(max(guess, least), step.residuals.sd**2)
+        return found, result
 
     def on_bounds_scale(self) -> tuple[Floats, Floats]:
         """Return (beta, covariance) of the covariates as the schema's bounds scale them.
@@ -291,7 +323,7 @@ class PrivateNewton:
         # Directions that the noise has drowned are left to the total.
         values, vectors = np.linalg.eigh(self.last.information)
         least = self.last.information_noise
-        own = (vectors * (self.dispersion / np.maximum(values, max(least, 1e-9)))) @ vectors.T
+        own = (vectors * (self._score_dispersion / np.maximum(values, max(least, 1e-9)))) @ vectors.T
         back = self.back(self.question)
         out: Floats = back @ own @ back.T
         return out
