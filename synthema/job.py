@@ -18,8 +18,13 @@ from synthema.conducting import synthesis_vector
 from synthema.errors import StudyError
 from synthema.governance.families import family_of
 from synthema.governance.history import tagged
-from synthema.learning import dominance, kaplan_meier, logistic
+from synthema.learning import kaplan_meier, logistic
+from synthema.learning.design import encoded, matrix
+from synthema.learning.glm_sums import site_sums
+from synthema.learning.newton import Newton
+from synthema.learning.responses import Patients, outcome_within
 from synthema.learning.rows import survival_of
+from synthema.learning.tested_counts import count_table
 from synthema.steps import MODEL_PREFIX, Step, plan
 from synthema.study import KaplanMeier, Study
 
@@ -50,7 +55,8 @@ class SiteJob:
         self._reserved: dict[str, Any] = {}
         self._started: set[str] = set()
         self._given: set[tuple[str, str]] = set()
-        self._newton: logistic.Newton | None = None
+        self._newton: Newton | None = None
+        self._patients: Patients | None = None
         self._halves: dict[str, SiteHalf] = {}
 
     def reserve(self) -> None:
@@ -145,8 +151,9 @@ class SiteJob:
     def logistic_counts(self) -> list[SharePackage]:
         """Return shares (FIELD61) of the counts that decide whether the model may be opened."""
         self._pay_first("logistic", "counts")
-        columns, _, died = self._logistic_rows()
-        counts = logistic.small_count_table(columns, self.site.schema, self._logistic.covariates, died)
+        columns, died = self._logistic_rows()
+        covariates = self._logistic.covariates
+        counts = count_table(logistic.FAMILY, columns, self.site.schema, covariates, died)
         if self.study.exact is not None and self.study.exact.kaplan_meier is not None:
             counts = np.concatenate([counts, self._survival_table(self.study.exact.kaplan_meier).ravel()])
         return self._share(counts, domain=FIELD61)
@@ -154,27 +161,24 @@ class SiteJob:
     def logistic_sums(self, opened: npt.NDArray[np.float64] | None) -> list[SharePackage]:
         """Return shares of this site's score and information for the next Newton step, in fixed point.
 
-        Behind them stand the numbers that decide whether they may be opened (`dominance.contributions`), shape (3 P,)
-        for P sums. `opened`: what was opened in the step before; None for the first. The site moves the coefficients
-        itself, so nobody can ask it for sums at coefficients of their choice, or for more of them than Newton's method
-        takes.
+        Behind them stand the numbers that decide whether they may be opened (`dominance`), shape (3 P,) for P sums.
+        `opened`: what was opened in the step before; None for the first. The site moves the coefficients itself, so
+        nobody can ask it for sums at coefficients of their choice, or for more of them than Newton's method takes.
         """
-        columns, design, died = self._logistic_rows()
         if opened is None:
             self._pay_first("logistic", "sums")
-            self._newton = logistic.Newton(design)
+            self._newton = logistic.newton_of(self.study, self._logistic.covariates)
+            columns, died = self._logistic_rows()
+            x = matrix(columns, self.site.schema, self._newton.design)
+            self._patients = Patients(x, died.astype(np.float64), offset=None)
         elif self._newton is None or self._newton.converged:
             raise StudyError("step 'logistic': no further sums are due")
         else:
             self._newton.update(opened)
-        x = logistic.design_matrix(columns, self.site.schema, design)
-        if len(x) > logistic.MAX_PATIENTS:
-            raise StudyError(f"a site may hold at most {logistic.MAX_PATIENTS} patients for a joint model")
-        sums = logistic.score_and_information(x, died, self._newton.beta)
-        encoded = logistic.fixed_point().encode(
-            sums, max_abs=float(logistic.MAX_PATIENTS), n_summands=len(self.study.sites)
-        )
-        return self._share(np.concatenate([encoded, *dominance.contributions(x, died, self._newton.beta)]))
+        if self._patients is None or len(self._patients.y) > self.study.largest_cohort:
+            raise StudyError(f"a site may hold at most {self.study.largest_cohort} patients for this model")
+        sums = site_sums(logistic.FAMILY, self._patients, self._newton.beta).without_value()
+        return self._share(self._newton.encoding.encode(sums))
 
     @property
     def _logistic(self) -> Any:
@@ -182,13 +186,12 @@ class SiteJob:
             raise StudyError("this study fits no logistic model")
         return self.study.exact.logistic
 
-    def _logistic_rows(self) -> tuple[dict[str, npt.NDArray[Any]], logistic.Design, npt.NDArray[np.bool_]]:
+    def _logistic_rows(self) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.bool_]]:
         wanted = self._logistic
         time, event = self._survival()
-        known, died = logistic.outcome_within(time, event, wanted.horizon_days)
-        columns = {name: self.site.rows[name].to_numpy()[known] for name in wanted.covariates}
-        design = logistic.design_of(self.site.schema, wanted.covariates)
-        return columns, design, died[known]
+        known, died = outcome_within(time, event, wanted.horizon_days)
+        columns = encoded(self.site.schema, self.site.rows, wanted.covariates)
+        return {name: values[known] for name, values in columns.items()}, died[known]
 
     def survival_counts(self) -> list[SharePackage]:
         """Return shares (FIELD61) of deaths and losses per group and part of the grid, shape (2, G, R)."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from privacy import DistributedDiscreteGaussian
 from smpc import FIELD61, RING64, Session, Shared, SharePackage, pool
@@ -18,8 +17,10 @@ from synthema.conducting import conduct
 from synthema.errors import DisclosureRefused, OverlapTooLarge, StudyError
 from synthema.job import SiteJob, survival_grid
 from synthema.learning import dominance, kaplan_meier, logistic
-from synthema.learning.covariates import n_cells
+from synthema.learning.design import design_of
+from synthema.learning.exact_glm import open_undominated
 from synthema.learning.model import Rounds
+from synthema.learning.tested_counts import table_size, why_not
 from synthema.networks.base import StepNetwork
 from synthema.released import LogisticModel, ModelResult, OverlapCheck, SurvivalCurve
 from synthema.steps import model_step, plan, total_noise_std
@@ -75,17 +76,17 @@ def fit_logistic(network: StepNetwork) -> LogisticModel:
     if study.exact is None or study.exact.logistic is None:
         raise StudyError("this study fits no logistic model")
     wanted, schema, min_cell = study.exact.logistic, study.data_schema, study.exact.min_cell
-    design = logistic.design_of(schema, wanted.covariates)
-    n_counts = 2 + n_cells(schema, wanted.covariates)
-    encoding, grid, shape = logistic.fixed_point(), None, None
+    n_coefficients = design_of(schema, wanted.covariates).n_coefficients
+    n_counts = 2 + table_size(logistic.FAMILY, schema, wanted.covariates)
+    grid, shape = None, None
     if study.exact.kaplan_meier is not None:
         grid = survival_grid(study)
         shape = (2, schema.column(study.exact.kaplan_meier.group).n_codes, len(grid.official))
 
     async def check(session: Session, packages: Sequence[SharePackage]) -> str:
         counts = _pooled(session, packages, FIELD61)
-        reason = await logistic.check_counts(
-            session, counts[:n_counts], n_coefficients=design.n_coefficients, min_cell=min_cell
+        reason = await why_not(
+            session, counts[:n_counts], family=logistic.FAMILY, n_coefficients=n_coefficients, min_cell=min_cell
         )
         if not reason and shape is not None and grid is not None:
             table = counts[n_counts:].reshape(shape)
@@ -93,25 +94,18 @@ def fit_logistic(network: StepNetwork) -> LogisticModel:
                 reason = f"beside the curves it would show 1 to {min_cell - 1} patients: put the horizon elsewhere"
         return reason
 
-    async def sums(session: Session, packages: Sequence[SharePackage]) -> npt.NDArray[np.int64]:
-        parts = [session.shared(package.expand(), RING64).reshape(3, -1) for package in packages]
-        if await dominance.any_dominated(session, [part[1] for part in parts], [part[2] for part in parts]):
-            return np.zeros(0, dtype=np.int64)
-        opened: npt.NDArray[np.int64] = await session.open(_sum_of([part[0] for part in parts]))
-        return opened
-
     def work() -> LogisticModel:
         reason = network.compute("logistic", check, network.gather("logistic", SiteJob.logistic_counts))
         if reason:
             raise DisclosureRefused(f"the logistic model was not opened: {reason}")
-        newton, opened = logistic.Newton(design), None
+        newton, opened = logistic.newton_of(study, wanted.covariates), None
         while not newton.converged:
             shares = network.gather("logistic", lambda job, opened=opened: job.logistic_sums(opened))  # type: ignore[misc]
-            opened = encoding.decode(network.compute("logistic", sums, shares))
+            opened = newton.encoding.decode(network.compute("logistic", open_undominated, shares))
             if not opened.size:
                 raise DisclosureRefused(f"the logistic model was not opened: {dominance.RULE}")
             newton.update(opened)
-        return newton.model(outcome=f"death within {wanted.horizon_days} days")
+        return logistic.model_of(newton, outcome=f"death within {wanted.horizon_days} days")
 
     return network.run_step("logistic", work, encode=logistic.model_to_json, decode=logistic.model_from_json)
 
@@ -190,10 +184,3 @@ def _joint_event(study: Study, name: str) -> DistributedDiscreteGaussian:
 
 def _pooled(session: Session, packages: Sequence[SharePackage], domain: Any) -> Shared:
     return session.shared(pool(packages, domain=domain), domain)
-
-
-def _sum_of(parts: Sequence[Shared]) -> Shared:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

@@ -277,10 +277,27 @@ class Study(_Section):
             raise ValueError("exact models stand in [models] or in [exact], not in both: they are tested together")
         if exact and self.anonymise is not None and self.anonymise.with_survival:
             raise ValueError("anonymise.with_survival and exact models exclude each other")
-        if any(model.opens_survival_counts for model in exact) and any(model.has_horizon for model in exact):
+        tables = [name for name, model in self.models.items() if model.mode == "exact" and model.opens_column_counts]
+        if len(tables) > 1:
+            raise ValueError(f"models.{tables[1]}: a second exact table of counts could be subtracted from the first")
+        if tables and any(model.opens_survival_counts or model.has_horizon for model in exact):
+            survival = self.data_schema.survival
+            described = getattr(self.models[tables[0]], "columns", ())
+            if survival is not None and {survival.time, survival.event} & set(described):
+                raise ValueError(
+                    f"models.{tables[0]}: leave the survival columns out beside exact survival results, from whose "
+                    "counts they could be subtracted"
+                )
+        deaths = {model.tells_deaths(self.data_schema) for model in exact} - {""}
+        if deaths and any(model.opens_survival_counts for model in exact):
             raise ValueError(
                 "models: an exact model of an outcome by a horizon stands beside no exact curves of the same patients, "
                 "for counts until the horizon could be subtracted; [exact] tests the two together"
+            )
+        if len(deaths) > 1:
+            raise ValueError(
+                f"models: exact models of deaths {' and '.join(sorted(deaths))} stand in studies of their own, for "
+                "their counts could be subtracted: ask for one of them"
             )
 
     def with_model(self, name: str, model: ModelSpec) -> Study:

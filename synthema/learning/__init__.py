@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synthema.learning.curves import KaplanMeier as KaplanMeier
+    from synthema.learning.kmeans import KMeans as KMeans
     from synthema.learning.regression import LinearRegression as LinearRegression
     from synthema.learning.regression import LogisticRegression as LogisticRegression
     from synthema.learning.regression import PoissonRegression as PoissonRegression
+    from synthema.learning.table_one import TableOne as TableOne
 
 # Imported when they are asked for: a study's own modules import parts of this package.
 _ESTIMATORS = {
+    "KMeans": "kmeans",
     "KaplanMeier": "curves",
     "LinearRegression": "regression",
     "LogisticRegression": "regression",
     "PoissonRegression": "regression",
+    "TableOne": "table_one",
 }
 
-__all__ = ["KaplanMeier", "LinearRegression", "LogisticRegression", "PoissonRegression"]
+__all__ = ["KMeans", "KaplanMeier", "LinearRegression", "LogisticRegression", "PoissonRegression", "TableOne"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,9 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from privacy import Schema
 
 Floats = npt.NDArray[np.float64]
+Column = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +96,43 @@ def design_of(schema: Schema, covariates: Sequence[str]) -> Design:
     return Design(terms=tuple(terms), centre=tuple(centre), scale=tuple(scale))
 
 
-def design_matrix(columns: Mapping[str, npt.NDArray[Any]], schema: Schema, design: Design) -> Floats:
-    """Return the scaled design matrix, shape (n, p), every entry in [-1, 1]; each column is contiguous in memory."""
+def encoded(schema: Schema, rows: pd.DataFrame, names: Sequence[str]) -> dict[str, Column]:
+    """Return the columns of these names as a model reads them: codes of categories, numbers of others, shape (n,) each.
+
+    Raises SchemaError if a value is none of the column's.
+    """
+    return {name: _codes(schema, rows[name]) for name in names}
+
+
+def matrix(columns: Mapping[str, Column], schema: Schema, design: Design) -> Floats:
+    """Return the scaled design matrix of `encoded` columns, shape (n, p), entries in [-1, 1], columns contiguous."""
     n = len(next(iter(columns.values())))
     out = np.ones((design.n_coefficients, n))
-    codes: dict[str, npt.NDArray[np.int64]] = {}
     for j, (name, category) in enumerate(design.terms, start=1):
-        column = schema.column(name)
         if category:
-            if name not in codes:
-                codes[name] = column.encode(columns[name])
-            out[j] = codes[name] == column.categories.index(category)
+            np.equal(columns[name], schema.column(name).categories.index(category), out=out[j])
         else:
-            np.subtract(column.numbers(columns[name]), design.centre[j], out=out[j])
+            np.subtract(columns[name], design.centre[j], out=out[j])
             out[j] /= design.scale[j]
     return out.T
+
+
+def design_matrix(columns: Mapping[str, npt.NDArray[Any]], schema: Schema, design: Design) -> Floats:
+    """Return the scaled design matrix of raw columns, shape (n, p), every entry in [-1, 1]."""
+    read = {
+        name: schema.column(name).encode(values) if schema.column(name).categories else values.astype(np.float64)
+        for name, values in columns.items()
+    }
+    return matrix(read, schema, design)
+
+
+def _codes(schema: Schema, values: pd.Series[Any]) -> Column:
+    column = schema.column(str(values.name))
+    if not column.categories:
+        return column.numbers(values.to_numpy())
+    codes, distinct = values.factorize()
+    if (codes < 0).any():
+        # Missing values: the column says whether it has a code for them.
+        return column.encode(values.to_numpy())
+    # Each distinct value is read once: equal values have the same code.
+    return column.encode(np.asarray(distinct, dtype=object))[codes]

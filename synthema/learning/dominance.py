@@ -9,18 +9,15 @@ knows the other patients knows it better still. What is learnt is one yes or no 
 
 Counts need no such test: a patient adds 1 to a count, and a count that is opened is 0 or at least 3.
 
-A site states its own S and a. One that lies about them weakens the rule, as one that invents patients would; what
+A site states its own S and a (`glm_sums`), S rounded down and a up, so that rounding never hides that a patient
+dominates. One that lies about them weakens the rule, as one that invents patients would; what
 protects against sites that lie is noise, and a model has none.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from fractions import Fraction
-
-import numpy as np
-import numpy.typing as npt
 
 from smpc import FIELD61, Session, Shared, small_cells
 from smpc.shared import concatenate
@@ -28,28 +25,6 @@ from smpc.shared import concatenate
 LARGEST_PART = 0.9
 RULE = f"one patient would make up more than {LARGEST_PART:g} of a sum"
 _PART = Fraction(LARGEST_PART).limit_denominator(1000)
-_FRAC_BITS = 24
-
-
-def contributions(
-    x: npt.NDArray[np.float64], died: npt.NDArray[np.bool_], beta: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return S and a of one site for the sums of `logistic.score_and_information`, in fixed point, shape (P,) each.
-
-    S is rounded down and a up, so that rounding never hides that a patient dominates.
-    """
-    p = 0.5 * (1 + np.tanh(0.5 * (x @ beta)))
-    size = np.abs(x)
-    pairs = zip(*(each.tolist() for each in np.triu_indices(len(beta))), strict=True)
-    parts = itertools.chain(
-        (size[:, j] * np.abs(died - p) for j in range(len(beta))),
-        (size[:, j] * size[:, k] * (p * (1 - p)) for j, k in pairs),
-    )
-    both = np.array([(part.sum(), part.max(initial=0.0)) for part in parts])
-    return (
-        np.floor(np.ldexp(both[:, 0], _FRAC_BITS)).astype(np.int64),
-        np.ceil(np.ldexp(both[:, 1], _FRAC_BITS)).astype(np.int64),
-    )
 
 
 async def any_dominated(session: Session, totals: Sequence[Shared], largest: Sequence[Shared]) -> bool:

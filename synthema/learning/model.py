@@ -103,8 +103,10 @@ class ModelSpec(BaseModel):
     title: ClassVar[str]
     # In exact mode: whether counts of deaths by time are opened, and whether the outcome is a state by a horizon.
     opens_survival_counts: ClassVar[bool] = False
-    # Whether fitting needs correlated randomness: anything but opening sums does.
-    needs_material: ClassVar[bool] = True
+    # In exact mode: whether counts of columns' values are opened.
+    opens_column_counts: ClassVar[bool] = False
+    # Whether a private fit needs correlated randomness: anything but opening sums does. An exact one always does.
+    needs_material: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _has_a_price(self) -> Self:
@@ -125,6 +127,14 @@ class ModelSpec(BaseModel):
     def has_horizon(self) -> bool:
         """Whether the outcome is a state by a horizon: then its sums tell deaths and losses up to it."""
         return False
+
+    def tells_deaths(self, schema: Schema) -> str:
+        """Return which deaths the exact model's sums tell by category, in words; "" if none.
+
+        Counts of two different ones could be subtracted, and so could those of curves: one study opens one of them.
+        """
+        del schema
+        return f"within {getattr(self, 'horizon_days', None)} days" if self.has_horizon else ""
 
     @property
     def algorithm(self) -> str:

@@ -64,24 +64,33 @@ def noise_of(event: Event) -> DistributedDiscreteGaussian:
     return one
 
 
-def noise_std(rounds: Rounds) -> float:
-    """Return the standard deviation of the noise in each opened integer: every party adds some, colluding ones too."""
-    return noise_of(rounds.event).per_party_scale * math.sqrt(len(rounds.study.compute_parties))
+def noise_std(rounds: Rounds, event: Event | None = None) -> float:
+    """Return the standard deviation of the noise in each opened integer: every party adds some, colluding ones too.
+
+    `event`: as for `open_noisy_sum`.
+    """
+    return noise_of(event or rounds.event).per_party_scale * math.sqrt(len(rounds.study.compute_parties))
 
 
 def open_noisy_sum(
-    rounds: Rounds, what: str, *, opened: Any = None, noise: DistributedDiscreteGaussian | None = None
+    rounds: Rounds, what: str, *, event: Event | None = None, opened: Any = None
 ) -> npt.NDArray[np.int64]:
     """Have the sites give what they add, and the parties open the sum with its noise; shape as contributed.
 
-    Every call is one round of the event. Contributions are in RING64. `noise`: the round's, where the event is composed
-    of rounds that differ.
+    Every call is one round of the event. Contributions are in RING64.
+
+    Parameters
+    ----------
+    event
+        The part of the step's event that prices this sum, where the step has several; all of it by default.
+    opened
+        See `Rounds.run`.
     """
-    added, threshold = noise or noise_of(rounds.event), rounds.study.federation.collusion_threshold
+    noise, threshold = noise_of(event or rounds.event), rounds.study.federation.collusion_threshold
 
     async def protocol(session: Session, packages: Sequence[SharePackage]) -> npt.NDArray[np.int64]:
         noisy = await joint_discrete_gaussian(
-            session, pooled(session, packages), added.per_party_scale, collusion_threshold=threshold
+            session, pooled(session, packages), noise.per_party_scale, collusion_threshold=threshold
         )
         found: npt.NDArray[np.int64] = await session.open(noisy)
         return found

@@ -18,6 +18,7 @@ import numpy as np
 from privacy import Composed, DistributedDiscreteGaussian, Event
 from synthema.errors import StudyError
 from synthema.learning.design import design_of
+from synthema.learning.exact_glm import described
 from synthema.learning.model import Contribution, Rounds, SiteHalf, Table
 from synthema.learning.noisy_sums import noise_of, open_noisy_sum, sum_event
 from synthema.learning.private_parts import FRAC_BITS, Ints, length_bound, part_of_round
@@ -79,7 +80,7 @@ def fit(spec: RegressionSpec, rounds: Rounds) -> dict[str, Any]:
     newton, opened = newton_of(spec, rounds.study, rounds.event), None
     noise = noise_of_rounds(rounds.event)
     while not newton.done:
-        opened = open_noisy_sum(rounds, f"round/{newton.index}", opened=opened, noise=noise[newton.index])
+        opened = open_noisy_sum(rounds, f"round/{newton.index}", event=noise[newton.index], opened=opened)
         newton.update(_in_units(opened))
     return _answer(spec, rounds.study, newton)
 
@@ -134,20 +135,18 @@ def _answer(spec: RegressionSpec, study: Study, newton: PrivateNewton) -> dict[s
     estimate[0] += response.centre - math.log(response.longest_exposure)
     std_error = response.scale * np.sqrt(np.diag(back @ covariance @ back.T))
     sampling_error = response.scale * np.sqrt(np.diag(back @ sampling @ back.T))
-    answer: dict[str, Any] = {
-        "outcome": spec.of,
+    answer: dict[str, Any] = described(spec, study.data_schema) | {
         "iterations": len(ROUND_SHARES) - 1,
         "coefficients": [
             [name, _text(b), _text(error)]
             for name, b, error in zip(shape.design.names, estimate.tolist(), std_error.tolist(), strict=True)
         ],
         "sampling_errors": [_text(error) for error in np.minimum(sampling_error, std_error).tolist()],
-        "patients": max(round(newton.n_patients), 0),
-        "patients_std": _text(newton.n_error),
+        "noisy_patients": round(newton.n_patients),
+        "noisy_patients_std": _text(newton.n_error),
     }
     if shape.kind == "linear":
         answer["residual_variance"] = _text(newton.dispersion * response.scale**2)
-    del study
     return answer
 
 
@@ -170,7 +169,7 @@ def tables(spec: RegressionSpec, answer: dict[str, Any]) -> tuple[Table, ...]:
     names = ("term", "coefficient", "std error", "95 % from", "to", "due to noise")
     columns = names if spec.kind == "linear" else (*names[:2], spec.effect, *names[2:])
     note = (
-        f"About {answer['patients']} patients (noise of standard deviation {float(answer['patients_std']):.3g}). "
+        f"About {answer['noisy_patients']} patients (noise of standard deviation {float(answer['noisy_patients_std']):.3g}). "
         "Standard errors and intervals reckon with sampling and with the noise that protects patients; the last column "
         "is the noise's part of the variance."
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
+from synthema.errors import StudyError
 from synthema.learning.covariates import check_covariates
 from synthema.learning.estimator import JointModel
 from synthema.learning.model import ModelSpec, Rounds, SiteHalf, Table
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from synthema.governance.refusals import Reason
     from synthema.policy import SitePolicy
     from synthema.study import Study
+
+Floats = npt.NDArray[np.float64]
 
 _FEWEST_VALUES = 20
 _MOST_COEFFICIENTS = 100
@@ -38,8 +43,6 @@ class RegressionSpec(ModelSpec):
 
     # Named so in answers and tables.
     effect: ClassVar[str]
-    # In private mode sums alone are opened, with noise by shares.
-    needs_material: ClassVar[bool] = False
 
     def check(self, schema: Schema) -> None:
         """See `ModelSpec.check`."""
@@ -52,8 +55,8 @@ class RegressionSpec(ModelSpec):
             if name in used:
                 raise ValueError(f"covariates: {name!r} is the outcome or belongs to it")
             column = schema.column(name)
-            if not column.is_coded or column.nullable:
-                raise ValueError(f"covariates: {name!r} must be coded and not nullable")
+            if not column.is_coded or column.nullable or (column.kind == "date" and not column.categories):
+                raise ValueError(f"covariates: {name!r} must have categories or be a number, and not be nullable")
         if len(set(self.covariates)) < len(self.covariates):
             raise ValueError("covariates: name each once")
         if self.n_coefficients(schema) > _MOST_COEFFICIENTS:
@@ -84,10 +87,21 @@ class RegressionSpec(ModelSpec):
         """See `ModelSpec.n_coefficients`."""
         return 1 + sum(max(len(schema.column(name).categories) - 1, 1) for name in self.covariates)
 
+    def tells_deaths(self, schema: Schema) -> str:
+        """See `ModelSpec.tells_deaths`."""
+        survival = schema.survival
+        if survival is not None and survival.event in (self.outcome, *self.covariates):
+            return "at any time"
+        return super().tells_deaths(schema)
+
     def exact_rules(self, policy: SitePolicy, study: Study) -> Iterator[tuple[Reason, str]]:
         """See `ModelSpec.exact_rules`."""
         from synthema.governance.rules import regression_rules
+        from synthema.learning.tested_counts import MOST_COEFFICIENTS
+        from synthema.steps import total_coefficients
 
+        if total_coefficients(study) > MOST_COEFFICIENTS:
+            yield "exact", f"all exact models together may have at most {MOST_COEFFICIENTS} coefficients"
         yield from regression_rules(policy, study, self.covariates)
 
     def event(self, study: Study, rho: float) -> Event:
@@ -128,8 +142,6 @@ class RegressionSpec(ModelSpec):
 
     def chart(self, answer: dict[str, Any], *, key: str) -> str:
         """See `ModelSpec.chart`."""
-        if self.mode == "private":
-            return ""
         from synthema.learning import regression_answer
 
         return regression_answer.chart(self, answer, key=key)
@@ -272,19 +284,102 @@ def _check_two(column: Column, event: str | None) -> None:
         raise ValueError(f"event_category: must be one of {', '.join(column.categories)}")
 
 
-class LogisticRegression(JointModel):
+class _Regression(JointModel):
+    """Attributes after `fit`, of p covariates' terms.
+
+    terms_        names of the coefficients without the intercept
+    coef_         their estimates, in the columns' own units, shape (p,)
+    intercept_    the intercept
+    std_error_, z_, p_values_
+                  of intercept and coefficients, shape (p + 1,); z is Student's t of a linear model
+    conf_int_     95 % intervals, shape (p + 1, 2)
+    log_likelihood_
+                  of the fit; None where it is not known
+    """
+
+    spec_: RegressionSpec
+    terms_: tuple[str, ...]
+    coef_: Floats
+    intercept_: float
+    std_error_: Floats
+    z_: Floats
+    p_values_: Floats
+    conf_int_: Floats
+    log_likelihood_: float | None
+
+    def _read(self, answer: dict[str, Any]) -> None:
+        from synthema.learning.regression_answer import estimates
+
+        found = estimates(answer)
+        self.terms_ = tuple(each.term for each in found[1:])
+        self.intercept_ = found[0].estimate
+        self.coef_ = np.array([each.estimate for each in found[1:]])
+        self.std_error_ = np.array([each.std_error for each in found])
+        self.z_ = np.array([each.deviate for each in found])
+        self.p_values_ = np.array([each.p for each in found])
+        self.conf_int_ = np.array([(each.low, each.high) for each in found])
+        text = answer.get("log_likelihood")
+        self.log_likelihood_ = None if text is None else float(text)
+
+    def _predictor(self, rows: pd.DataFrame) -> Floats:
+        from synthema.learning.regression_answer import predictor
+
+        return predictor(self.answer_, rows)
+
+
+class LogisticRegression(_Regression):
     """Joint logistic regression. Fields: see `LogisticSpec`."""
 
     spec_class = LogisticSpec
 
+    def predict_proba(self, rows: pd.DataFrame) -> Floats:
+        """Return the probabilities of no event and of the event, shape (n, 2).
 
-class LinearRegression(JointModel):
-    """Joint linear regression. Fields: see `LinearSpec`."""
+        Raises NotFitted, and StudyError, naming the column, if a covariate is missing or has an unknown value.
+        """
+        p = 0.5 * (1 + np.tanh(0.5 * self._predictor(rows)))
+        return np.column_stack([1 - p, p])
+
+    def predict(self, rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return for whom the event is more likely than not, shape (n,). Raises as `predict_proba`."""
+        return np.asarray(self._predictor(rows) > 0)
+
+
+class LinearRegression(_Regression):
+    """Joint linear regression. Fields: see `LinearSpec`. Of its own: `residual_variance_`, `r_squared_`."""
 
     spec_class = LinearSpec
+    residual_variance_: float | None
+    r_squared_: float | None
+
+    def _read(self, answer: dict[str, Any]) -> None:
+        super()._read(answer)
+        known = "r_squared" in answer
+        self.residual_variance_ = float(answer["residual_variance"]) if known else None
+        self.r_squared_ = float(answer["r_squared"]) if known else None
+
+    def predict(self, rows: pd.DataFrame) -> Floats:
+        """Return the mean of the outcome, shape (n,).
+
+        Raises NotFitted, and StudyError, naming the column, if a covariate is missing or has an unknown value.
+        """
+        return self._predictor(rows)
 
 
-class PoissonRegression(JointModel):
+class PoissonRegression(_Regression):
     """Joint Poisson regression. Fields: see `PoissonSpec`."""
 
     spec_class = PoissonSpec
+
+    def predict(self, rows: pd.DataFrame) -> Floats:
+        """Return the expected count, by each row's exposure if the model has one, shape (n,).
+
+        Raises NotFitted, and StudyError, naming the column, if one is missing or has an unknown value.
+        """
+        rate = np.exp(self._predictor(rows))
+        exposure = self.spec_.exposure if isinstance(self.spec_, PoissonSpec) else None
+        if exposure is None:
+            return np.asarray(rate)
+        if exposure not in rows:
+            raise StudyError(f"{exposure!r} is missing: the model has it as exposure")
+        return np.asarray(rate * rows[exposure].to_numpy(dtype=np.float64))

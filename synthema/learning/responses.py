@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from synthema.learning.design import Floats, design_matrix, design_of
+from synthema.learning.design import Column, Floats, design_of, encoded, matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,14 +76,26 @@ def response_of(spec: RegressionSpec, schema: Schema) -> Response:
 def patients_of(spec: RegressionSpec, schema: Schema, rows: pd.DataFrame) -> Patients:
     """Return a site's rows as the model sees them. `rows`: valid for the schema."""
     known, y = outcome_of(spec, schema, rows)
-    columns = {name: rows[name].to_numpy()[known] for name in spec.covariates}
-    response = response_of(spec, schema)
-    exposure, offset = getattr(spec, "exposure", None), None
+    return patients_from(spec, schema, rows, known=known, y=y, columns=encoded(schema, rows, spec.covariates))
+
+
+def patients_from(
+    spec: RegressionSpec,
+    schema: Schema,
+    rows: pd.DataFrame,
+    *,
+    known: npt.NDArray[np.bool_],
+    y: Floats,
+    columns: Mapping[str, Column],
+) -> Patients:
+    """Return the same from what `outcome_of` and `encoded` read."""
+    response, exposure, offset = response_of(spec, schema), getattr(spec, "exposure", None), None
+    here = columns if known.all() else {name: values[known] for name, values in columns.items()}
     if exposure is not None:
         times = schema.column(exposure).numbers(rows[exposure].to_numpy())[known]
         offset = np.log(times / response.longest_exposure)
     return Patients(
-        x=design_matrix(columns, schema, design_of(schema, spec.covariates)),
+        x=matrix(here, schema, design_of(schema, spec.covariates)),
         y=(y[known] - response.centre) / response.scale,
         offset=offset,
     )
@@ -99,12 +111,12 @@ def outcome_of(spec: RegressionSpec, schema: Schema, rows: pd.DataFrame) -> tupl
         return known, died.astype(np.float64)
     if spec.outcome is None:
         raise ValueError("the model has no outcome")
-    column, values = schema.column(spec.outcome), rows[spec.outcome].to_numpy()
+    column, [values] = schema.column(spec.outcome), encoded(schema, rows, [spec.outcome]).values()
     everybody = np.ones(len(rows), dtype=np.bool_)
     if column.categories:
         event = getattr(spec, "event_category", None)
-        return everybody, (column.encode(values) == column.categories.index(str(event))).astype(np.float64)
-    return everybody, column.numbers(values)
+        return everybody, (values == column.categories.index(str(event))).astype(np.float64)
+    return everybody, values.astype(np.float64)
 
 
 def outcome_within(

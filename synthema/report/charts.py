@@ -7,7 +7,9 @@ beside each other where there is room.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from markupsafe import Markup
 
@@ -184,51 +186,101 @@ def _exp(value: float) -> float:
     return math.exp(min(value, 700.0))
 
 
-def forest(ratios: tuple[OddsRatio, ...], *, key: str, title: str) -> Markup:
-    """Draw odds ratios with their intervals on a log scale; an arrow marks an interval that leaves the picture."""
-    longest = max((text_width(r.term) for r in ratios), default=0) + 10
+class Bar(Protocol):
+    """A row of a forest: what it is of, and the value with its interval."""
+
+    @property
+    def term(self) -> str:
+        """Name of what it is of."""
+        ...
+
+    @property
+    def value(self) -> float:
+        """Estimate."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """Lower end of its interval."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Upper end of its interval."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its interval, for a forest."""
+
+    term: str
+    value: float
+    low: float
+    high: float
+
+
+def forest(
+    bars: Sequence[Bar], *, key: str, title: str, of: str = "odds", scale: Literal["log", "linear"] = "log"
+) -> Markup:
+    """Draw values with their intervals; an arrow marks an interval that leaves the picture.
+
+    Parameters
+    ----------
+    of
+        What is lower to the left of the line of no effect, and higher to the right.
+    scale
+        "log" for ratios, whose line of no effect is 1; "linear" for differences, whose line is 0.
+    """
+    longest = max((text_width(bar.term) for bar in bars), default=0) + 10
     # A term that would be cut beside its interval stands above it instead.
     above = longest > _LONGEST_LABEL_BESIDE
     row_height, top, bottom = (44.0 if above else 30.0), 22.0, 24.0
     label_width = 12.0 if above else longest
-    finite = [
-        min(max(math.log(max(v, 1e-300)), -_WIDEST_LOG_RATIO), _WIDEST_LOG_RATIO)
-        for r in ratios
-        for v in (r.low, r.high)
-    ]
-    low, high = min([-0.1, *finite]), max([0.1, *finite])
+    at = _log_ratio if scale == "log" else float
+    write = ratio if scale == "log" else (lambda value: f"{value:.4g}")
+    widest = _WIDEST_LOG_RATIO if scale == "log" else math.inf
+    ends = [min(max(at(v), -widest), widest) for bar in bars for v in (bar.low, bar.high)]
+    # The line of no effect is always in the picture.
+    least = 0.1 if scale == "log" else 0.1 * max([1e-12, *map(abs, ends)])
+    low, high = min([-least, *ends]), max([least, *ends])
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
     left, right = label_width, PANEL_WIDTH - 12
 
     def x(value: float) -> float:
-        inside = min(max(math.log(max(value, 1e-300)), low), high)
-        return left + (right - left) * (inside - low) / (high - low)
+        return left + (right - left) * (min(max(at(value), low), high) - low) / (high - low)
 
-    described = "; ".join(f"{r.term}: {ratio(r.value)} ({ratio(r.low)} to {ratio(r.high)})" for r in ratios)
-    floor = top + row_height * len(ratios)
+    described = "; ".join(f"{bar.term}: {write(bar.value)} ({write(bar.low)} to {write(bar.high)})" for bar in bars)
+    floor = top + row_height * len(bars)
     drawing = Drawing(PANEL_WIDTH, floor + bottom, key=key, title=title, description=described + ".")
     shown = -math.inf
-    for tick in log_ticks(math.exp(low), math.exp(high)):
+    ticks = log_ticks(math.exp(low), math.exp(high)) if scale == "log" else linear_ticks(low, high, about=4)
+    for tick in ticks:
         drawing.line(x(tick), top, x(tick), floor, css="grid")
         if x(tick) - shown > 30:
             drawing.text(x(tick), floor + 16, f"{tick:g}", css="tick", anchor="middle")
             shown = x(tick)
-    drawing.line(x(1), top - 4, x(1), floor, css="zero")
-    drawing.text(x(1) - 8, 12, "◂ lower odds", css="tick", anchor="end", fit=x(1) - 8)
-    drawing.text(x(1) + 8, 12, "higher odds ▸", css="tick", fit=PANEL_WIDTH - x(1) - 8)
-    for row, r in enumerate(ratios):
+    none = x(1.0 if scale == "log" else 0.0)
+    drawing.line(none, top - 4, none, floor, css="zero")
+    drawing.text(none - 8, 12, f"◂ lower {of}", css="tick", anchor="end", fit=none - 8)
+    drawing.text(none + 8, 12, f"higher {of} ▸", css="tick", fit=PANEL_WIDTH - none - 8)
+    for row, bar in enumerate(bars):
         y = top + row_height * (row + (0.75 if above else 0.5))
         if above:
-            drawing.text(0, y - 14, r.term, css="halo", fit=PANEL_WIDTH)
+            drawing.text(0, y - 14, bar.term, css="halo", fit=PANEL_WIDTH)
         else:
-            drawing.text(0, y + 4, r.term)
-        drawing.line(x(r.low), y, x(r.high), y, css="interval")
-        if math.log(max(r.low, 1e-300)) < low:
+            drawing.text(0, y + 4, bar.term)
+        drawing.line(x(bar.low), y, x(bar.high), y, css="interval")
+        if at(bar.low) < low:
             drawing.path(f"M{left + 5:.1f} {y - 4:.1f}l-5 4l5 4", css="interval")
-        if math.log(max(r.high, 1e-300)) > high:
+        if at(bar.high) > high:
             drawing.path(f"M{right - 5:.1f} {y - 4:.1f}l5 4l-5 4", css="interval")
-        drawing.rect(x(r.value) - 4.5, y - 4.5, 9, 9, css="estimate")
+        drawing.rect(x(bar.value) - 4.5, y - 4.5, 9, 9, css="estimate")
     return drawing.markup()
+
+
+def _log_ratio(value: float) -> float:
+    return math.log(max(value, 1e-300))
 
 
 def pair_level(pair: PairComparison) -> int:

@@ -8,6 +8,11 @@ from smpc import FIELD61, run_local, share
 from synthema.errors import ModelFailed
 from synthema.learning import logistic
 from synthema.learning.covariates import check_covariates, n_cells
+from synthema.learning.design import design_matrix, design_of
+from synthema.learning.glm_sums import site_sums
+from synthema.learning.newton import Newton, start
+from synthema.learning.responses import Patients, Response, outcome_within
+from synthema.learning.tested_counts import count_table, why_not
 
 SCHEMA = Schema.from_dict(
     {
@@ -33,12 +38,17 @@ def patients(n: int, seed: int):
 
 
 def fit(columns, died):
-    design = logistic.design_of(SCHEMA, COVARIATES)
-    x = logistic.design_matrix(columns, SCHEMA, design)
-    newton = logistic.Newton(design)
+    design = design_of(SCHEMA, COVARIATES)
+    x = design_matrix(columns, SCHEMA, design)
+    newton = Newton(logistic.FAMILY, design, Response(), n_sites=1, most_rows=1 << 20)
     while not newton.converged:
-        newton.update(logistic.score_and_information(x, died, newton.beta))
-    return newton.model(outcome="death")
+        newton.update(score_and_information(x, died, newton.beta))
+    return logistic.model_of(newton, outcome="death")
+
+
+def score_and_information(x, died, beta):
+    patients = Patients(x, died.astype(float), None)
+    return site_sums(logistic.FAMILY, patients, beta).without_value().values
 
 
 def test_the_fit_equals_statsmodels_in_the_columns_own_units():
@@ -71,7 +81,7 @@ def test_separation_and_collinearity_are_typed_failures():
 def test_what_is_known_at_the_horizon():
     time = np.array([100, 100, 365, 365, 366, 400])
     event = np.array([True, False, True, False, True, False])
-    known, died = logistic.outcome_within(time, event, 365)
+    known, died = outcome_within(time, event, 365)
     assert known.tolist() == [True, False, True, True, True, True]
     assert died.tolist() == [True, False, True, False, False, False]
 
@@ -81,7 +91,7 @@ def why_refused(counts) -> str:
 
     async def protocol(session, package):
         shared = session.shared(package.expand(), FIELD61)
-        return await logistic.check_counts(session, shared, n_coefficients=4, min_cell=5)
+        return await why_not(session, shared, family=logistic.FAMILY, n_coefficients=4, min_cell=5)
 
     return run_local(protocol, packages).results[0]
 
@@ -104,7 +114,8 @@ def test_a_model_over_too_few_patients_is_not_opened(counts, reason):
 
 def test_what_is_tested_is_the_whole_table_of_outcome_and_categories():
     columns, died = patients(90, seed=3)
-    counts = logistic.small_count_table(columns, SCHEMA, COVARIATES, died)
+    codes = {"arm": SCHEMA.column("arm").encode(columns["arm"])}
+    counts = count_table(logistic.FAMILY, codes, SCHEMA, COVARIATES, died)
     assert len(counts) == 2 + n_cells(SCHEMA, COVARIATES) == 2 + 2 * 3
     assert counts[:2].tolist() == [(~died).sum(), died.sum()]
     arms = [((columns["arm"] == arm) & (died == outcome)).sum() for outcome in (False, True) for arm in "ABC"]
@@ -113,21 +124,21 @@ def test_what_is_tested_is_the_whole_table_of_outcome_and_categories():
 
 def test_no_opened_number_is_a_count_and_at_zero_it_would_be():
     columns, died = patients(300, seed=4)
-    design = logistic.design_of(SCHEMA, COVARIATES)
-    x = logistic.design_matrix(columns, SCHEMA, design)
+    design = design_of(SCHEMA, COVARIATES)
+    x = design_matrix(columns, SCHEMA, design)
     in_arm = [(columns["arm"] == arm).sum() for arm in "BC"]
     diagonal = [k for k, (i, j) in enumerate(zip(*np.triu_indices(5), strict=True)) if i == j and i in (2, 3)]
 
     def information(beta):
-        return logistic.score_and_information(x, died, beta)[5:][diagonal]
+        return score_and_information(x, died, beta)[5:][diagonal]
 
     # The control: with all weights equal to 1/4, four times the information of a category is its number of patients.
     np.testing.assert_allclose(4 * information(np.zeros(5)), in_arm, atol=1e-9)
-    start = logistic.start(design)
-    p = 0.5 * (1 + np.tanh(0.5 * x @ start))
+    first = start(design)
+    p = 0.5 * (1 + np.tanh(0.5 * x @ first))
     weights = p * (1 - p)
     assert weights.max() / weights.min() > 1.05
-    assert (np.abs(information(start) / weights.mean() - in_arm) > 0.05).all()
+    assert (np.abs(information(first) / weights.mean() - in_arm) > 0.05).all()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from synthema.governance.policy_file import read_policy
 from synthema.learning import dominance, logistic
 from synthema.learning.covariates import PARAMETER_RATIO
 from synthema.learning.kaplan_meier import GROUP_FACTOR, Grid, open_counts
+from synthema.learning.tested_counts import why_not
 from synthema.pipeline import run
 from synthema.policy import SitePolicy
 from synthema.study import Study, Synthesis
@@ -157,7 +158,8 @@ def test_glm_holds_on_shares_for_both_outcomes_and_opens_no_count(n_coefficients
 
     async def protocol(session, x):
         parts = await session.input(x, domain=FIELD61)
-        return await logistic.check_counts(session, parts[0] + parts[1], n_coefficients=n_coefficients, min_cell=3)
+        counts = parts[0] + parts[1]
+        return await why_not(session, counts, family=logistic.FAMILY, n_coefficients=n_coefficients, min_cell=3)
 
     for events in range(2 * n_coefficients, 4 * n_coefficients + 1):
         for counts in ([events, 500, 250, 250, events, 0], [500, events, 250, 250, events, 0]):

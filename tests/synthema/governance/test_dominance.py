@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from smpc import run_local
 from synthema.errors import DisclosureRefused, ModelFailed
-from synthema.learning import dominance, logistic
+from synthema.learning import dominance
+from synthema.learning.families import FAMILIES
+from synthema.learning.glm_sums import Encoding, site_sums
+from synthema.learning.newton import Newton
+from synthema.learning.responses import Patients
 from synthema.pipeline import run
 
 PATIENTS = st.lists(st.integers(0, 2**30), min_size=1, max_size=6)
@@ -97,19 +101,45 @@ def kolmogorov(values):
     return tail(distance * np.sqrt(n))
 
 
+@pytest.mark.parametrize("kind", ["logistic", "linear", "poisson"])
 @given(st.integers(1, 12), st.integers(0, 2**32 - 1))
-def test_what_a_site_states_is_the_sum_and_the_largest_of_what_its_patients_add(n, seed):
+def test_what_a_site_states_is_the_sum_and_the_largest_of_what_its_patients_add(kind, n, seed):
     rng = np.random.default_rng(seed)
     x, beta = rng.uniform(-1, 1, (n, 3)), rng.normal(size=3)
-    died = rng.random(n) < 0.5
-    total, largest = dominance.contributions(x, died, beta)
-    # What one patient adds: the difference of the sums with and without them.
-    each = np.array([logistic.score_and_information(x[i : i + 1], died[i : i + 1], beta) for i in range(n)])
-    unit = 2.0**-24
+    y = {"logistic": rng.integers(0, 2, n), "linear": rng.uniform(-1, 1, n), "poisson": rng.poisson(2.0, n)}[kind]
+    family, patients = FAMILIES[kind], Patients(x, y.astype(float), None)
+    encoding = Encoding.of(1000.0, n_sites=3, most_rows=1 << 10)
+    _, total, largest = encoding.encode(site_sums(family, patients, beta)).reshape(3, -1)
+    # What one patient adds: the sums of a site that has this one alone.
+    each = np.array(
+        [site_sums(family, Patients(x[i : i + 1], y[i : i + 1].astype(float), None), beta).values for i in range(n)]
+    )
+    unit = 2.0**-encoding.dominance_bits
     assert (total * unit <= np.abs(each).sum(axis=0) + 1e-12).all()
     assert (total * unit >= np.abs(each).sum(axis=0) - 1.01 * unit).all()
-    assert (largest * unit >= np.abs(each).max(axis=0) - 1e-12).all()
-    assert (largest * unit <= np.abs(each).max(axis=0) + 1.01 * unit).all()
+    true = np.abs(each).max(axis=0)
+    assert (largest * unit >= true - 1e-12).all()
+    # A bound stands for the largest only where the site's own sum alone is more than enough for it.
+    exact = largest * unit <= true + 1.01 * unit
+    assert (exact | (largest * unit < 0.9 * np.abs(each).sum(axis=0) + 1.01 * unit)).all()
+
+
+def test_a_bound_decides_as_the_largest_itself_and_spares_most_passes():
+    rng = np.random.default_rng(3)
+    x, beta = rng.uniform(-1, 1, (3000, 4)), np.full(4, 0.3)
+    x[:, 1] = rng.random(3000) < 1e-3
+    x[:, 2] = (rng.random(3000) < 1e-3) & (x[:, 1] == 0)
+    # One patient alone in a product of covariates: the bound of the pair does not do.
+    x[7, 1], x[7, 2] = 1.0, 1.0
+    patients = Patients(x, (rng.random(3000) < 0.5).astype(float), None)
+    sums = site_sums(FAMILIES["logistic"], patients, beta)
+    p = 0.5 * (1 + np.tanh(0.5 * x @ beta))
+    j, k = np.triu_indices(4)
+    products = np.abs(x[:, j] * x[:, k]) * (p * (1 - p))[:, None]
+    true, total = products.max(axis=0), products.sum(axis=0)
+    np.testing.assert_allclose(sums.totals[4:-1], total, rtol=1e-12)
+    assert ((sums.largest[4:-1] > 0.9 * total) == (true > 0.9 * total)).all()
+    assert (true > 0.9 * total).tolist() == [(a, b) == (1, 2) for a, b in zip(j, k, strict=True)]
 
 
 # A fever that one patient alone has, and everybody else has none of: their value is the sum.
@@ -160,7 +190,7 @@ def test_a_model_whose_sums_are_one_patients_is_not_opened_and_the_refusal_holds
 def test_without_the_rule_the_same_sums_would_have_been_opened(tmp_path, monkeypatch):
     """The negative control: the opened information is the patient's value, squared, to a few digits."""
     opened = []
-    original = logistic.Newton.update
+    original = Newton.update
 
     def watched(self, sums):
         opened.append((self.beta.copy(), sums))
@@ -170,7 +200,7 @@ def test_without_the_rule_the_same_sums_would_have_been_opened(tmp_path, monkeyp
         return False
 
     monkeypatch.setattr(dominance, "any_dominated", never)
-    monkeypatch.setattr(logistic.Newton, "update", watched)
+    monkeypatch.setattr(Newton, "update", watched)
     asked, sites = places(tmp_path, 731.5)
     # The model itself does not converge on such a table: what was opened on the way is enough.
     with contextlib.suppress(ModelFailed):
