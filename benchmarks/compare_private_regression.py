@@ -174,7 +174,7 @@ def moments_once(shape: Shape, patients: Patients, rho: float, factor: float, ra
     opened = Opened(
         score=x.T @ residual + random.normal(0, score_noise, p),
         information=curvature * x.T @ x + noise + np.triu(noise, 1).T,
-        score_noise=score_noise,
+        score_noise=np.full(p, score_noise),
         information_noise=information_noise,
     )
     prior = np.full(p, 0.25)
@@ -207,7 +207,7 @@ def newton_on_bounds(shape: Shape, patients: Patients, rho: float, factor: float
         prior = np.full(p, 0.25)
         prior[0] = 1e-4
         found = posterior(
-            Opened(score, information, score_noise, information_noise),
+            Opened(score, information, np.full(p, score_noise), information_noise),
             beta,
             prior,
             0.1 if shape.kind == "linear" else 1.0,

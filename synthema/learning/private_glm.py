@@ -144,6 +144,7 @@ def _answer(spec: RegressionSpec, study: Study, newton: PrivateNewton) -> dict[s
         "sampling_errors": [_text(error) for error in np.minimum(sampling_error, std_error).tolist()],
         "noisy_patients": round(newton.n_patients),
         "noisy_patients_std": _text(newton.n_error),
+        "untold": list(newton.untold),
     }
     if shape.kind == "linear":
         answer["residual_variance"] = _text(newton.dispersion * response.scale**2)
@@ -173,4 +174,9 @@ def tables(spec: RegressionSpec, answer: dict[str, Any]) -> tuple[Table, ...]:
         "Standard errors and intervals reckon with sampling and with the noise that protects patients; the last column "
         "is the noise's part of the variance."
     )
+    if answer["untold"]:
+        note += (
+            f" The spread of {', '.join(answer['untold'])} within the schema's bounds is too small to be told from the "
+            "noise: such coefficients are drawn towards 0. Narrower bounds or a larger budget help."
+        )
     return (Table(f"{spec.title} of {answer['outcome']}", columns, tuple(rows), note=note),)

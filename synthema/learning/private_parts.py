@@ -10,6 +10,7 @@ is not added at all: the price holds whatever the arithmetic did.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -89,24 +90,30 @@ def _step(shape: Shape, step: Step, patients: Patients) -> Floats:
     p = shape.p
     z = (patients.x - step.mean) / step.sd
     z[:, 0] = 1.0
-    eta = z @ step.beta if patients.offset is None else z @ step.beta + patients.offset
+    own = z @ step.beta
+    eta = own if patients.offset is None else own + patients.offset
     _, variance = step.residuals.moments(eta)
-    bound, residual = step.residuals.bound(eta), step.residuals.of(patients.y, eta)
-    length = np.sqrt((z * z).sum(axis=1)) * (1 + 1e-12)
     # Mallows weights: of covariates alone.
+    alike = own + step.offset if step.residuals.of_times else eta
+    bound, weighing = step.residuals.weighing_bound(alike), step.residuals.moments(alike)[1]
+    residual = np.clip(step.residuals.of(patients.y, eta), -bound, bound)
+    length = np.sqrt((z * z).sum(axis=1)) * (1 + 1e-12)
     weight = np.minimum(1, step.score_clip / (bound * length))
-    weight = np.minimum(weight, step.information_clip / (variance * length * length))
-    if shape.kind == "linear":
-        weight = np.minimum(weight, (step.unit / bound) ** 2)
+    weight = np.minimum(weight, step.information_clip / (weighing * length * length))
+    # The score alone decides where the fit ends; its slope may lose a little of those with long times.
+    of_slope = np.minimum(weight, step.information_clip / (variance * length * length))
     of_score, of_information, of_spread = np.sqrt(step.shares) * (1 - 1e-12)
     upper = np.triu_indices(p)
     out = np.empty((len(z), shape.dimension(1)))
     out[:, :p] = z * (weight * residual * (of_score / step.score_clip))[:, None]
+    if shape.kind == "linear":
+        far = replace(step.residuals, reach=step.residuals.reach * step.intercept_reach).of(patients.y, eta)
+        out[:, 0] = weight * far * (of_score / step.score_clip / step.intercept_reach)
     factor = np.where(upper[0] == upper[1], 1.0, math.sqrt(2)) * (of_information / step.information_clip)
     end = p + len(factor)
     out[:, p:end] = z[:, upper[0]] * z[:, upper[1]]
     out[:, p:end] *= factor
-    out[:, p:end] *= (weight * variance)[:, None]
+    out[:, p:end] *= (of_slope * variance)[:, None]
     if shape.kind == "linear":
         out[:, -1] = weight * residual * residual * (of_spread / step.unit**2)
     return out

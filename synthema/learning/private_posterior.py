@@ -13,27 +13,43 @@ which is sampling, noise of the score, and noise of the information along the st
 the prior's. Where noise drowns the information, the prior is what is left: intervals get wide, and nothing is singular.
 Without noise, W = phi A and the precision is A / phi: the usual one.
 
+The information changes along the step, most of all with the intercept. `Curve` says by how much for the average
+patient: the mean of S is reckoned with the secant, W and the covariance with the tangent at the end. With an intercept
+alone, one step is then the exact solution.
+
 Source for the idea of making inference aware of the noise: Bernstein, Sheldon 2019, arXiv:1910.09227.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from synthema.learning.design import Floats
 
-_FIXED_POINT_STEPS = 8
+_FIXED_POINT_STEPS = 20
+# An intercept's step beyond this is not followed along its curve.
+_FAR = 3.0
+
+# Takes a step of the intercept to (secant, tangent at its end) of the mean, each over the tangent at its beginning.
+Curve = Callable[[float], tuple[float, float]]
+
+
+def straight(step: float) -> tuple[float, float]:
+    """Return what a linear model's curve is: no change."""
+    del step
+    return 1.0, 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """A score, shape (p,), and an information, shape (p, p), with their noise."""
+    """A score, shape (p,), and an information, shape (p, p), with their noise; the score's by entry, shape (p,)."""
 
     score: Floats
     information: Floats
-    score_noise: float
+    score_noise: Floats
     information_noise: float
 
     @property
@@ -52,7 +68,9 @@ class Posterior:
     covariance: Floats
 
 
-def posterior(opened: Opened, beta: Floats, prior_precision: Floats, dispersion: float) -> Posterior:
+def posterior(
+    opened: Opened, beta: Floats, prior_precision: Floats, dispersion: float, curve: Curve = straight
+) -> Posterior:
     """Return the posterior mean of the step, and its covariance.
 
     Parameters
@@ -64,7 +82,7 @@ def posterior(opened: Opened, beta: Floats, prior_precision: Floats, dispersion:
 
     Examples
     --------
-    >>> exact = Opened(np.array([2.0]), np.array([[4.0]]), score_noise=0.0, information_noise=0.0)
+    >>> exact = Opened(np.array([2.0]), np.array([[4.0]]), score_noise=np.zeros(1), information_noise=0.0)
     >>> found = posterior(exact, np.zeros(1), np.zeros(1), 1.0)
     >>> found.step.tolist(), found.covariance.tolist()
     ([0.5], [[0.25]])
@@ -72,12 +90,17 @@ def posterior(opened: Opened, beta: Floats, prior_precision: Floats, dispersion:
     information, p = opened.psd, len(opened.score)
     prior = np.diag(prior_precision)
     # An intercept without prior, and without information, must not be singular either.
-    tiny = 1e-9 * max(float(np.trace(information)) / p, 1e-9)
-    step, precision = np.zeros(p), prior
+    tiny = np.eye(p) * 1e-9 * max(float(np.trace(information)) / p, 1e-9)
+    step, covariance = np.zeros(p), np.eye(p)
     for _ in range(_FIXED_POINT_STEPS):
-        along = 0.5 * opened.information_noise**2 * (step @ step * np.eye(p) + np.outer(step, step))
-        spread = dispersion * information + opened.score_noise**2 * np.eye(p) + along + tiny * np.eye(p)
+        secant, tangent = curve(min(max(float(step[0]), -_FAR), _FAR))
+        along = 0.5 * (secant * opened.information_noise) ** 2 * (step @ step * np.eye(p) + np.outer(step, step))
+        spread = dispersion * tangent * information + np.diag(opened.score_noise**2) + along + tiny
         gain = np.linalg.solve(spread, information).T
-        precision = gain @ information + prior + tiny * np.eye(p)
-        step = np.linalg.solve(precision, gain @ opened.score - prior_precision * beta)
-    return Posterior(step=step, covariance=np.linalg.inv(precision))
+        curvature = gain @ information
+        wanted = secant * (gain @ opened.score) - prior_precision * beta
+        new = np.linalg.solve(secant**2 * curvature + prior + tiny, wanted)
+        covariance = np.linalg.inv(tangent**2 * curvature + prior + tiny)
+        # Half way: secants from one side only would make the steps go to and fro.
+        step = new if curve is straight else (step + new) / 2
+    return Posterior(step=step, covariance=covariance)

@@ -35,12 +35,14 @@ class Residuals:
     most       greatest count, for counts
     sd         standard deviation of the residuals, for numbers; 1 otherwise
     reach      B in standard deviations, for numbers and counts
+    of_times   whether the outcome is an event and the exposure the time until it, or until loss
     """
 
     kind: Kind
     most: float
     sd: float
     reach: float
+    of_times: bool = False
 
     def moments(self, eta: Floats) -> tuple[Floats, Floats]:
         """Return (mu, V) at each linear predictor. V is that of unit dispersion for numbers."""
@@ -66,6 +68,14 @@ class Residuals:
                 return np.where(exact <= clipped, exact, clipped + self._on_grid(eta, taken_off))
             case "linear":
                 return np.full_like(eta, self.reach * self.sd)
+
+    def weighing_bound(self, eta: Floats) -> Floats:
+        """Return B at each linear predictor where weights may depend on it; shape as `eta`."""
+        if self.of_times:
+            mu, _ = self.moments(eta)
+            # What an event adds is at most 1; what time adds passes this after three times the mean time.
+            return np.maximum(1.0, 3 * mu)
+        return self.bound(eta)
 
     def of(self, y: Floats, eta: Floats) -> Floats:
         """Return each patient's residual, shape (n,), at most `bound(eta)` in size."""

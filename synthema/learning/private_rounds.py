@@ -8,7 +8,8 @@
 x         scaled by the schema's bounds, entries in [-1, 1]; z = (x - mean) / sd by round 0, z_0 = 1
 B         bound of the residual r at z (`private_residuals`)
 weight    min(1, C / (B |z|), D / (V |z|^2)): it depends on covariates alone, not on the outcome, so that clipping
-          moves no coefficient (Mallows weights; Kuensch, Stefanski, Carroll 1989)
+          moves no coefficient (Mallows weights; Kuensch, Stefanski, Carroll 1989). Time at risk until an event is
+          part of the outcome: B and V are then taken at everybody's mean time
 parts     weight r z / C and weight V z z' / D, of length at most 1, times the square roots of their shares; linear
           models add weight r^2 / B^2. All together at most 1 in length
 
@@ -25,7 +26,7 @@ import numpy as np
 
 from synthema.errors import ModelFailed
 from synthema.learning.design import Design, Floats
-from synthema.learning.private_posterior import Opened, Posterior, posterior
+from synthema.learning.private_posterior import Curve, Opened, Posterior, posterior, straight
 from synthema.learning.private_residuals import Kind, Residuals
 from synthema.learning.responses import Response
 
@@ -50,8 +51,13 @@ _LARGEST_STEP = 3.0
 # Events and their absence are taken for at least so frequent at the start.
 _LEAST_FREQUENCY = 0.02
 # Prior of a slope for one standard deviation of its covariate: normal, mean 0. Log odds and log rates; for numbers, in
-# standard deviations of the outcome.
+# standard deviations of the outcome. Where a covariate's spread within its bounds is not told from 0, so that the
+# standard deviation that is taken may be much too large, the prior is wider by `_UNTOLD`.
 PRIOR_SD = 1.0
+_UNTOLD = 8.0
+# A linear model's residual in the intercept's score is pulled in only so much further out, and counts there for so much
+# less: with skewed residuals the intercept is what suffers from pulling in.
+_INTERCEPT_REACH = 2.0
 
 
 def clipped_normal(reach: float) -> tuple[float, float]:
@@ -81,6 +87,8 @@ class Step:
     residuals         the outcome's side
     score_clip        C;  information_clip  D;  unit  B for the dispersion of linear models
     shares            of score, information and dispersion: what each part's square of length may be, 1 in all
+    offset            what is taken for everybody's offset where the true one must not decide on a weight
+    intercept_reach   how much further out residuals are pulled in for the intercept
     """
 
     mean: Floats
@@ -91,6 +99,8 @@ class Step:
     information_clip: float
     unit: float
     shares: tuple[float, float, float]
+    offset: float = 0.0
+    intercept_reach: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +159,8 @@ class PrivateNewton:
         self._least_n = 1.0
         self.dispersion = 1.0
         self._prior_sd = PRIOR_SD
+        self._wider: Floats = np.ones(shape.p)
+        self.untold: tuple[str, ...] = ()
         self._offset = 0.0
         self.posterior: Posterior | None = None
         # What the last step opened, for whoever wants to look at the noise.
@@ -201,6 +213,10 @@ class PrivateNewton:
         error = 2 * noise / n
         sd = np.sqrt(np.clip(np.maximum(variance, min(error, 1 / 3)), _LEAST_SD**2, 1.0))
         sd[0] = 1.0
+        untold = variance < error / 2
+        untold[0] = False
+        self.untold = tuple(name for name, hidden in zip(shape.design.names, untold, strict=True) if hidden)
+        self._wider = np.where(untold, _UNTOLD, 1.0)
         beta, residual_sd = np.zeros(p), 1.0
         first, second = (values[p + len(numbers) :] / n).tolist()[0], float(values[-1]) / n
         match shape.kind:
@@ -219,7 +235,10 @@ class PrivateNewton:
                 self._offset = math.log(exposure)
                 beta[0] = math.log(count) - self._offset
         self.dispersion = residual_sd**2 if shape.kind == "linear" else 1.0
-        residuals = Residuals(shape.kind, most=shape.response.high, sd=residual_sd, reach=_RESIDUAL_CLIP)
+        times = shape.kind == "poisson" and shape.response.high == 1 and shape.response.least_exposure < 1
+        residuals = Residuals(
+            shape.kind, most=shape.response.high, sd=residual_sd, reach=_RESIDUAL_CLIP, of_times=times
+        )
         none = (0.0, 0.0, 0.0)
         self.question = Step(mean, sd, beta, residuals, score_clip=1, information_clip=1, unit=1, shares=none)
 
@@ -231,14 +250,14 @@ class PrivateNewton:
         centre = np.array([step.beta[0] + self._offset])
         sd = math.sqrt(float(step.residuals.moments(centre)[1][0]) * self.dispersion)
         narrow = replace(step.residuals, sd=math.sqrt(self.dispersion), reach=_RESIDUAL_CLIP)
-        score = _SCORE_CLIP * math.sqrt(shape.p) * float(narrow.bound(centre)[0])
+        score = _SCORE_CLIP * math.sqrt(shape.p) * float(narrow.weighing_bound(centre)[0])
         noise = score * self._noise[self.index] / math.sqrt(shares[0])
         n = max(self.n_patients, self._least_n)
         wide = min(max(_QUIET * math.sqrt(n) * sd / noise, 1.0), _WIDEST)
         # Both widen what a patient may add: residuals first, for those that are pulled in are lost to the fit.
         pulled = 1.0 if shape.kind == "logistic" else min(wide, _WIDEST_RESIDUAL)
         residuals = replace(narrow, reach=_RESIDUAL_CLIP * pulled)
-        unit = float(residuals.bound(centre)[0])
+        unit = float(residuals.weighing_bound(centre)[0])
         variance = float(residuals.moments(centre)[1][0])
         return replace(
             step,
@@ -247,6 +266,8 @@ class PrivateNewton:
             information_clip=_INFORMATION_CLIP * wide * shape.p * variance,
             unit=unit,
             shares=shares,
+            offset=self._offset,
+            intercept_reach=_INTERCEPT_REACH if shape.kind == "linear" else 1.0,
         )
 
     def _take_step(self, step: Step, opened: Floats) -> None:
@@ -259,20 +280,41 @@ class PrivateNewton:
         # Off the diagonal, what was opened is sqrt(2) times the entry.
         information[upper] = np.where(upper[0] == upper[1], triangle, triangle / math.sqrt(2))
         information = information + np.triu(information, 1).T
+        of_score = score_unit * step.intercept_reach ** (np.arange(p) == 0)
         found = Opened(
-            score=opened[:p] * score_unit,
+            score=opened[:p] * of_score,
             information=information,
-            score_noise=noise * score_unit,
+            score_noise=noise * of_score,
             information_noise=noise * information_unit,
         )
-        prior_precision = np.full(p, 1 / self._prior_sd**2)
+        prior_precision = 1 / (self._prior_sd * self._wider) ** 2
         prior_precision[0] = 0.0
         if shape.kind == "linear":
             found, result = self._with_dispersion(step, found, opened[-1], prior_precision)
         else:
-            result = posterior(found, step.beta, prior_precision, self.dispersion)
+            result = posterior(found, step.beta, prior_precision, self.dispersion, self._curve(step))
+            # What is left of the information at the end of the step.
+            tangent = self._curve(step)(min(max(float(result.step[0]), -_LARGEST_STEP), _LARGEST_STEP))[1]
+            found = replace(
+                found,
+                information=found.information * tangent,
+                information_noise=found.information_noise * tangent,
+            )
         self.last, self.posterior = found, result
         self.question = replace(step, beta=step.beta + np.clip(result.step, -_LARGEST_STEP, _LARGEST_STEP))
+
+    def _curve(self, step: Step) -> Curve:
+        """Return how the mean of the average patient bends with the intercept."""
+        if self.shape.kind == "linear":
+            return straight
+        start = float(step.beta[0]) + self._offset
+
+        def bend(move: float) -> tuple[float, float]:
+            mean, slope = step.residuals.moments(np.array([start, start + move]))
+            secant = 1.0 if abs(move) < 1e-6 else float((mean[1] - mean[0]) / move / slope[0])
+            return max(secant, 1e-3), max(float(slope[1] / slope[0]), 1e-3)
+
+        return bend
 
     def _with_dispersion(
         self, step: Step, raw: Opened, opened: float, prior_precision: Floats

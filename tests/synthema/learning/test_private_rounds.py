@@ -54,13 +54,13 @@ def test_a_pulled_in_normal_is_that_of_numerical_integration() -> None:
 def test_with_noise_in_one_dimension_the_posterior_is_the_textbooks() -> None:
     # S = a b + sampling (variance phi a) + noise (s^2); prior precision t.
     a, s, t, phi, score = 50.0, 6.0, 0.4, 1.7, 21.0
-    opened = Opened(np.array([score]), np.array([[a]]), score_noise=s, information_noise=0.0)
+    opened = Opened(np.array([score]), np.array([[a]]), score_noise=np.array([s]), information_noise=0.0)
     found = posterior(opened, np.zeros(1), np.array([t]), phi)
     precision = a * a / (phi * a + s * s) + t
     assert found.covariance[0, 0] == pytest.approx(1 / precision, rel=1e-6)
     assert found.step[0] == pytest.approx(a * score / (phi * a + s * s) / precision, rel=1e-6)
     # Noise of the information counts along the step.
-    wider = posterior(Opened(np.array([score]), np.array([[a]]), s, 5.0), np.zeros(1), np.array([t]), phi)
+    wider = posterior(Opened(np.array([score]), np.array([[a]]), np.array([s]), 5.0), np.zeros(1), np.array([t]), phi)
     along = 25.0 * wider.step[0] ** 2
     assert wider.covariance[0, 0] == pytest.approx(1 / (a * a / (phi * a + s * s + along) + t), rel=1e-6)
 
@@ -69,7 +69,7 @@ def test_nothing_is_singular_when_noise_drowns_the_information() -> None:
     random = np.random.default_rng(0)
     for _ in range(50):
         noise = random.normal(0, 100.0, (4, 4))
-        opened = Opened(random.normal(0, 50.0, 4), (noise + noise.T) / 2, 50.0, 100.0)
+        opened = Opened(random.normal(0, 50.0, 4), (noise + noise.T) / 2, np.full(4, 50.0), 100.0)
         found = posterior(opened, np.zeros(4), np.array([0.0, 1.0, 1.0, 1.0]), 1.0)
         assert np.isfinite(found.step).all()
         assert np.linalg.eigvalsh(found.covariance).min() > 0
