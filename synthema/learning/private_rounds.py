@@ -213,7 +213,10 @@ class PrivateNewton:
         error = 2 * noise / n
         sd = np.sqrt(np.clip(np.maximum(variance, min(error, 1 / 3)), _LEAST_SD**2, 1.0))
         sd[0] = 1.0
-        untold = variance < error / 2
+        # A variance's own noise is that of a second moment, and of twice the mean times that of a first; a category's
+        # is a function of its frequency alone.
+        own = noise / n * np.where(dummy, np.abs(1 - 2 * mean), np.sqrt(1 + 4 * mean**2))
+        untold = variance < 1.5 * own
         untold[0] = False
         self.untold = tuple(name for name, hidden in zip(shape.design.names, untold, strict=True) if hidden)
         self._wider = np.where(untold, _UNTOLD, 1.0)
