@@ -1,4 +1,6 @@
-"""Ways to fit a regression with differential privacy, measured on small tables; prints docs/learning/private-regression.md's.
+"""Ways to fit a regression with differential privacy, measured on small tables.
+
+Prints the tables of docs/learning/private-regression.md:
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py error        # ways beside each other
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py coverage     # of 95 % intervals
@@ -23,8 +25,9 @@ from synthema.errors import ModelFailed
 from synthema.learning.design import Design
 from synthema.learning.private_parts import vectors
 from synthema.learning.private_posterior import Opened, posterior
+from synthema.learning.private_questions import Shape
 from synthema.learning.private_residuals import Kind, Residuals
-from synthema.learning.private_rounds import ROUND_SHARES, PrivateNewton, Shape
+from synthema.learning.private_rounds import ROUND_SHARES, PrivateNewton
 from synthema.learning.responses import Patients, Response
 
 Floats = npt.NDArray[np.float64]
@@ -39,7 +42,7 @@ JOINT = 1.5
 
 
 def made_up(kind: Kind, n: int, random: Random) -> tuple[Shape, Patients, Floats]:
-    """Two measures around the middle of their bounds, a skewed one near its lower bound, a common and a rarer category."""
+    """Two measures amid their bounds, a skewed one near its lower bound, a common and a rarer category."""
     x = np.ones((n, 6))
     x[:, 1] = np.clip(random.normal(0.1, 0.3, n), -1, 1)
     x[:, 2] = np.clip(-0.85 + random.exponential(0.2, n), -1, 1)
@@ -86,7 +89,8 @@ def rossi() -> tuple[Shape, Patients]:
     terms = (("age", ""), ("fin", "1"), ("mar", "1"), ("prio", ""), ("wexp", "1"))
     design = Design(terms, (0, 50.0, 0, 0, 10.0, 0), (1, 35.0, 1, 1, 10.0, 1))
     names = [name for name, _ in terms]
-    x = np.column_stack([np.ones(len(rows)), (rows[names] - design.centre[1:]) / design.scale[1:]])
+    raw = rows[names].to_numpy(dtype=float)
+    x = np.column_stack([np.ones(len(rows)), (raw - design.centre[1:]) / design.scale[1:]])
     return Shape("logistic", design, Response()), Patients(x, rows["arrest"].to_numpy(dtype=float), None)
 
 
@@ -144,7 +148,7 @@ def noisy_gradients(
     clip = length * {"logistic": 1.0, "linear": 1.0, "poisson": 4.0}[shape.kind]
     beta, trail = np.zeros(x.shape[1]), []
     for _ in range(n_rounds):
-        mean, variance = family.moments(x @ beta)
+        mean, _ = family.moments(x @ beta)
         parts = x * (y - mean)[:, None]
         parts *= np.minimum(1, clip / np.maximum(np.linalg.norm(parts, axis=1), 1e-12))[:, None]
         noisy = parts.sum(axis=0) + random.normal(0, clip * math.sqrt(factor * n_rounds / (2 * rho)), x.shape[1])
@@ -185,7 +189,9 @@ def moments_once(shape: Shape, patients: Patients, rho: float, factor: float, ra
     return beta, np.sqrt(np.diag(found.covariance))
 
 
-def newton_on_bounds(shape: Shape, patients: Patients, rho: float, factor: float, random: Random) -> tuple[Floats, Floats]:
+def newton_on_bounds(
+    shape: Shape, patients: Patients, rho: float, factor: float, random: Random
+) -> tuple[Floats, Floats]:
     """Noisy information once and two noisy scores, on the schema's scale, with the noise-aware step."""
     x, y, p, length = patients.x, patients.y, shape.p, norm_bound(shape)
     reach = {"logistic": 1.0, "linear": 1.0, "poisson": 10.0}[shape.kind]
@@ -216,9 +222,7 @@ def newton_on_bounds(shape: Shape, patients: Patients, rho: float, factor: float
     return beta, np.sqrt(np.diag(found.covariance))
 
 
-def objective_of_curator(
-    shape: Shape, patients: Patients, epsilon: float, random: Random
-) -> tuple[Floats, Floats]:
+def objective_of_curator(shape: Shape, patients: Patients, epsilon: float, random: Random) -> tuple[Floats, Floats]:
     """Objective perturbation of a trusted curator (Kifer, Smith, Thakurta 2012); logistic only.
 
     Its exact minimiser cannot be found from sums that are opened with noise: for comparison alone.
@@ -331,9 +335,7 @@ def print_coverage(n_runs: int = 300) -> None:
             for epsilon in (0.5, 1.0, 3.0, 10.0):
                 runs = n_runs if n < 20000 else n_runs // 2
                 found = coverage_of(kind, n, epsilon, runs, random)  # type: ignore[arg-type]
-                shown = " | ".join(
-                    f"{found[key]:.1%}" if key in found else "" for key in ("aware", "least", "naive")
-                )
+                shown = " | ".join(f"{found[key]:.1%}" if key in found else "" for key in ("aware", "least", "naive"))
                 width = f"{found['width']:.2f}" if "width" in found else ""
                 print(f"| {kind} | {n:,} | {epsilon:g} | {shown} | {width} | {found['failed']:.0f} |", flush=True)
 

@@ -22,7 +22,8 @@ from synthema.learning.exact_glm import described
 from synthema.learning.model import Contribution, Rounds, SiteHalf, Table
 from synthema.learning.noisy_sums import noise_of, open_noisy_sum, sum_event
 from synthema.learning.private_parts import FRAC_BITS, Ints, length_bound, part_of_round
-from synthema.learning.private_rounds import ROUND_SHARES, PrivateNewton, Shape
+from synthema.learning.private_questions import Shape
+from synthema.learning.private_rounds import ROUND_SHARES, PrivateNewton
 from synthema.learning.responses import Patients, patients_of, response_of
 
 if TYPE_CHECKING:
@@ -158,19 +159,17 @@ def _text(value: float) -> str:
 
 def tables(spec: RegressionSpec, answer: dict[str, Any]) -> tuple[Table, ...]:
     """Return the answer as tables for people."""
-    rows = []
+    rows: list[tuple[str | float | int | None, ...]] = []
     for (name, estimate, std_error), sampling in zip(answer["coefficients"], answer["sampling_errors"], strict=True):
         b, error, own = float(estimate), float(std_error), float(sampling)
         low, high = b - 1.96 * error, b + 1.96 * error
         share = 1 - (own / error) ** 2
-        row = (name, b, error, low, high, f"{share:.0%}")
-        if spec.kind != "linear":
-            row = (*row[:2], math.exp(min(b, 700.0)), *row[2:])
-        rows.append(row)
+        factor = () if spec.kind == "linear" else (math.exp(min(b, 700.0)),)
+        rows.append((name, b, *factor, error, low, high, f"{share:.0%}"))
     names = ("term", "coefficient", "std error", "95 % from", "to", "due to noise")
     columns = names if spec.kind == "linear" else (*names[:2], spec.effect, *names[2:])
     note = (
-        f"About {answer['noisy_patients']} patients (noise of standard deviation {float(answer['noisy_patients_std']):.3g}). "
+        f"About {answer['noisy_patients']} patients, give or take {2 * float(answer['noisy_patients_std']):.2g}. "
         "Standard errors and intervals reckon with sampling and with the noise that protects patients; the last column "
         "is the noise's part of the variance."
     )

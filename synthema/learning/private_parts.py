@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synthema.learning.design import Floats
-from synthema.learning.private_rounds import Shape, Sizes, Step
+from synthema.learning.private_questions import Shape, Sizes, Step
 from synthema.learning.responses import Patients
 
 FRAC_BITS = 20
@@ -32,7 +32,7 @@ def length_bound(dimension: int) -> tuple[int, int]:
     Examples
     --------
     >>> length_bound(4)
-    (2097154, 1099513724929)
+    (2097155, 1099513724930)
     """
     squared = math.ceil((2**FRAC_BITS + math.sqrt(dimension) / 2) ** 2 * (1 + 1e-15))
     return math.isqrt(dimension * squared) + 1, squared

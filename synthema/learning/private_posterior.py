@@ -84,14 +84,15 @@ def posterior(
     --------
     >>> exact = Opened(np.array([2.0]), np.array([[4.0]]), score_noise=np.zeros(1), information_noise=0.0)
     >>> found = posterior(exact, np.zeros(1), np.zeros(1), 1.0)
-    >>> found.step.tolist(), found.covariance.tolist()
+    >>> found.step.round(6).tolist(), found.covariance.round(6).tolist()
     ([0.5], [[0.25]])
     """
     information, p = opened.psd, len(opened.score)
     prior = np.diag(prior_precision)
     # An intercept without prior, and without information, must not be singular either.
     tiny = np.eye(p) * 1e-9 * max(float(np.trace(information)) / p, 1e-9)
-    step, covariance = np.zeros(p), np.eye(p)
+    step: Floats = np.zeros(p)
+    covariance: Floats = np.eye(p)
     for _ in range(_FIXED_POINT_STEPS):
         secant, tangent = curve(min(max(float(step[0]), -_FAR), _FAR))
         along = 0.5 * (secant * opened.information_noise) ** 2 * (step @ step * np.eye(p) + np.outer(step, step))

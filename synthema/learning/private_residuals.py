@@ -18,7 +18,6 @@ from typing import Literal
 import numpy as np
 
 from synthema.learning.design import Floats
-from synthema.learning.responses import Response
 
 Kind = Literal["logistic", "linear", "poisson"]
 
@@ -102,6 +101,19 @@ class Residuals:
         grid = _clipped_mean(self.reach, self._highest)[0]
         out: Floats = np.interp(self._within(eta), grid, values)
         return out
+
+
+def clipped_normal(reach: float) -> tuple[float, float]:
+    """Return (probability within, second moment) of a standard normal pulled in to [-reach, reach].
+
+    Examples
+    --------
+    >>> [round(each, 4) for each in clipped_normal(2.0)]
+    [0.9545, 0.9205]
+    """
+    inside = math.erf(reach / math.sqrt(2))
+    density = math.exp(-reach * reach / 2) / math.sqrt(2 * math.pi)
+    return inside, inside - 2 * reach * density + reach * reach * (1 - inside)
 
 
 @lru_cache(maxsize=32)

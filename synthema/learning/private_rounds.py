@@ -20,15 +20,15 @@ Which round gets how much of rho, how the parts share it, and where they are cli
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from synthema.errors import ModelFailed
-from synthema.learning.design import Design, Floats
+from synthema.learning.design import Floats
 from synthema.learning.private_posterior import Curve, Opened, Posterior, posterior, straight
-from synthema.learning.private_residuals import Kind, Residuals
-from synthema.learning.responses import Response
+from synthema.learning.private_questions import Shape, Sizes, Step
+from synthema.learning.private_residuals import Residuals, clipped_normal
 
 # Of rho: the sizes, then three steps.
 ROUND_SHARES = (0.12, 0.088, 0.132, 0.66)
@@ -54,90 +54,10 @@ _LEAST_FREQUENCY = 0.02
 # standard deviations of the outcome. Where a covariate's spread within its bounds is not told from 0, so that the
 # standard deviation that is taken may be much too large, the prior is wider by `_UNTOLD`.
 PRIOR_SD = 1.0
-_UNTOLD = 8.0
+_UNTOLD = 2.0
 # A linear model's residual in the intercept's score is pulled in only so much further out, and counts there for so much
 # less: with skewed residuals the intercept is what suffers from pulling in.
 _INTERCEPT_REACH = 2.0
-
-
-def clipped_normal(reach: float) -> tuple[float, float]:
-    """Return (probability within, second moment) of a standard normal pulled in to [-reach, reach].
-
-    Examples
-    --------
-    >>> [round(each, 4) for each in clipped_normal(2.0)]
-    [0.9545, 0.9205]
-    """
-    inside = math.erf(reach / math.sqrt(2))
-    density = math.exp(-reach * reach / 2) / math.sqrt(2 * math.pi)
-    return inside, inside - 2 * reach * density + reach * reach * (1 - inside)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sizes:
-    """Asks for round 0."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Step:
-    """Asks for score and information.
-
-    mean, sd          standardise the covariates, shape (p,); 0 and 1 for the intercept
-    beta              coefficients of standardised covariates, shape (p,)
-    residuals         the outcome's side
-    score_clip        C;  information_clip  D;  unit  B for the dispersion of linear models
-    shares            of score, information and dispersion: what each part's square of length may be, 1 in all
-    offset            what is taken for everybody's offset where the true one must not decide on a weight
-    intercept_reach   how much further out residuals are pulled in for the intercept
-    """
-
-    mean: Floats
-    sd: Floats
-    beta: Floats
-    residuals: Residuals
-    score_clip: float
-    information_clip: float
-    unit: float
-    shares: tuple[float, float, float]
-    offset: float = 0.0
-    intercept_reach: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What is public of a model in advance: it decides how long the vectors of its rounds are."""
-
-    kind: Kind
-    design: Design
-    response: Response
-
-    @property
-    def p(self) -> int:
-        """Number of coefficients."""
-        return self.design.n_coefficients
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """Indices of the terms that are numbers."""
-        return tuple(j for j, (_, category) in enumerate(self.design.terms, start=1) if not category)
-
-    @property
-    def n_categorical(self) -> int:
-        """Number of covariates with categories: a patient has at most one term of each."""
-        return len({name for name, category in self.design.terms if category})
-
-    @property
-    def sizes_norm(self) -> float:
-        """Greatest length of a patient's part of round 0."""
-        of_outcome = 1 if self.kind == "logistic" else 2
-        return math.sqrt(1 + 2 * len(self.numbers) + self.n_categorical + of_outcome)
-
-    def dimension(self, index: int) -> int:
-        """Return how many numbers round `index` opens."""
-        if index == 0:
-            of_outcome = 1 if self.kind == "logistic" else 2
-            return 1 + len(self.design.terms) + len(self.numbers) + of_outcome
-        return self.p + self.p * (self.p + 1) // 2 + (self.kind == "linear")
 
 
 class PrivateNewton:
@@ -329,9 +249,7 @@ class PrivateNewton:
         for _ in range(6):
             inside, second = clipped_normal(step.unit / math.sqrt(self.dispersion))
             # Of residuals that are pulled in, only those within the bound follow the coefficients.
-            found = replace(
-                raw, information=raw.information * inside, information_noise=raw.information_noise * inside
-            )
+            found = replace(raw, information=raw.information * inside, information_noise=raw.information_noise * inside)
             self._score_dispersion = self.dispersion * second / inside
             result = posterior(found, step.beta, prior_precision, self._score_dispersion)
             left = squares - 2 * raw.score @ result.step + result.step @ raw.psd @ result.step

@@ -11,8 +11,9 @@ import pandas as pd
 from privacy import epsilon_to_rho
 from synthema.learning.design import Design
 from synthema.learning.private_parts import vectors
+from synthema.learning.private_questions import Shape
 from synthema.learning.private_residuals import Kind
-from synthema.learning.private_rounds import ROUND_SHARES, PrivateNewton, Shape
+from synthema.learning.private_rounds import ROUND_SHARES, PrivateNewton
 from synthema.learning.responses import Patients, Response
 
 Floats = npt.NDArray[np.float64]

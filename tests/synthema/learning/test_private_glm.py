@@ -25,9 +25,13 @@ from synthema.submitters import SimulatedNetwork
 SITES = ("vienna", "madrid", "milan")
 PRIVATE = {"mode": "private", "budget_share": 1.0}
 MODELS: dict[str, Any] = {
-    "logistic": LogisticRegression(outcome="relapse", event_category="yes", covariates=["age", "marker", "sex"], **PRIVATE),
+    "logistic": LogisticRegression(
+        outcome="relapse", event_category="yes", covariates=["age", "marker", "sex"], **PRIVATE
+    ),
     "linear": LinearRegression(outcome="platelets", covariates=["age", "marker", "sex"], **PRIVATE),
-    "poisson": PoissonRegression(outcome="transfusions", exposure="months", covariates=["age", "marker", "sex"], **PRIVATE),
+    "poisson": PoissonRegression(
+        outcome="transfusions", exposure="months", covariates=["age", "marker", "sex"], **PRIVATE
+    ),
 }
 # What the clinics' outcomes were drawn from; the Poisson rate is a month's.
 TRUTH = {
@@ -58,7 +62,9 @@ def test_a_fit_finds_the_truth_in_the_columns_own_units_and_charges_every_site(k
     assert "<svg" in model.plot()
     assert model.predict(frames["milan"]).shape == (len(frames["milan"]),)
     # The same job again is the stored answer, at no charge.
-    once_more = type(model)(**model.spec_.model_dump(exclude={"kind"})).fit(SimulatedNetwork(frames, out=tmp_path), study)
+    once_more = type(model)(**model.spec_.model_dump(exclude={"kind"})).fit(
+        SimulatedNetwork(frames, out=tmp_path), study
+    )
     assert once_more.answer_ == model.answer_
     assert {a["rho_spent"] for a in once_more.released_["accounts"]} == {a["rho_spent"] for a in charged.values()}
 
@@ -82,23 +88,21 @@ def test_real_leukaemia_patients_give_what_the_fit_of_all_rows_gives() -> None:
 
 
 def test_models_share_the_budget_and_together_cost_no_more_than_it() -> None:
-    from synthema.learning.regression import LinearSpec, LogisticSpec
+    from synthema.joint_noise import rho_and_delta
     from synthema.study import Study
 
-    fields = {"covariates": ("age", "sex"), "mode": "private"}
+    fields = {"covariates": ["age", "sex"], "mode": "private"}
     study = Study.from_dict(
         {
             "study": {"name": "two", "purpose": "a test", "schema": SCHEMA},
             "budget": {"epsilon": 2.0, "delta": 1e-6},
             "sites": {site: {} for site in SITES},
             "models": {
-                "a": LogisticSpec(outcome="relapse", event_category="yes", budget_share=0.6, **fields).model_dump(mode="json"),
-                "b": LinearSpec(outcome="platelets", budget_share=0.4, **fields).model_dump(mode="json"),
+                "a": {"kind": "logistic", "outcome": "relapse", "event_category": "yes", "budget_share": 0.6, **fields},
+                "b": {"kind": "linear", "outcome": "platelets", "budget_share": 0.4, **fields},
             },
         }
     )
-    from synthema.joint_noise import rho_and_delta
-
     prices = [rho_and_delta(step.event)[0] for step in plan(study)]
     assert len(prices) == 2
     assert sum(prices) <= private_rho(study)
@@ -114,7 +118,13 @@ def test_agents_of_three_sites_fit_without_a_dealer_and_their_ledgers_show_it(tm
     federation.frames = small_frames(400, MEMBERS)
     federation.begin()
     try:
-        fields = {"kind": "logistic", "outcome": "sex", "event_category": "M", "covariates": ["age", "grade"], **PRIVATE}
+        fields = {
+            "kind": "logistic",
+            "outcome": "sex",
+            "event_category": "M",
+            "covariates": ["age", "grade"],
+            **PRIVATE,
+        }
         bundle = federation.run(small_study("private", epsilon=8.0, models={"sex": fields}, synthesis=None))
         [model] = bundle["released"]["models"]
         # Sex is drawn without regard to the others.

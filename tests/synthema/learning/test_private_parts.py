@@ -1,4 +1,4 @@
-"""What a patient adds to a private regression's sums is bounded, whoever the patient is, and the price is that bound's."""
+"""What a patient adds to a private regression's sums is bounded, whoever it is, and the price is that bound's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from privacy.auditing import audit_scores
 from privacy.samplers import sample_discrete_gaussian
 from synthema.learning.private_glm import event, noise_of_rounds
 from synthema.learning.private_parts import FRAC_BITS, length_bound, part_of_round, quantised, vectors
-from synthema.learning.private_rounds import PrivateNewton, Shape, Sizes, Step
+from synthema.learning.private_questions import Shape, Sizes, Step
+from synthema.learning.private_rounds import PrivateNewton
 from synthema.learning.regression import LinearSpec, LogisticSpec, PoissonSpec
 from synthema.learning.responses import Patients
 from synthema.study import Study
@@ -61,7 +62,9 @@ def test_no_patient_adds_more_than_length_one_whatever_was_opened_before(kind: A
         l1, l2_squared = length_bound(rows.shape[1])
         for i in range(0, len(everybody.y), 7):
             # Neighbours: the table with one patient more. As Python integers: exact.
-            more = Patients(np.vstack([patients.x[:50], everybody.x[i]]), np.append(patients.y[:50], everybody.y[i]), None)
+            more = Patients(
+                np.vstack([patients.x[:50], everybody.x[i]]), np.append(patients.y[:50], everybody.y[i]), None
+            )
             fewer = Patients(patients.x[:50], patients.y[:50], None)
             change = (part_of_round(shape, question, more) - part_of_round(shape, question, fewer)).tolist()
             assert sum(each * each for each in change) <= l2_squared
@@ -101,7 +104,9 @@ def _study(m: int = 1, **changes: Any) -> Study:
 @pytest.mark.parametrize(
     "spec",
     [
-        LogisticSpec(outcome="relapse", event_category="yes", covariates=("age", "sex"), mode="private", budget_share=1.0),
+        LogisticSpec(
+            outcome="relapse", event_category="yes", covariates=("age", "sex"), mode="private", budget_share=1.0
+        ),
         LinearSpec(outcome="platelets", covariates=("age", "marker"), mode="private", budget_share=1.0),
         PoissonSpec(outcome="transfusions", exposure="months", covariates=("sex",), mode="private", budget_share=1.0),
     ],
@@ -133,7 +138,9 @@ def _audit(epsilon: float, *, noise: float = 1.0, clipped: bool = True) -> Any:
     shape, patients, _ = made_up("linear", 400, np.random.default_rng(3))
     worst = _extreme(shape)
     questions = _questions(shape, patients, 5)
-    spec = LinearSpec(outcome="platelets", covariates=("age", "marker", "sex", "relapse"), mode="private", budget_share=1)
+    spec = LinearSpec(
+        outcome="platelets", covariates=("age", "marker", "sex", "relapse"), mode="private", budget_share=1
+    )
     priced = noise_of_rounds(event(spec, _study(), epsilon_to_rho(epsilon, 1e-6)))
     rng = InsecureSeededRng(11)
     scores = np.zeros((2, RUNS))
