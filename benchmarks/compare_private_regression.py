@@ -5,6 +5,7 @@ Prints the tables of docs/learning/private-regression.md:
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py error        # ways beside each other
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py coverage     # of 95 % intervals
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py central      # beside noise of one curator
+    OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py predictions  # beside those without privacy
 
 Errors are those of coefficients against the fit of all rows without privacy, in its standard errors: at 1, noise and
 clipping cost as much as sampling does. All ways add the noise of three compute parties of which one may collude,
@@ -360,6 +361,38 @@ def print_central(n_runs: int = 200) -> None:
             )
 
 
+def print_predictions(n_runs: int = 40) -> None:
+    """Print how far predicted means are from those of the fit without privacy, and how far those spread."""
+    random = np.random.default_rng(4)
+    print("| table | epsilon | root mean square difference | spread of the means | failed |")
+    print("|---|---|---|---|---|")
+    for name, make in tables(random):
+        if "n = 200," in name or "20,000" in name:
+            continue
+        for epsilon in (0.5, 1.0, 3.0, 10.0):
+            rho, apart, spread, failed = epsilon_to_rho(epsilon, DELTA), [], [], 0
+            for _ in range(n_runs):
+                shape, patients = make()
+                family = Residuals(shape.kind, most=shape.response.high, sd=1.0, reach=1.0)
+                plain = family.moments(patients.x @ pooled(shape, patients)[0])[0]
+                try:
+                    found = family.moments(patients.x @ ours(shape, patients, rho, JOINT, random)[0])[0]
+                except ModelFailed:
+                    failed += 1
+                    continue
+                apart.append(math.sqrt(float(((found - plain) ** 2).mean())))
+                spread.append(float(plain.std()))
+            print(
+                f"| {name} | {epsilon:g} | {np.median(apart):.3f} | {np.median(spread):.3f} | {failed}/{n_runs} |",
+                flush=True,
+            )
+
+
 if __name__ == "__main__":
     np.seterr(over="ignore")
-    {"error": print_errors, "coverage": print_coverage, "central": print_central}[sys.argv[1]]()
+    {
+        "error": print_errors,
+        "coverage": print_coverage,
+        "central": print_central,
+        "predictions": print_predictions,
+    }[sys.argv[1]]()

@@ -101,7 +101,7 @@ def posterior(
         curvature = gain @ information
         wanted = secant * (gain @ opened.score) - prior_precision * beta
         new = np.linalg.solve(secant**2 * curvature + prior + tiny, wanted)
-        covariance = np.linalg.inv(tangent**2 * curvature + prior + tiny)
+        covariance = np.asarray(np.linalg.inv(tangent**2 * curvature + prior + tiny), dtype=np.float64)
         # Half way: secants from one side only would make the steps go to and fro.
-        step = new if curve is straight else (step + new) / 2
+        step = np.asarray(new if curve is straight else (step + new) / 2, dtype=np.float64)
     return Posterior(step=step, covariance=covariance)
