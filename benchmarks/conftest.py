@@ -9,6 +9,7 @@ collect_ignore = [
     "_smpc_pair.py",
     "_smpc_tasks.py",
     "_federated_oracles.py",
+    "_learning_federation.py",
     "compare_federated.py",
     "compare_generators.py",
     "measure_hub_lines.py",

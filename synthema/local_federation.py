@@ -7,6 +7,7 @@ one after the other. Here one person holds all keys, so it shows and tests every
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,7 @@ def make_federation(
     frames: Mapping[str, pd.DataFrame],
     *,
     policy: str = "",
+    automatic: Sequence[str] = (),
     studies: int = 1,
     witnesses: int = 1,
     patience: tuple[float, float, float] | None = None,
@@ -89,6 +91,8 @@ def make_federation(
         Each site's rows; written as CSV into the site's folder.
     policy
         More lines of each site's [policy].
+    automatic
+        Algorithms that need no operator; by default all but exact releases.
     studies
         How many such studies each site's budget allows: the zCDP budget of so many at the study's epsilon and delta.
     witnesses
@@ -131,7 +135,9 @@ def make_federation(
     researcher_trusts(researcher, [cards[site] for site in study.sites])
     for site in study.sites:
         trust(SiteConfig.load(made.site(site)), [card for name, card in cards.items() if name != site])
-        _write_terms(made.site(site), study, researcher.identity().public.hex(), policy, studies, witnesses, patience)
+        _write_terms(
+            made.site(site), study, researcher.identity().public.hex(), policy, automatic, studies, witnesses, patience
+        )
     return made
 
 
@@ -157,6 +163,7 @@ def _write_terms(
     study: Study,
     researcher: str,
     policy: str,
+    automatic: Sequence[str],
     studies: int,
     witnesses: int,
     patience: tuple[float, float, float] | None,
@@ -180,6 +187,7 @@ def _write_terms(
         f'name = "{RESEARCHER}"',
         f'key = "{researcher}"',
         'approve = "automatic"',
+        *([f"automatic = {json.dumps(list(automatic))}"] if automatic else []),
     ]
     text = before + "\n".join(terms) + "\n\n[data]" + after
     file.write_text(text.replace("needed = 1", f"needed = {witnesses}"), encoding="utf-8")
