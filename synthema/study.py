@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -390,6 +390,10 @@ class Study(_Section):
     def with_synthesis(self, synthesis: Synthesis) -> Study:
         """Return the study that asks for this synthetic table alone. Raises StudyError, naming the rule it breaks."""
         return self._with(synthesis=synthesis)
+
+    def of_columns(self, names: Sequence[str]) -> Study:
+        """Return the study without models, tables and overlap check, of these columns. Raises StudyError."""
+        return self._with(data_schema=self.data_schema.subset(names), overlap=None)
 
     def _with(self, **sections: Any) -> Study:
         fields: dict[str, Any] = {key: getattr(self, key) for key in type(self).model_fields}

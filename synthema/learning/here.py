@@ -46,6 +46,8 @@ class RoundsHere(Rounds):
 def fit_here(spec: ModelSpec, job: Study, frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Return the answer of an exact model on these tables. INTERNAL: no site's policy was asked, and no ledger.
 
+    Columns of the job's schema that a table lacks, as a synthetic one lacks identifiers, are left out.
+
     Raises
     ------
     StudyError, SchemaError
@@ -55,6 +57,8 @@ def fit_here(spec: ModelSpec, job: Study, frames: Mapping[str, pd.DataFrame]) ->
     """
     if spec.mode != "exact":
         raise StudyError("here, only exact models are fitted: noise is for what leaves")
+    names = [name for name in job.data_schema.names if all(name in frame.columns for frame in frames.values())]
+    here = job.of_columns(names).with_model("here", spec)
     for frame in frames.values():
-        job.data_schema.validate(frame)
-    return spec.fit(RoundsHere(job.with_model("here", spec), spec, frames))
+        here.data_schema.validate(frame[names])
+    return spec.fit(RoundsHere(here, spec, frames))

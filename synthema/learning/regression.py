@@ -43,6 +43,8 @@ class RegressionSpec(ModelSpec):
 
     # Named so in answers and tables.
     effect: ClassVar[str]
+    # In private mode sums alone are opened, with noise by shares.
+    needs_material: ClassVar[bool] = False
 
     def check(self, schema: Schema) -> None:
         """See `ModelSpec.check`."""
@@ -66,6 +68,22 @@ class RegressionSpec(ModelSpec):
 
     def _check_outcome(self, schema: Schema) -> None:
         raise NotImplementedError
+
+    @property
+    def of(self) -> str:
+        """The outcome in words."""
+        raise NotImplementedError
+
+    @property
+    def _opened_exactly(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def what(self) -> str:
+        """See `ModelSpec.what`."""
+        if self.mode == "private":
+            return f"{self.title.lower()} of {self.of}: noisy sizes, and noisy score and information of each step"
+        return self._opened_exactly
 
     def n_coefficients(self, schema: Schema) -> int:
         """See `ModelSpec.n_coefficients`."""
@@ -116,12 +134,18 @@ class RegressionSpec(ModelSpec):
 
     def summary(self, answer: dict[str, Any]) -> tuple[Table, ...]:
         """See `ModelSpec.summary`."""
+        if self.mode == "private":
+            from synthema.learning import private_glm
+
+            return private_glm.tables(self, answer)
         from synthema.learning import regression_answer
 
         return regression_answer.tables(self, answer)
 
     def chart(self, answer: dict[str, Any], *, key: str) -> str:
         """See `ModelSpec.chart`."""
+        if self.mode == "private":
+            return ""
         from synthema.learning import regression_answer
 
         return regression_answer.chart(self, answer, key=key)
@@ -149,8 +173,7 @@ class LogisticSpec(RegressionSpec):
         return self.horizon_days is not None
 
     @property
-    def what(self) -> str:
-        """See `ModelSpec.what`."""
+    def _opened_exactly(self) -> str:
         return f"logistic regression of {self.of}: score, information and log-likelihood of each Newton step"
 
     @property
@@ -188,8 +211,7 @@ class LinearSpec(RegressionSpec):
     effect: ClassVar[str] = "coefficient"
 
     @property
-    def what(self) -> str:
-        """See `ModelSpec.what`."""
+    def _opened_exactly(self) -> str:
         return f"linear regression of {self.outcome}: sums of squares and products of covariates and outcome"
 
     @property
@@ -223,8 +245,7 @@ class PoissonSpec(RegressionSpec):
     effect: ClassVar[str] = "rate ratio"
 
     @property
-    def what(self) -> str:
-        """See `ModelSpec.what`."""
+    def _opened_exactly(self) -> str:
         of = f"{self.of}: total, and score, information and log-likelihood of each Newton step"
         return f"Poisson regression of {of}"
 
