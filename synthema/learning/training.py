@@ -117,7 +117,7 @@ def compare_training(
         json.dumps(spec.model_dump(mode="json") | {"mode": "private", "budget_share": budget_share})
     )
     found = network.submit(job.with_model(model.name, private))["released"]["models"][0]["answer"]
-    ways = [_beside(truth, "jointly", f"Joint model with noise; it takes {budget_share:.0%} of the budget", found)]
+    ways = [_beside(truth, "joint", f"Joint model with noise; it takes {budget_share:.0%} of the budget", found)]
     ways.append(_on_synthetic(spec, network, job, synthesis, truth))
     return TrainingComparison(
         title=f"{spec.title}: trained jointly and on synthetic patients",
@@ -139,9 +139,9 @@ def _on_synthetic(
     text = {column.name: str for column in job.data_schema.columns if column.categories}
     rows = pd.read_csv(StringIO(table), dtype=text, keep_default_na=False, na_values=[""])
     try:
-        return _beside(truth, "on synthetic patients", what, fit_here(spec, job, {"synthetic": rows}))
+        return _beside(truth, "synthetic", what, fit_here(spec, job, {"synthetic": rows}))
     except SynthemaError as error:
-        return Trained("on synthetic patients", what, {}, None, None, str(error))
+        return Trained("synthetic", what, {}, None, None, str(error))
 
 
 def _coefficients(answer: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

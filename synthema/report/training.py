@@ -29,7 +29,7 @@ def render_training(comparison: TrainingComparison) -> str:
         rows=rows,
         sections=(("ways", "Ways"), ("terms", "Coefficients")),
         distances=[shown(way.distance) for way in comparison.ways],
-        forests=[_forest(every, term, key=f"term-{i}") for i, term in enumerate(terms)],
+        forests=[(term, _forest(every, term, key=f"term-{i}")) for i, term in enumerate(terms)],
     )
 
 

@@ -32,9 +32,9 @@ def test_each_way_is_shown_beside_the_pooled_model_and_the_page_is_internal() ->
     assert synthetic.distance is not None or synthetic.failure
     page = found.to_html()
     assert "INTERNAL" in page
-    assert "on synthetic patients" in page
+    assert "Trained on synthetic patients" in page
     assert json.loads(found.to_json())["terms"][0] == "intercept"
-    assert "jointly" in str(found)
+    assert "synthetic" in str(found)
 
 
 def test_a_model_here_is_that_of_a_federation() -> None:
