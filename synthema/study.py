@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -305,12 +305,7 @@ class Study(_Section):
 
         Raises StudyError, naming the rule that the model breaks.
         """
-        fields = {key: getattr(self, key) for key in type(self).model_fields}
-        fields |= {"models": {name: model}, "exact": None, "anonymise": None, "synthesis": None}
-        try:
-            return type(self)(**fields)
-        except ValidationError as error:
-            raise StudyError("; ".join(item["msg"] for item in error.errors())) from None
+        return self._with(models={name: model})
 
     def _check_columns(self) -> None:
         schema = self.data_schema
@@ -391,6 +386,22 @@ class Study(_Section):
     def modelled_columns(self) -> tuple[Column, ...]:
         """Columns that the synthesis measures: groups in place of rare categories, and patterns of missing values."""
         return self.data_schema.subset(self.synthesis_columns).modelled
+
+    def with_synthesis(self, synthesis: Synthesis) -> Study:
+        """Return the study that asks for this synthetic table alone. Raises StudyError, naming the rule it breaks."""
+        return self._with(synthesis=synthesis)
+
+    def of_columns(self, names: Sequence[str]) -> Study:
+        """Return the study without models, tables and overlap check, of these columns. Raises StudyError."""
+        return self._with(data_schema=self.data_schema.subset(names), overlap=None)
+
+    def _with(self, **sections: Any) -> Study:
+        fields: dict[str, Any] = {key: getattr(self, key) for key in type(self).model_fields}
+        fields |= {"models": {}, "exact": None, "anonymise": None, "synthesis": None} | sections
+        try:
+            return type(self)(**fields)
+        except ValidationError as error:
+            raise StudyError("; ".join(item["msg"] for item in error.errors())) from None
 
     def document(self) -> bytes:
         """Return the canonical bytes that are signed: everything asked, nothing about files or policies."""
