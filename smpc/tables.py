@@ -2,8 +2,8 @@
 
 z_i   shared bit [x >= t_i] for public thresholds t_i, all of them from one opening (`smpc.comparison.at_least`)
 
-Whatever is public for each place is linear in the bits: T(x) = T_0 + sum_i z_i (T_i - T_{i-1}), where T_i holds from t_i
-on. So a table of any width costs one comparison for each row, and nothing for each column.
+Whatever is public for each place is linear in the bits: T(x) = T_0 + sum_i z_i (T_i - T_{i-1}), where T_i holds from
+t_i on. So a table of any width costs one comparison for each row, and nothing for each column.
 """
 
 from __future__ import annotations

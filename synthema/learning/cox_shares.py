@@ -7,8 +7,8 @@ For each cell (a time in a stratum), with S and D as in `cox_sums`, nodes phi_j 
     information  sum over cells and j of omega_j (A2_j / A0_j - m_j m_j')
     value        sum of x'b over deaths - sum over cells and j of omega_j log A0_j
 
-S0 may be anything between one patient's weight and that of 2^24. Every cell is brought to S0 in [1, 2) by a shared power
-of two (`smpc.tables`); then S and D are numbers of F = 30 fractional bits below 2 in size, and 1 / A0_j is at most 34.
+S0 may be anything between one patient's weight and that of 2^24. Every cell is brought to S0 in [1, 2) by a shared
+power of two (`smpc.tables`); then S and D are numbers of 30 fractional bits below 2 in size, and 1 / A0_j is below 17.
 A cell without deaths, which may also be without patients, is replaced by a patient with x = 0, and weighs nothing.
 
 Numbers are cut back at random, right on average: m_j is wrong by about 2^-28, a thousand deaths together by 2^-23.
@@ -147,7 +147,7 @@ async def open_step(session: Session, packages: Sequence[SharePackage], plan: Pl
 
 
 async def open_value(session: Session, packages: Sequence[SharePackage], plan: Plan) -> Ints:
-    """Open the log-likelihood in units of 2^-28, shape (1,); or why it may not be."""
+    """Open the log-likelihood in units of 2^-28, and 0; or a single number: why it may not be."""
     n = plan.cells.n
     total = _sum_of([session.shared(package.expand(), RING64) for package in packages])
     cells, refused = await _cells_and_ties(session, total, 1, plan)
@@ -169,8 +169,7 @@ async def open_value(session: Session, packages: Sequence[SharePackage], plan: P
     # Without a weight's fractional bits there are fewer than 28.
     weighted = weighted * (1 << max(FRAC_BITS - w - bits, 0))
     value = total[3 * n :] - weighted.sum() - shifts.sum()
-    opened: Ints = await session.open(value.reshape(1))
-    return opened
+    return np.concatenate([await session.open(value.reshape(1)), [0]])
 
 
 def _sum_of(parts: Sequence[Shared]) -> Shared:
