@@ -177,8 +177,9 @@ class SiteJob:
             self._newton.update(opened)
         if self._patients is None or len(self._patients.y) > self.study.largest_cohort:
             raise StudyError(f"a site may hold at most {self.study.largest_cohort} patients for this model")
-        sums = site_sums(logistic.FAMILY, self._patients, self._newton.beta).without_value()
-        return self._share(self._newton.encoding.encode(sums))
+        newton = self._newton
+        sums = site_sums(logistic.FAMILY, self._patients, newton.beta, score_alone=newton.score_alone)
+        return self._share(newton.encoding.encode(sums if newton.score_alone else sums.without_value()))
 
     @property
     def _logistic(self) -> Any:

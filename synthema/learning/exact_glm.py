@@ -184,8 +184,9 @@ class _RegressionAtSite:
             self._newton.update(self._newton.encoding.decode(opened))
         if self._newton.converged or what != f"sums/{self._newton.iterations}":
             raise StudyError(f"step of a {self._spec.kind} model: {what!r} is not due")
-        sums_here = site_sums(self._newton.family, self._patients, self._newton.beta)
-        return Contribution(self._newton.encoding.encode(sums_here))
+        newton = self._newton
+        sums_here = site_sums(newton.family, self._patients, newton.beta, score_alone=newton.score_alone)
+        return Contribution(newton.encoding.encode(sums_here))
 
 
 def _counts(

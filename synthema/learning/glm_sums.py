@@ -1,8 +1,8 @@
 """What a site adds to the sums of a Newton step, and by how much one patient may make them up.
 
 With p coefficients there are P = p + p (p + 1) / 2 + 1 sums: the score, the upper triangle of the information, and the
-value that tells whether a step was an improvement. Beside each stand S, the sum of the absolute values of what patients
-add, and a, a bound on the largest of them (`dominance`).
+value that tells whether a step was an improvement; or the score alone. Beside each stand S, the sum of the absolute
+values of what patients add, and a, a bound on the largest of them (`dominance`).
 
 Rows are taken in blocks that stay in the processor's cache, and all sums are matrix products. The largest of all
 |x_j x_k| w would take a pass for each of p (p + 1) / 2 pairs; but it is at most the geometric mean of the largest
@@ -50,8 +50,10 @@ class Encoding:
     n_sites: int
 
     @classmethod
-    def of(cls, largest: float, *, n_sites: int, most_rows: int) -> Encoding:
+    def of(cls, largest: float, *, n_sites: int, most_rows: int, frac_bits: int = FRAC_BITS) -> Encoding:
         """Return the encoding of sums over at most `most_rows` patients, each of whom adds at most `largest`.
+
+        `frac_bits`: as many, or fewer where there is no room.
 
         Raises ModelFailed if the schema's bounds allow numbers for which there is no room.
 
@@ -64,7 +66,7 @@ class Encoding:
             raise ModelFailed(TOO_WIDE)
         # A patient's largest and the number of rows, as powers of two.
         size, rows = max(math.ceil(math.log2(largest)), 0), math.ceil(math.log2(most_rows))
-        frac_bits = min(FRAC_BITS, 61 - rows - size)
+        frac_bits = min(frac_bits, 61 - rows - size)
         # The test on shares takes ten times a number from nine times a sum.
         dominance_bits = min(_DOMINANCE_BITS, 58 - rows - size)
         if dominance_bits < _LEAST_BITS:
@@ -100,7 +102,7 @@ TOO_WIDE = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteSums:
-    """One site's sums, shape (P,) each.
+    """One site's sums, shape (P,) each; shape (p,) if only the score was asked for.
 
     values    score, upper triangle of the information, value
     totals    S of each: the sum of what patients add, in absolute value
@@ -116,7 +118,7 @@ class SiteSums:
         return SiteSums(self.values[:-1], self.totals[:-1], self.largest[:-1])
 
 
-def site_sums(family: Family, patients: Patients, beta: Floats) -> SiteSums:
+def site_sums(family: Family, patients: Patients, beta: Floats, *, score_alone: bool = False) -> SiteSums:
     """Return a site's sums at coefficients `beta` of the scaled covariates."""
     p = len(beta)
     score, size_of_score, largest_score = np.zeros((3, p))
@@ -124,17 +126,22 @@ def site_sums(family: Family, patients: Patients, beta: Floats) -> SiteSums:
     largest_square = np.zeros(p)
     value, size_of_value, largest_value = 0.0, 0.0, 0.0
     for x, r, w, v in _blocks(family, patients, beta):
-        size, weighted = np.abs(x), x * w
+        size, residual = np.abs(x), np.abs(r)
         score += x @ r
+        size_of_score += size @ residual
+        largest_score = np.maximum(largest_score, (size * residual).max(axis=1, initial=0.0))
+        if score_alone:
+            continue
+        weighted = x * w
         information += weighted @ x.T
         np.abs(weighted, out=weighted)
         size_of_information += weighted @ size.T
-        largest_square = np.maximum(largest_square, (weighted * size).max(axis=1, initial=0.0))
-        residual, size_of_v = np.abs(r), np.abs(v)
-        size_of_score += size @ residual
-        largest_score = np.maximum(largest_score, np.multiply(size, residual, out=size).max(axis=1, initial=0.0))
+        largest_square = np.maximum(largest_square, np.multiply(weighted, size, out=size).max(axis=1, initial=0.0))
+        size_of_v = np.abs(v)
         value, size_of_value = value + float(v.sum()), size_of_value + float(size_of_v.sum())
         largest_value = max(largest_value, float(size_of_v.max(initial=0.0)))
+    if score_alone:
+        return SiteSums(score, size_of_score, largest_score)
     upper = np.triu_indices(p)
     totals = size_of_information[upper]
     largest = _largest_products(family, patients, beta, totals=totals, largest_square=largest_square)

@@ -3,25 +3,45 @@
 Give it each opening, ask it for the next coefficients. Everything here is public: every site and every member moves in
 the same way. Coefficients are those of the scaled covariates (`design`).
 
-A step after which the log-likelihood is lower is halved, and one beyond what the next sums could hold is shortened.
+Each opening is a set of equations about the patients, so as little is opened as the fit needs:
+
+    way     all sums, rounded coarsely, at coefficients far apart; finer only if the information asks for it
+    ending  the score alone, rounded finely, at coefficients close together; steps by the last information
+    end     all sums, rounded finely, once: estimates and standard errors are exact
+
+Were all sums opened finely on the whole way, then near the least number of patients an outsider who solves them would
+come much nearer to single patients (tests/synthema/learning/test_regression_attack.py).
+
+On the way, a step after which the log-likelihood is lower is halved, and one beyond what the next sums could hold is
+shortened.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from synthema.errors import ModelFailed
 from synthema.learning.design import Design, Floats
 from synthema.learning.families import Family
-from synthema.learning.glm_sums import Encoding
+from synthema.learning.glm_sums import FRAC_BITS, Encoding
 from synthema.learning.responses import Response
 
-MAX_ITERATIONS = 12
-# A last step so small is squared by the next one.
-_TOLERANCE = 1e-7
+# Openings on the way, and of all kinds together.
+MAX_STEPS = 12
+MAX_OPENINGS = 28
+# Fractional bits of sums on the way, and how many more are taken where the information is too small for so few.
+COARSE_BITS = 8
+_MORE_BITS = 6
+# Largest error of a step on the way by rounding, in parts of it.
+_LARGEST_NOISE = 0.1
+# Steps smaller than this are near enough for steps by the same information.
+_NEAR = 0.05
+# A step so small by a constant information is squared by the last, exact one.
+_TOLERANCE = 1e-6
 # Largest error of an estimate by rounded sums, in standard errors.
 _LARGEST_ERROR = 1e-6
 # Log odds or rate ratios beyond this (per half range of a covariate) mean that the outcome is separated.
@@ -90,79 +110,129 @@ class Newton:
         self.beta: Floats = np.zeros(design.n_coefficients) if family.one_step else start(design)
         if log_rate is not None:
             self.beta[0] = log_rate
-        self.encoding = self._encoding(self.beta)
         self.iterations = 0
         self.converged = False
+        self._phase: Literal["way", "ending", "end"] = "end" if family.one_step else "way"
+        self._bits = COARSE_BITS
+        self.encoding = self._encoding(self.beta)
         self._before: tuple[Floats, float] | None = None
+        self._last_step = math.inf
         self._information: Floats = np.eye(design.n_coefficients)
         self._value: float | None = None
+        # Of a linear model's outcome, before anything is explained.
+        self._squares = 0.0
+
+    @property
+    def score_alone(self) -> bool:
+        """Whether the score is all that is opened next."""
+        return self._phase == "ending"
 
     def update(self, opened: Floats) -> None:
-        """Take the pooled score, information and value (which may be missing) at `beta`, and move.
+        """Take what was opened at `beta`, and move: the score, and unless it is alone information and value.
 
-        Raises ModelFailed, naming the reason and the way out.
+        The value may be missing. Raises ModelFailed, naming the reason and the way out.
         """
-        p = self.design.n_coefficients
         if not np.isfinite(opened).all():
             raise ModelFailed("the sums are no finite numbers: check the covariates' bounds in the schema")
-        upper = np.triu_indices(p)
-        n_sums = p + len(upper[0])
-        score, value = opened[:p], float(opened[n_sums]) if len(opened) > n_sums else None
-        information = np.zeros((p, p))
-        information[upper] = opened[p:n_sums]
-        information += np.triu(information, 1).T
         self.iterations += 1
-        if self._got_worse(value):
-            step = (self._before[0] - self.beta) / 2 if self._before else np.zeros(p)
+        if self._phase == "ending":
+            self._end_or_go_on(np.linalg.solve(self._information, opened))
         else:
-            self._check_information(information)
-            self._information = information
-            step = np.linalg.solve(information, score)
-            self._before = None if value is None else (self.beta, value)
-            self.converged = self.family.one_step or self._is_last(step)
-            if self.converged and value is not None:
-                # The parabola through the last point, exact for squares: the value where the step ends.
-                gain = float(score @ step)
-                self._value = value - gain if self.family.one_step else value + gain / 2
-            if self.family.one_step and value is not None:
-                self._check_residuals(step, value, score)
+            p = self.design.n_coefficients
+            upper = np.triu_indices(p)
+            n_sums = p + len(upper[0])
+            information = np.zeros((p, p))
+            information[upper] = opened[p:n_sums]
+            information += np.triu(information, 1).T
+            value = float(opened[n_sums]) if len(opened) > n_sums else None
+            if self._phase == "way":
+                self._on_the_way(opened[:p], information, value)
+            else:
+                self._at_the_end(opened[:p], information, value)
+        if not self.converged:
+            if self.iterations >= MAX_OPENINGS:
+                raise ModelFailed(
+                    f"no convergence in {MAX_OPENINGS} steps: narrow the covariates' bounds, or leave one out"
+                )
+            self.encoding = self._encoding(self.beta)
+
+    def _on_the_way(self, score: Floats, information: Floats, value: float | None) -> None:
+        if self._before is not None and value is not None and value < self._before[1] - self._slack(value):
+            self.beta = (self._before[0] + self.beta) / 2
+            self._check_way(np.zeros_like(self.beta))
+            return
+        least = float(np.linalg.eigvalsh(information)[0])
+        noise = self.encoding.error * math.sqrt(len(score)) / least if least > 0 else math.inf
+        if noise > _LARGEST_NOISE and self._bits < FRAC_BITS:
+            self._bits = min(self._bits + _MORE_BITS, FRAC_BITS)
+            return
+        self._check_information(information)
+        self._information = information
+        self._before = None if value is None else (self.beta, value)
+        step = np.linalg.solve(information, score)
+        self._check_way(step)
+        if np.abs(step).max() < max(_NEAR, 3 * noise):
+            self._phase = "ending"
         self._move(step)
 
-    def _encoding(self, beta: Floats) -> Encoding:
-        low, high = self.design.reach(beta)
-        largest = self.family.largest(low + self.response.least_offset, high, self.response)
-        return Encoding.of(largest, n_sites=self._n_sites, most_rows=self._most_rows)
-
-    def _got_worse(self, value: float | None) -> bool:
-        if value is None or self._before is None:
-            return False
-        return value < self._before[1] - 1e-9 * (1 + abs(value))
-
-    def _is_last(self, step: Floats) -> bool:
-        least = float(np.linalg.eigvalsh(self._information)[0])
-        # What rounding of the sums moves a step by is no reason to go on.
-        noise = 4 * self.encoding.error * math.sqrt(len(step)) / least
-        return bool(np.abs(step).max() < max(_TOLERANCE, noise))
-
-    def _move(self, step: Floats) -> None:
-        if self.converged:
-            self.beta = self.beta + step
-            return
+    def _check_way(self, step: Floats) -> None:
         if np.abs((self.beta + step)[1:]).max(initial=0.0) > _LARGEST_COEFFICIENT:
             raise self._separated(step)
-        if self.iterations >= MAX_ITERATIONS:
-            if np.abs(step).max() > _STILL_GROWING:
-                raise self._separated(step)
-            raise ModelFailed(
-                f"no convergence in {MAX_ITERATIONS} Newton steps: narrow the covariates' bounds, or leave one out"
-            )
+        if self.iterations < MAX_STEPS:
+            return
+        if np.abs(step).max() > _STILL_GROWING:
+            raise self._separated(step)
+        self._phase = "ending"
+
+    def _end_or_go_on(self, step: Floats) -> None:
+        size = float(np.abs(step).max())
+        if size < max(_TOLERANCE, self._noise_at_the_end()) or size > 0.5 * self._last_step:
+            # Near enough, or this information leads no nearer.
+            self._phase = "end"
+        self._last_step = size
+        self._move(step)
+
+    def _at_the_end(self, score: Floats, information: Floats, value: float | None) -> None:
+        self._check_information(information)
+        self._information = information
+        step = np.linalg.solve(information, score)
+        self.converged = self.family.one_step or bool(np.abs(step).max() < max(_TOLERANCE, self._noise_at_the_end()))
+        if not self.converged:
+            self._phase, self._last_step = "ending", math.inf
+            self._move(step)
+            return
+        self.beta = self.beta + step
+        if value is None:
+            return
+        # The parabola through the last point, exact for squares: the value where the step ends.
+        gain = float(score @ step)
+        self._value = value - gain if self.family.one_step else value + gain / 2
+        if self.family.one_step:
+            self._squares = value
+            self._check_residuals(step, self._value)
+
+    def _slack(self, value: float) -> float:
+        return 2 * self.encoding.error + 1e-9 * abs(value)
+
+    def _noise_at_the_end(self) -> float:
+        # What rounding of the sums moves a step by is no reason to go on.
+        least = float(np.linalg.eigvalsh(self._information)[0])
+        return 4 * self.encoding.error * math.sqrt(len(self.beta)) / least if least > 0 else 0.0
+
+    def _move(self, step: Floats) -> None:
         for _ in range(60):
             try:
-                self.encoding = self._encoding(self.beta + step)
+                self._encoding(self.beta + step)
                 break
             except ModelFailed:
                 step = step / 2
         self.beta = self.beta + step
+
+    def _encoding(self, beta: Floats) -> Encoding:
+        low, high = self.design.reach(beta)
+        largest = self.family.largest(low + self.response.least_offset, high, self.response)
+        bits = self._bits if self._phase == "way" else FRAC_BITS
+        return Encoding.of(largest, n_sites=self._n_sites, most_rows=self._most_rows, frac_bits=bits)
 
     def _check_information(self, information: Floats) -> None:
         diagonal = np.diag(information)
@@ -170,7 +240,7 @@ class Newton:
         # Rounding leaves this much of a sum of zeros.
         nothing = [names[j] for j in range(len(names)) if diagonal[j] <= 2 * self.encoding.error]
         if nothing:
-            if self.iterations > 1:
+            if self._moved:
                 raise ModelFailed(SEPARATED.format(", ".join(nothing)))
             raise ModelFailed(
                 f"{', '.join(nothing)}: no patient differs in it from the others; merge the category with another one, "
@@ -179,22 +249,26 @@ class Newton:
         scale = 1 / np.sqrt(diagonal)
         values, vectors = np.linalg.eigh(scale[:, None] * information * scale)
         least = float(np.linalg.eigvalsh(information)[0])
-        error = self.encoding.error * math.sqrt(len(names))
+        error = self._n_sites * math.ldexp(1.0, -FRAC_BITS - 1) * math.sqrt(len(names))
         if values[0] >= _LEAST_EIGENVALUE and least > 0 and error / math.sqrt(least) <= _LARGEST_ERROR:
             return
         weights = np.abs(vectors[:, 0])
         involved = [names[j] for j in range(len(names)) if weights[j] > 0.1 * weights.max()]
-        if self.iterations > 1:
+        if self._moved:
             raise ModelFailed(SEPARATED.format(", ".join(involved)))
         others = [name for name in involved if name != "intercept"]
         if len(others) == 1:
             raise ModelFailed(f"{others[0]} does not vary enough within its bounds (collinear): leave it out")
         raise ModelFailed(f"the covariates are collinear ({', '.join(involved)}): leave one out")
 
-    def _check_residuals(self, beta: Floats, value: float, score: Floats) -> None:
+    @property
+    def _moved(self) -> bool:
+        # A first information that is singular is collinearity: the weights do not differ much yet.
+        return self._before is not None or not np.array_equal(self._information, np.eye(len(self.beta)))
+
+    def _check_residuals(self, beta: Floats, left: float) -> None:
         # Of the sum of squares, rounding moves this much.
         rounded = self.encoding.error * (1 + float(np.abs(beta).sum())) ** 2
-        left = value - float(score @ beta)
         degrees = self._n_patients - len(beta)
         if degrees < 1 or left <= rounded / _LARGEST_ERROR:
             raise ModelFailed("the covariates determine the outcome: leave out the one that follows from it")
@@ -234,8 +308,7 @@ class Newton:
         variance = squares / (n - p)
         estimate = estimate * response.scale
         estimate[0] += response.centre
-        before = self._before[1] if self._before else 0.0
-        total = (before - self._sum_of_outcome**2 / n) * response.scale**2
+        total = (self._squares - self._sum_of_outcome**2 / n) * response.scale**2
         return Fit(
             self.design.names,
             estimate,

@@ -42,7 +42,8 @@ def fit(columns, died):
     x = design_matrix(columns, SCHEMA, design)
     newton = Newton(logistic.FAMILY, design, Response(), n_sites=1, most_rows=1 << 20)
     while not newton.converged:
-        newton.update(score_and_information(x, died, newton.beta))
+        sums = score_and_information(x, died, newton.beta)
+        newton.update(sums[: design.n_coefficients] if newton.score_alone else sums)
     return logistic.model_of(newton, outcome="death")
 
 
