@@ -50,8 +50,8 @@ TOO_MANY_TIES, HEAVY_TIES, DOMINATED = 1, 2, 3
 class Plan:
     """What is public of a step.
 
-    most_deaths  most deaths at one time that the rule for ties allows; for Breslow's, of all patients
     most_rows    of all sites together
+    frac_bits    of what is opened, up to 28
     """
 
     cells: Cells
@@ -61,10 +61,12 @@ class Plan:
     encoding: Encoding
     n_sites: int
     most_rows: int
+    frac_bits: int = FRAC_BITS
+    score_alone: bool = False
 
     @property
     def most_deaths(self) -> int:
-        """Most deaths in one cell."""
+        """Most deaths in one cell: as the rule for ties allows; for Breslow's, of all patients."""
         return self.max_ties if self.ties == "efron" else self.most_rows
 
     @property
@@ -125,12 +127,15 @@ class _Cells:
 
 
 async def open_step(session: Session, packages: Sequence[SharePackage], plan: Plan) -> Ints:
-    """Open score and upper triangle of the information in units of 2^-28, or a single number: why they may not be."""
+    """Open score and upper triangle of the information in units of 2^-frac_bits, and 0.
+
+    Or a single number: why they may not be opened.
+    """
     p, n = plan.p, plan.cells.n
-    q = 1 + p + p * (p + 1) // 2
+    q = 1 + p + (0 if plan.score_alone else p * (p + 1) // 2)
     parts = [session.shared(package.expand(), RING64) for package in packages]
     total = _sum_of(parts)
-    n_sums, n_tested = 2 * n * q + n + p, n_statements(p)
+    n_sums, n_tested = 2 * n * q + n + p, n_statements(p, score_alone=plan.score_alone)
     tested = [(part[n_sums : n_sums + n_tested], part[n_sums + n_tested :]) for part in parts]
     ties, rest = await session.together(
         _cells_and_ties(session, total, q, plan),
@@ -139,11 +144,15 @@ async def open_step(session: Session, packages: Sequence[SharePackage], plan: Pl
     cells, refused = ties
     if refused or rest:
         return np.array([refused or DOMINATED], dtype=np.int64)
-    score, information = await _score_and_information(session, cells, plan)
-    of_deaths = total[2 * n * q + n : n_sums]
-    opened = await session.open(of_deaths - score, information)
-    upper = np.triu_indices(p)
-    return np.concatenate([opened[0], opened[1][upper]])
+    expected, information = await _score_and_information(session, cells, plan)
+    sums = total[2 * n * q + n : n_sums] - expected
+    if information is not None:
+        j, k = np.triu_indices(p)
+        sums = concatenate(sums, information.reshape(p * p)[j * p + k])
+    if plan.frac_bits < FRAC_BITS:
+        # Cut back before they are opened: nobody learns more digits.
+        sums = await session.truncate(sums.declare(2.0**60), FRAC_BITS - plan.frac_bits, how="exact")
+    return np.concatenate([await session.open(sums), [0]])
 
 
 async def open_value(session: Session, packages: Sequence[SharePackage], plan: Plan) -> Ints:
@@ -205,17 +214,15 @@ async def _cells_and_ties(session: Session, total: Shared, q: int, plan: Plan) -
         for k in range(least.bit_length() - 1, _TOP + 1)
     ]
     power, shift = await leading_power(session, s[:, 0], least=least, most=MOST_WEIGHT, also=logs)
-    scaled_s, scaled_d = await _scaled(session, s, d, power.reshape(n, 1))
+    scaled_s, scaled_d = await _scaled(session, s, d, power.reshape(n, 1), plan.p)
     cells = _Cells(scaled_s, scaled_d, looked, nodes, weights, weighted_nodes, many, shift)
     return cells, await _why_not(session, cells, too_many)
 
 
-async def _scaled(session: Session, s: Shared, d: Shared, power: Shared) -> tuple[Shared, Shared]:
+async def _scaled(session: Session, s: Shared, d: Shared, power: Shared, p: int) -> tuple[Shared, Shared]:
     """Multiply by the power; first columns keep 30 fractional bits, second moments 24."""
-    q = s.shape[1]
-    p = _coefficients(q)
     bound = 2.0 ** (_TOP + 1) * 1.001
-    means, moments = slice(0, 1 + p), slice(1 + p, q)
+    means, moments = slice(0, 1 + p), slice(1 + p, None)
     out = await fine_products(
         session,
         *(
@@ -225,11 +232,6 @@ async def _scaled(session: Session, s: Shared, d: Shared, power: Shared) -> tupl
         ),
     )
     return _beside(out[0], out[1]), _beside(out[2], out[3])
-
-
-def _coefficients(q: int) -> int:
-    # q = 1 + p + p (p + 1) / 2
-    return round((math.sqrt(8 * q + 1) - 3) / 2)
 
 
 def _beside(x: Shared, y: Shared) -> Shared:
@@ -259,7 +261,7 @@ async def _any(session: Session, bits: SharedBits) -> bool:
 async def _denominators(session: Session, cells: _Cells, plan: Plan) -> tuple[Shared, Shared]:
     """Return A0, shape (cells, nodes), and A1, shape (cells, nodes, p), with 30 fractional bits."""
     n, m = plan.cells.n, plan.n_nodes
-    last = 1 + _coefficients(cells.s.shape[1])
+    last = min(1 + plan.p, cells.s.shape[1])
     s, d = (side[:, :last].reshape(n, 1, last) for side in (cells.s, cells.d))
     if cells.nodes is None:
         first = s
@@ -277,8 +279,8 @@ def _repeated(x: Shared, m: int) -> Shared:
     return x[np.repeat(np.arange(n), m)].reshape(n, m, width)
 
 
-async def _score_and_information(session: Session, cells: _Cells, plan: Plan) -> tuple[Shared, Shared]:
-    """Return the expected score, shape (p,), and the information, shape (p, p), with 28 fractional bits."""
+async def _score_and_information(session: Session, cells: _Cells, plan: Plan) -> tuple[Shared, Shared | None]:
+    """Return the expected score, shape (p,), and the information, shape (p, p) or None, with 28 fractional bits."""
     n, m, p, w = plan.cells.n, plan.n_nodes, plan.p, plan.weight_bits
     y, first = await _denominators(session, cells, plan)
     h = await fine_reciprocal(session, y, frac_bits=_MEAN, least=plan.least)
@@ -297,16 +299,18 @@ async def _score_and_information(session: Session, cells: _Cells, plan: Plan) ->
     wanted = [
         Product(cells.weights.reshape(n, m, 1), means, plan.most_deaths * math.ldexp(1.01, FRAC_BITS + w), cut=w),
     ]
-    if cells.weighted_nodes is not None:
+    if cells.weighted_nodes is not None and not plan.score_alone:
         bound = hazard * math.ldexp(1.01, _MOMENT + w)
         sides = (cells.weights, cells.weighted_nodes)
         wanted.extend(Product(side, short, bound, cut=_MOMENT + w - sum_bits) for side in sides)
     weighted, *hazards = await fine_products(session, *wanted)
     score = weighted.reshape(n * m, p).sum(axis=0)
+    if plan.score_alone:
+        return score, None
+    if not hazards:
+        return score, await _single_moments(session, cells, h, means.reshape(n, p), plan)
     first_part, second_part = await session.together(
-        _tied_moments(session, cells, [each.sum(axis=1) for each in hazards], sum_bits, plan)
-        if hazards
-        else _single_moments(session, cells, h, plan),
+        _tied_moments(session, cells, [each.sum(axis=1) for each in hazards], sum_bits, plan),
         _squares(session, means.reshape(n * m, p), weighted.reshape(n * m, p), plan),
     )
     return score, first_part - second_part
@@ -329,15 +333,21 @@ async def _tied_moments(
     return _square((found[0].sum(axis=0) - found[1].sum(axis=0)) * (1 << max(-cut, 0)), plan.p)
 
 
-async def _single_moments(session: Session, cells: _Cells, h: Shared, plan: Plan) -> Shared:
-    """Return the sum over cells of d S2 / S0, shape (p, p): d may be large, so that the mean comes first."""
-    bound = math.ldexp(1.01, _MOMENT + RECIPROCAL_BITS)
-    [means] = await fine_products(
-        session, Product(h, cells.s[:, 1 + plan.p :], bound, cut=_MOMENT + RECIPROCAL_BITS - FRAC_BITS)
+async def _single_moments(session: Session, cells: _Cells, h: Shared, means: Shared, plan: Plan) -> Shared:
+    """Return the sum over cells of d (S2 / S0 - m m'), shape (p, p): d may be large, so that it comes last."""
+    j, k = np.triu_indices(plan.p)
+    second, squares = await fine_products(
+        session,
+        Product(
+            h,
+            cells.s[:, 1 + plan.p :],
+            math.ldexp(1.01, _MOMENT + RECIPROCAL_BITS),
+            cut=_MOMENT + RECIPROCAL_BITS - FRAC_BITS,
+        ),
+        Product(means[:, j], means[:, k], math.ldexp(1.01, 2 * FRAC_BITS), cut=FRAC_BITS),
     )
-    [found] = await fine_products(
-        session, Product(cells.weights, means, plan.most_deaths * math.ldexp(1.01, FRAC_BITS))
-    )
+    bound = plan.most_deaths * math.ldexp(2.01, FRAC_BITS)
+    [found] = await fine_products(session, Product(cells.weights, second - squares, bound))
     return _square(found.sum(axis=0), plan.p)
 
 

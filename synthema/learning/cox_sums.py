@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from smpc import FixedPoint
 from synthema.errors import ModelFailed
-from synthema.learning.design import Floats, design_matrix, design_of
+from synthema.learning.design import Floats, design_of, encoded, matrix
 from synthema.learning.rows import survival_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 
-# Of what is opened.
+# Of what is opened at the end; on the way it is less.
 FRAC_BITS = 28
 # Sums of weights of all sites stay below 2^60.
 MOST_WEIGHT = 2**60
@@ -95,9 +95,8 @@ def patients_of(spec: CoxSpec, schema: Schema, rows: pd.DataFrame) -> Patients:
     stratum = np.zeros(len(rows), dtype=np.int64)
     for name in spec.strata:
         column = schema.column(name)
-        stratum = stratum * len(column.categories) + column.encode(rows[name].to_numpy())
-    columns = {name: rows[name].to_numpy() for name in spec.covariates}
-    x = design_matrix(columns, schema, design_of(schema, spec.covariates))[:, 1:]
+        stratum = stratum * len(column.categories) + encoded(schema, rows, [name])[name]
+    x = matrix(encoded(schema, rows, spec.covariates), schema, design_of(schema, spec.covariates))[:, 1:]
     return Patients(x=x, place=-(-time // spec.grid_days), stratum=stratum, died=died)
 
 
@@ -133,21 +132,23 @@ class Encoding:
         return math.floor(math.ldexp(math.exp(self.low - self.top), self.weight_bits)) - n_sites
 
 
-def n_statements(p: int) -> int:
+def n_statements(p: int, *, score_alone: bool) -> int:
     """Return how many sums are tested for dominance."""
-    return 2 * p + p * (p + 1) // 2
+    return 2 * p + (0 if score_alone else p * (p + 1) // 2)
 
 
-def contribution(patients: Patients, cells: Cells, beta: Floats, encoding: Encoding) -> Ints:
+def contribution(
+    patients: Patients, cells: Cells, beta: Floats, encoding: Encoding, *, score_alone: bool = False
+) -> Ints:
     """Return what a site shares for a step: S and D (cell by cell), d, the deaths' sum of x; then S and a of dominance.
 
-    Shape (2 cells q + cells + p + 2 statements,), see `cox_shares.Parts`.
+    Shape (2 cells q + cells + p + 2 statements,); q = 1 + p if the score is all that is asked for.
     """
-    s, d = sums_by_cell(patients, cells, beta, encoding.top)
+    s, d = sums_by_cell(patients, cells, beta, encoding.top, score_alone=score_alone)
     died = patients.died
     deaths = np.bincount(_cell(patients, cells)[died], minlength=cells.n).astype(np.int64)
     x_of_deaths = FixedPoint(FRAC_BITS).encode(patients.x[died].sum(axis=0), max_abs=2.0**25)
-    totals, largest = statements(patients, cells, beta, encoding.top)
+    totals, largest = statements(patients, cells, beta, encoding.top, score_alone=score_alone)
     return np.concatenate(
         [
             np.rint(np.ldexp(np.concatenate([s.ravel(), d.ravel()]), encoding.weight_bits)).astype(np.int64),
@@ -175,18 +176,20 @@ def value_contribution(patients: Patients, cells: Cells, beta: Floats, encoding:
     )
 
 
-def sums_by_cell(patients: Patients, cells: Cells, beta: Floats, top: float) -> tuple[Floats, Floats]:
+def sums_by_cell(
+    patients: Patients, cells: Cells, beta: Floats, top: float, *, score_alone: bool = False
+) -> tuple[Floats, Floats]:
     """Return S and D, shape (cells, q) each."""
-    return _by_cell(patients, cells, np.exp(patients.x @ beta - top))
+    return _by_cell(patients, cells, np.exp(patients.x @ beta - top), score_alone=score_alone)
 
 
 def _cell(patients: Patients, cells: Cells) -> Ints:
     return patients.stratum * cells.n_times + patients.place
 
 
-def _by_cell(patients: Patients, cells: Cells, w: Floats) -> tuple[Floats, Floats]:
+def _by_cell(patients: Patients, cells: Cells, w: Floats, *, score_alone: bool = False) -> tuple[Floats, Floats]:
     p = patients.x.shape[1]
-    first, second = np.triu_indices(p)
+    first, second = np.triu_indices(0 if score_alone else p)
     cell, died = _cell(patients, cells), patients.died
     dying = cell[died]
     out = np.empty((2, 1 + p + len(first), cells.n))
@@ -206,11 +209,13 @@ def _by_cell(patients: Patients, cells: Cells, w: Floats) -> tuple[Floats, Float
     return np.ascontiguousarray(risk.T), np.ascontiguousarray(out[1].T)
 
 
-def statements(patients: Patients, cells: Cells, beta: Floats, top: float) -> tuple[Floats, Floats]:
+def statements(
+    patients: Patients, cells: Cells, beta: Floats, top: float, *, score_alone: bool = False
+) -> tuple[Floats, Floats]:
     """Return S and a of each tested sum, shape (statements,) each: over deaths, then over weighted time at risk."""
     p = patients.x.shape[1]
-    first, second = np.triu_indices(p)
-    totals, largest = np.zeros((2, n_statements(p)))
+    first, second = np.triu_indices(0 if score_alone else p)
+    totals, largest = np.zeros((2, n_statements(p, score_alone=score_alone)))
     for start in range(0, len(patients.x), _BLOCK):
         rows = slice(start, start + _BLOCK)
         x = patients.x[rows]

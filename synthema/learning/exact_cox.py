@@ -1,4 +1,4 @@
-"""Cox's model, exact: equal to the fit on the pooled rows, of which only total score and information are opened.
+"""Cox's model, exact: equal to the fit on the pooled rows; only total score and information are opened.
 
 First, on shares: there are enough deaths for all coefficients of the study's exact models, every cell of the table of
 death and categories holds 0 or at least `min_cell` patients, and every stratum has deaths. Then, in each Newton step,
@@ -24,14 +24,13 @@ from synthema.learning.covariates import PARAMETER_RATIO, categorical
 from synthema.learning.cox_newton import CoxNewton
 from synthema.learning.cox_sums import (
     FRAC_BITS,
-    Encoding,
     Patients,
     cells_of,
     contribution,
     patients_of,
     value_contribution,
 )
-from synthema.learning.design import design_of
+from synthema.learning.design import design_of, encoded
 from synthema.learning.model import Contribution, Rounds, SiteHalf, pooled
 from synthema.learning.tested_counts import cells_of as counts_of_cells
 
@@ -63,19 +62,19 @@ def fit(spec: CoxSpec, rounds: Rounds) -> dict[str, Any]:
         raise DisclosureRefused(_REFUSED + reason)
     newton, opened = newton_of(spec, study), None
     while not newton.converged:
-        plan = plan_of(spec, study, newton.encoding)
+        plan = plan_of(spec, study, newton)
 
         async def step(session: Session, packages: Sequence[SharePackage], plan: cox_shares.Plan = plan) -> Ints:
             return await cox_shares.open_step(session, packages, plan)
 
         opened = _not_refused(spec, rounds.run(f"sums/{newton.iterations}", step, opened=opened))
-        newton.update(_decoded(opened))
-    plan = plan_of(spec, study, newton.final_encoding())
+        newton.update(_decoded(opened, newton.frac_bits))
+    plan = plan_of(spec, study, newton)
 
     async def value(session: Session, packages: Sequence[SharePackage]) -> Ints:
         return await cox_shares.open_value(session, packages, plan)
 
-    log_likelihood = _decoded(_not_refused(spec, rounds.run("value", value, opened=opened)))[0]
+    log_likelihood = _decoded(_not_refused(spec, rounds.run("value", value, opened=opened)), FRAC_BITS)[0]
     found = newton.fit()
     return {
         "terms": [list(term) for term in newton.design.terms],
@@ -98,14 +97,16 @@ def newton_of(spec: CoxSpec, study: Study) -> CoxNewton:
     return CoxNewton(design, most_rows=study.largest_cohort * len(study.sites))
 
 
-def plan_of(spec: CoxSpec, study: Study, encoding: Encoding) -> cox_shares.Plan:
-    """Return what is public of a step."""
+def plan_of(spec: CoxSpec, study: Study, newton: CoxNewton) -> cox_shares.Plan:
+    """Return what is public of the next step."""
     return cox_shares.Plan(
         cells=cells_of(spec, study.data_schema),
         p=spec.n_coefficients(study.data_schema),
         ties=spec.ties,
         max_ties=spec.max_ties,
-        encoding=encoding,
+        encoding=newton.encoding,
+        frac_bits=newton.frac_bits,
+        score_alone=newton.score_alone,
         n_sites=len(study.sites),
         most_rows=study.largest_cohort * len(study.sites),
     )
@@ -155,8 +156,8 @@ def _not_refused(spec: CoxSpec, opened: Ints) -> Ints:
             raise DisclosureRefused(f"{_REFUSED}{dominance.RULE}; narrow the bounds of a covariate, or leave it out")
 
 
-def _decoded(opened: Ints) -> npt.NDArray[np.float64]:
-    return FixedPoint(FRAC_BITS).decode(np.asarray(opened))
+def _decoded(opened: Ints, frac_bits: int) -> npt.NDArray[np.float64]:
+    return FixedPoint(frac_bits).decode(np.asarray(opened)[:-1])
 
 
 class _CoxAtSite:
@@ -185,24 +186,27 @@ class _CoxAtSite:
         if self._finished or what not in (f"sums/{self._given}", "value"):
             raise StudyError(f"step of a Cox model: {what!r} is not due")
         if self._given > newton.iterations:
-            newton.update(_decoded(opened))
+            newton.update(_decoded(opened, newton.frac_bits))
         if (what == "value") != newton.converged:
             raise StudyError(f"step of a Cox model: {what!r} is not due")
         if newton.converged:
             self._finished = True
-            return Contribution(value_contribution(self._patients, self._cells, newton.beta, newton.final_encoding()))
+            return Contribution(value_contribution(self._patients, self._cells, newton.beta, newton.encoding))
         self._given += 1
-        return Contribution(contribution(self._patients, self._cells, newton.beta, newton.encoding))
+        return Contribution(
+            contribution(self._patients, self._cells, newton.beta, newton.encoding, score_alone=newton.score_alone)
+        )
 
     def _counts(self) -> Ints:
         patients = self._patients
         died = patients.died
-        columns = {name: self._rows[name].to_numpy() for name in (*self._spec.covariates, *self._spec.strata)}
+        named = (*self._spec.covariates, *self._spec.strata)
+        categories = [column.name for column in categorical(self._schema, named)]
         by_stratum = np.bincount(patients.stratum[died], minlength=self._cells.n_strata)
         table = counts_of_cells(
-            columns,
+            encoded(self._schema, self._rows, categories),
             self._schema,
-            (*self._spec.covariates, *self._spec.strata),
+            named,
             died.astype(np.int64),
             n_outcomes=2,
         )
