@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from synthema.learning.cox import CoxRegression as CoxRegression
     from synthema.learning.curves import KaplanMeier as KaplanMeier
     from synthema.learning.kmeans import KMeans as KMeans
     from synthema.learning.regression import LinearRegression as LinearRegression
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # Imported when they are asked for: a study's own modules import parts of this package.
 _ESTIMATORS = {
+    "CoxRegression": "cox",
     "KMeans": "kmeans",
     "KaplanMeier": "curves",
     "LinearRegression": "regression",
@@ -26,7 +28,15 @@ _ESTIMATORS = {
     "TableOne": "table_one",
 }
 
-__all__ = ["KMeans", "KaplanMeier", "LinearRegression", "LogisticRegression", "PoissonRegression", "TableOne"]
+__all__ = [
+    "CoxRegression",
+    "KMeans",
+    "KaplanMeier",
+    "LinearRegression",
+    "LogisticRegression",
+    "PoissonRegression",
+    "TableOne",
+]
 
 
 def __getattr__(name: str) -> Any:

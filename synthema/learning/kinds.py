@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from synthema.learning.cox import CoxSpec
 from synthema.learning.curves import KaplanMeierSpec
 from synthema.learning.kmeans import KMeansSpec
 from synthema.learning.model import ModelSpec
@@ -16,7 +17,8 @@ from synthema.learning.table_one import TableOneSpec
 
 # Specs are values of public things and cheap to import; what fits them is imported when a step runs.
 AnyModel = Annotated[
-    KaplanMeierSpec | KMeansSpec | LinearSpec | LogisticSpec | PoissonSpec | TableOneSpec, Field(discriminator="kind")
+    CoxSpec | KaplanMeierSpec | KMeansSpec | LinearSpec | LogisticSpec | PoissonSpec | TableOneSpec,
+    Field(discriminator="kind"),
 ]
 
 _ADAPTER: TypeAdapter[ModelSpec] = TypeAdapter(AnyModel)
