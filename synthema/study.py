@@ -20,6 +20,7 @@ from privacy.neighbours import Neighbours
 from privacy.schema import Column
 from synthema.errors import StudyError
 from synthema.learning import covariates as logistic
+from synthema.learning.curves import check_together as check_curves
 from synthema.learning.kinds import AnyModel
 from synthema.learning.model import ModelSpec
 from synthema.signing import SignedDocument, Signer, canonical_json
@@ -277,6 +278,7 @@ class Study(_Section):
             raise ValueError("exact models stand in [models] or in [exact], not in both: they are tested together")
         if exact and self.anonymise is not None and self.anonymise.with_survival:
             raise ValueError("anonymise.with_survival and exact models exclude each other")
+        check_curves(self.models)
         if any(model.opens_survival_counts for model in exact) and any(model.has_horizon for model in exact):
             raise ValueError(
                 "models: an exact model of an outcome by a horizon stands beside no exact curves of the same patients, "

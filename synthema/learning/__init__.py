@@ -9,12 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from synthema.learning.curves import AalenJohansen as AalenJohansen
     from synthema.learning.curves import KaplanMeier as KaplanMeier
+    from synthema.learning.curves import NelsonAalen as NelsonAalen
+    from synthema.learning.log_rank_model import LogRank as LogRank
 
 # Imported when they are asked for: a study's own modules import parts of this package.
-_ESTIMATORS = {"KaplanMeier": "curves"}
+_ESTIMATORS = {
+    "AalenJohansen": "curves",
+    "KaplanMeier": "curves",
+    "LogRank": "log_rank_model",
+    "NelsonAalen": "curves",
+}
 
-__all__ = ["KaplanMeier"]
+__all__ = ["AalenJohansen", "KaplanMeier", "LogRank", "NelsonAalen"]
 
 
 def __getattr__(name: str) -> Any:

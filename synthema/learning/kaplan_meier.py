@@ -109,6 +109,10 @@ class Grid:
         """Matrix that adds up the parts of each interval, shape (R, T)."""
         return (self.official[:, None] == np.arange(self.n_intervals)).astype(np.int64)
 
+    def remaining(self, leaving: Shared) -> Shared:
+        """Return who leaves in each interval or later, shape (A, T). `leaving`: by part, shape (A, R)."""
+        return leaving @ (np.arange(self.n_parts)[:, None] >= np.array(self.starts)).astype(np.int64)
+
     def part_of(self, time: npt.NDArray[np.int64], event: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Return the counted part in which each patient left.
 
@@ -192,11 +196,10 @@ async def open_counts(session: Session, counts: Shared, grid: Grid, *, min_cell:
         return opened
     deaths, losses = deaths[groups], losses[groups]
     hidden = await small_cells(session, deaths @ grid.merge, threshold=min_cell)
-    factors = [
-        factor
-        for start, end in grid.segments
-        for factor in _Left(deaths, losses, hidden, grid).excess(np.full(len(groups), start), end, min_cell)
-    ]
+    left = _Left(deaths, losses, hidden, grid)
+    segments = np.array(grid.segments)
+    inside = left.excess(np.repeat(segments[:, :1], len(groups), axis=1), segments[:, 1], min_cell)
+    factors = [factor.reshape(len(segments), -1)[i] for factor in inside for i in range(len(segments))]
     kept = np.flatnonzero(~await _any_zero(session, factors))
     if not len(kept):
         return opened
@@ -224,19 +227,26 @@ class _Left:
         self._before = unopened @ np.triu(np.ones((grid.n_parts, grid.n_parts + 1), dtype=np.int64), k=1)
         self._hidden, self._grid = hidden, grid
 
-    def excess(self, since: Ints, end: int, min_cell: int) -> list[Shared]:
-        """Return factors, shape (A,) each, one of which is 0 where too few left in the parts `since` .. `end` - 1.
+    def excess(self, since: Ints, ends: Ints, min_cell: int) -> list[Shared]:
+        """Return factors, shape (P A,) each, one of which is 0 where too few left in the parts `since` .. `ends` - 1.
 
         Every unopened death count is at least 1. With hidden ones, an excess of 0 over their number would fix them all,
         so it is treated as small too: one of 0 .. min_cell - 1. Without any, one of 1 .. min_cell - 1.
+
+        Parameters
+        ----------
+        since, ends
+            Shapes (P, A) and (P,).
         """
-        parts = np.arange(self._grid.n_parts)
-        inside = ((parts >= since[:, None]) & (parts < end)).astype(np.int64)
-        n_hidden = (self._hidden & (inside @ self._grid.merge > 0)).sum(axis=1)
-        amount = self._before[:, end] - self._before[np.arange(len(since)), since]
+        groups = np.arange(since.shape[1])
+        # An interval counts where one of its parts does: those of one interval lie side by side.
+        first, last = self._grid.official[since], self._grid.official[ends - 1]
+        before = np.pad(np.cumsum(self._hidden, axis=1), ((0, 0), (1, 0)))
+        n_hidden = (before[groups, last[:, None] + 1] - before[groups, first]).reshape(-1)
+        amount = (self._before[groups, ends[:, None]] - self._before[groups, since]).reshape(-1)
+        some = n_hidden > 0
         return [
-            amount * np.where((n_hidden > 0) | (i > 0), 1, 0) - np.where(n_hidden > 0, n_hidden + i, i if i else -1)
-            for i in range(min_cell)
+            amount * np.where(some | (i > 0), 1, 0) - np.where(some, n_hidden + i, i or -1) for i in range(min_cell)
         ]
 
 
@@ -244,42 +254,40 @@ async def _known_points(
     session: Session, leaving: Shared, left: _Left, grid: Grid, *, n_groups: int, min_cell: int
 ) -> Bools:
     """Return at which grid points the number at risk may be opened, shape (A, T + 1). `leaving`: shape (A, R)."""
-    starts, cut, n_intervals = grid.starts, grid.cut, grid.n_intervals
+    starts, cut, n_intervals = np.array(grid.starts), grid.cut, grid.n_intervals
     known = np.zeros((n_groups, n_intervals + 1), dtype=bool)
     known[:, [0, n_intervals]] = True
     last = np.zeros(n_groups, dtype=np.int64)
+    remaining = grid.remaining(leaving).T
     for first in range(1, n_intervals, _WINDOW):
-        window = range(first, min(first + _WINDOW, n_intervals))
+        window = np.arange(first, min(first + _WINDOW, n_intervals))
+        here = starts[window]
         # What is asked whatever was opened before: who remains, and who leaves until the next known point.
-        asked = []
-        for t in window:
-            following = cut if cut is not None and starts[t] < cut else grid.n_parts
-            remaining = leaving[:, starts[t] :].sum(axis=1)
-            asked.append([remaining - i for i in range(1, min_cell)])
-            asked[-1].extend(left.excess(np.full(n_groups, starts[t]), following, min_cell))
-        always = (await _products(session, asked)).reshape(len(window), n_groups)
+        following = np.where(here < cut, cut, grid.n_parts) if cut is not None else np.full(len(window), grid.n_parts)
+        factors = [remaining[window].reshape(-1) - i for i in range(1, min_cell)]
+        factors.extend(left.excess(np.repeat(here[:, None], n_groups, axis=1), following, min_cell))
+        always = (await product(session, factors)).reshape(len(window), n_groups)
         # What depends on the last known point, for each that it may be: as the window found it, one of it, or the cut.
-        carried, places = last, dict[tuple[int, int], int]()
-        asked = []
-        for t in window:
-            for since in (_CARRIED, *(starts[s] for s in range(first, t)), *([] if cut is None else [cut])):
-                if since < starts[t]:
-                    places[t, since] = len(asked)
-                    asked.append(
-                        left.excess(carried if since == _CARRIED else np.full(n_groups, since), starts[t], min_cell)
-                    )
-        between = (await _products(session, asked)).reshape(len(asked), n_groups)
+        carried = last
+        pairs = [
+            (t, since)
+            for t in window.tolist()
+            for since in (_CARRIED, *starts[first:t].tolist(), *([] if cut is None else [cut]))
+            if since < starts[t]
+        ]
+        since = np.array([carried if point == _CARRIED else np.full(n_groups, point) for _, point in pairs])
+        at = np.array([t for t, _ in pairs])
+        between = (await product(session, left.excess(since, starts[at], min_cell))).reshape(len(pairs), n_groups)
         # One answer for all of them: separate answers can add up to a cell's exact value.
-        both = await session.mul(between, always[[t - first for t, _ in places]])
+        both = await session.mul(between, always[at - first])
         masked = await session.mul(both, session.random(both.shape, FIELD61))
-        for t in window:
+        places = {pair: i for i, pair in enumerate(pairs)}
+        for t in window.tolist():
             if cut is not None and cut <= starts[t]:
                 last = np.maximum(last, cut)
-            which = [
-                places[t, _CARRIED if at == before else at]
-                for at, before in zip(last.tolist(), carried.tolist(), strict=True)
-            ]
-            known[:, t] = await session.open(masked[which, np.arange(n_groups)]) != 0
+            points = np.where(last == carried, _CARRIED, last).tolist()
+            answers = masked[[places[t, point] for point in points], np.arange(n_groups)]
+            known[:, t] = await session.open(answers) != 0
             last = np.where(known[:, t], starts[t], last)
     return known
 
@@ -289,9 +297,7 @@ async def _open_cells(
 ) -> list[OpenedGroup]:
     """Open numbers at risk, deaths, and deaths per cause (shape (K, A, T)), in one round."""
     n_causes, n_intervals = causes.shape[0], grid.n_intervals
-    remaining = leaving @ np.array(
-        [[part >= start for start in grid.starts] for part in range(grid.n_parts)], dtype=np.int64
-    )
+    remaining = grid.remaining(leaving)
     inner = known[:, :n_intervals]
     values = await session.open(
         concatenate(remaining[inner], causes.sum(axis=0)[visible], causes[:, split].reshape(-1))
@@ -313,11 +319,6 @@ async def _any_zero(session: Session, factors: list[Shared]) -> Bools:
     """Make known, position by position, whether one of the factors is zero, and not which (`smpc.any_small`)."""
     masked = await product(session, [session.random(factors[0].shape, FIELD61), *factors])
     return np.asarray(await session.open(masked) == 0)
-
-
-async def _products(session: Session, rows: list[list[Shared]]) -> Shared:
-    """Return the product of each row's factors, one row after the other. Rows are equally long; shape (A,) each."""
-    return await product(session, [concatenate(*column) for column in zip(*rows, strict=True)])
 
 
 def _closed(n_causes: int, n_intervals: int) -> OpenedGroup:

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from synthema.learning.curves import KaplanMeierSpec
+from synthema.learning.curves import AalenJohansenSpec, KaplanMeierSpec, NelsonAalenSpec
+from synthema.learning.log_rank_model import LogRankSpec
 from synthema.learning.model import ModelSpec
 
 # Specs are values of public things and cheap to import; what fits them is imported when a step runs.
-AnyModel = Annotated[KaplanMeierSpec, Field(discriminator="kind")]
+AnyModel = Annotated[KaplanMeierSpec | NelsonAalenSpec | AalenJohansenSpec | LogRankSpec, Field(discriminator="kind")]
 
 _ADAPTER: TypeAdapter[ModelSpec] = TypeAdapter(AnyModel)
 

@@ -103,6 +103,8 @@ class ModelSpec(BaseModel):
     title: ClassVar[str]
     # In exact mode: whether counts of deaths by time are opened, and whether the outcome is a state by a horizon.
     opens_survival_counts: ClassVar[bool] = False
+    # In exact mode: whether its numbers would tell cells that exact curves of the same patients leave closed.
+    stands_beside_no_curves: ClassVar[bool] = False
     # Whether fitting needs correlated randomness: anything but opening sums does.
     needs_material: ClassVar[bool] = True
 
