@@ -249,9 +249,10 @@ def restricted_mean(curve: Curve, counts: Counts, *, n_intervals: int, extra: fl
     std_error = None
     if high - low < 1e-6 * width:
         after = width * (np.cumsum(before[0][::-1])[::-1] - before[0])
-        n, d = counts.at_risk.low[:n_intervals], counts.deaths.low[:n_intervals]
-        terms = np.where(after > 0, after**2 * _ratio(d, n * (n - d)), 0.0)
-        std_error = float(np.sqrt(terms.sum() + extra))
+        # Nothing is left after a survival of 0, and Greenwood's term has no value there.
+        some = after > 0
+        n, d = counts.at_risk.low[:n_intervals][some], counts.deaths.low[:n_intervals][some]
+        std_error = float(np.sqrt((after[some] ** 2 * _ratio(d, n * (n - d))).sum() + extra))
     return RestrictedMean(float(curve.days[n_intervals - 1]), low, high, std_error)
 
 
