@@ -16,6 +16,7 @@ what the pooled counts would give, and the limits of the interval hold the limit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ def counts_of(opened: OpenedGroup, *, min_cell: int) -> Counts:
     n_intervals = len(opened.events)
     n_low, n_high, d_low, d_high = np.full((4, n_intervals), np.nan)
     points = np.flatnonzero(opened.at_risk >= 0)
-    for start, end in zip(points, points[1:], strict=False):
+    for start, end in pairwise(points):
         block = opened.events[start:end].astype(np.float64)
         hidden = block < 0
         first, last = opened.at_risk[start], opened.at_risk[end]
@@ -145,7 +146,9 @@ def incidence(counts: Counts, of_survival: Curve, cause: int, *, extra: FLOATS |
     before_high = np.concatenate([[1.0], of_survival.high[:-1]])
     low = np.cumsum(before_low * _ratio(causes.low[cause], n_high))
     high = np.cumsum(before_high * _ratio(causes.high[cause], n_low))
-    high = np.minimum(high, 1 - of_survival.low)
+    # All causes and survival make up the whole.
+    others = np.cumsum(before_low * _ratio(causes.low.sum(axis=0) - causes.low[cause], n_high))
+    high = np.minimum(high, 1 - of_survival.low - others)
     d, d_k = counts.deaths.high, causes.high[cause]
     known = np.logical_and.accumulate(
         (n_low == n_high)

@@ -228,7 +228,8 @@ def _n_rows(curve: Curve) -> int:
 
 def _known(counts: estimates.Range, t: int) -> float | int | None:
     low, high = counts.low[t], counts.high[t]
-    if not low == high:
+    # Neither where nothing is known.
+    if low != high:
         return None
     return int(low) if float(low).is_integer() else float(low)
 

@@ -58,9 +58,25 @@ class Statistic:
     @property
     def p(self) -> float:
         """Probability of a greater chi-square under the hypothesis of equal hazards."""
-        from scipy.stats import chi2
+        return upper_tail(self.chi_square, self.degrees)
 
-        return float(chi2.sf(self.chi_square, self.degrees))
+
+def upper_tail(x: float, degrees: int) -> float:
+    """Return the probability that chi-square with so many degrees of freedom, >= 1, is above x >= 0.
+
+    Q(k / 2, x / 2) by its recurrence in k (Abramowitz and Stegun, 6.5.21), from erfc or exp on.
+
+    Examples
+    --------
+    >>> round(upper_tail(3.841458820694124, 1), 12), round(upper_tail(5.991464547107979, 2), 12)
+    (0.05, 0.05)
+    """
+    half, order = x / 2, (2 - degrees % 2) / 2
+    found = math.erfc(math.sqrt(half)) if degrees % 2 else math.exp(-half)
+    while order < degrees / 2:
+        found += math.exp(order * math.log(half) - half - math.lgamma(order + 1)) if half > 0 else 0.0
+        order += 1
+    return min(found, 1.0)
 
 
 async def open_statistic(
@@ -87,7 +103,8 @@ async def open_statistic(
     below = await session.negative(concatenate(*parts, d.sum().reshape(1).declare(most_patients) - least))
     nobody, at_most_one, quiet = (below[i * n_times : (i + 1) * n_times] for i in range(3))
     # A cell is small if it is below its least and not 0; of all that must not be, there must be none.
-    empty, few = below[3 * n_times : -1].reshape(2, -1)
+    cells = below[3 * n_times : -1].reshape(2, -1)
+    empty, few = cells[0], cells[1]
     too_few_times = await session.negative((n_times - LEAST_TIMES) - quiet.sum().reshape(1))
     passed = await session.equal_bits((few - empty).sum() + below[-1] + too_few_times, 0)
     if not (await session.open(passed)).all():
@@ -109,7 +126,8 @@ async def _sums(session: Session, deaths: Shared, d: Shared, p: Shared, a: Share
     # p (1{g = h} - p): the first part only where both are the same group.
     pick = np.zeros((len(rows), len(p)), dtype=np.int64)
     pick[own, rows[own]] = 1
-    weights = await session.mul((pick @ p - products).declare(1), a)
+    # The transposes have the shared matrix stand on the left.
+    weights = await session.mul(((p.T @ pick.T).T - products).declare(1), a)
     # At least 2 at risk, a p (1 - p) is at most a half where nobody dies, and a quarter elsewhere.
     expected, covariance = await session.mul_many([(p.declare(1), d), (weights.declare(1), d)])
     # Counts as fixed-point numbers.
@@ -149,7 +167,9 @@ def statistic(difference: FLOATS, covariance: FLOATS) -> Statistic:
     return Statistic(difference, covariance, float(u @ np.linalg.solve(v, u)), len(kept))
 
 
-def from_counts(at_risk: FLOATS, deaths: FLOATS) -> tuple[FLOATS, FLOATS]:
+def from_counts(
+    at_risk: npt.NDArray[np.inexact], deaths: npt.NDArray[np.inexact]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return U and V of counts, shapes (..., G, times) each."""
     n, d = at_risk.sum(axis=-2, keepdims=True), deaths.sum(axis=-2, keepdims=True)
     some = np.real(n) > 0
@@ -180,8 +200,9 @@ def of_noisy_counts(measured: npt.ArrayLike, noise_std: float) -> Statistic:
     def compare(cells: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         series = cells.reshape(-1, n_groups, n_strata, 2, n_times)
         at_risk = noisy_counts.at_risk(series.sum(axis=-2)) * shown
-        both = at_risk, series[..., 0, :] * shown
-        return from_counts(*(each.reshape(len(series), n_groups, -1) for each in both))
+        deaths = series[..., 0, :] * shown
+        shape = (len(series), n_groups, -1)
+        return from_counts(at_risk.reshape(shape), deaths.reshape(shape))
 
     flat = cells.reshape(-1, n_times)
     u, v = compare(flat[None])

@@ -1,7 +1,8 @@
-"""The log-rank test as a model of a study: `kind = "log-rank"`. What it computes and opens: `synthema.learning.log_rank`.
+"""The log-rank test as a model of a study: `kind = "log-rank"`.
 
-Private: deaths and losses per group, stratum and interval are opened with joint noise (`noisy_counts`). U is that of the
-fitted counts, and its covariance is V plus what the noise adds.
+What it computes and opens in exact mode is in `synthema.learning.log_rank`. Private: deaths and losses per group,
+stratum and interval are opened with joint noise (`noisy_counts`); U is that of the fitted counts, and its covariance is
+V plus what the noise adds.
 """
 
 from __future__ import annotations

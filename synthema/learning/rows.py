@@ -58,4 +58,5 @@ def _survival(schema: Schema) -> Survival:
 
 
 def _days(rows: pd.DataFrame, survival: Survival) -> npt.NDArray[np.int64]:
-    return np.ceil(rows[survival.time].to_numpy(dtype=np.float64)).astype(np.int64)
+    days: npt.NDArray[np.int64] = np.ceil(rows[survival.time].to_numpy(dtype=np.float64)).astype(np.int64)
+    return days

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup
 
 from privacy._formats import decimal, percent
@@ -18,7 +19,7 @@ from privacy._svg import Drawing, linear_ticks, number
 from synthema.report.survival_chart import DAYS_PER_YEAR, N_COLOURS, bracket, time_axis
 
 if TYPE_CHECKING:
-    from synthema.learning.curve_estimates import Curve, FLOATS
+    from synthema.learning.curve_estimates import FLOATS, Curve
 
 _WIDTH, _PLOT_HEIGHT = 640.0, 320.0
 _LEFT, _RIGHT, _LEGEND_ROW = 46.0, 14.0, 20.0
@@ -71,7 +72,8 @@ def curve_chart(lines: Sequence[Line], *, key: str, title: str, falls: bool, is_
     for row, line in enumerate(lines):
         at = row * _LEGEND_ROW + 14
         drawing.line(0, at - 4, 26, at - 4, css=f"curve {line.css}")
-        drawing.text(33, at, line.name, fit=_WIDTH - 40)
+        name = line.name if _known(line.curve).any() else f"{line.name}: nothing to show"
+        drawing.text(33, at, name, fit=_WIDTH - 40)
     start = 1.0 if falls else 0.0
     for line in lines:
         for inner, outer in ((line.curve.lower, line.curve.upper), (line.curve.low, line.curve.high)):
@@ -107,7 +109,7 @@ def _stretches(marks: list[bool]) -> list[tuple[int, int]]:
     return list(zip([0, *ends], [*ends, len(marks)], strict=True))
 
 
-def _known(curve: Curve) -> FLOATS:
+def _known(curve: Curve) -> npt.NDArray[np.bool_]:
     return np.isfinite(curve.low)
 
 
@@ -141,10 +143,10 @@ def _band(run: list[_Knot], x: Callable[[float], float], y: Callable[[float], fl
 
 
 def _highest(lines: Sequence[Line], *, is_share: bool) -> float:
-    """Return the top of the scale: a round value above the curves, and above their intervals if those are not wild."""
-    tops = [float(np.nanmax(line.curve.high)) for line in lines if _known(line.curve).any()]
-    limits = [float(np.nanmax(line.curve.upper)) for line in lines if np.isfinite(line.curve.upper).any()]
-    wanted = max([_LEAST_TOP, *tops, *(min(limit, 2 * max([_LEAST_TOP, *tops])) for limit in limits)])
+    """Return the top of the scale: above brackets and intervals, but at most twice the highest curve's lower end."""
+    lowest = max([_LEAST_TOP, *(float(line.curve.low[_known(line.curve)].max(initial=0)) for line in lines)])
+    ends = [end[np.isfinite(end)].max(initial=0) for line in lines for end in (line.curve.high, line.curve.upper)]
+    wanted = max(lowest, min(float(max(ends, default=0)), 2 * lowest))
     return min(wanted, 1.0) if is_share else wanted
 
 

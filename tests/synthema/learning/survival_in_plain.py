@@ -64,7 +64,7 @@ def opened_in_plain(deaths, losses, *, cut=None, protected=True):
 
 
 def split_in_plain(causes, events):
-    """Return the deaths of each cause that everybody learns. `causes`: (K, T); `events`: as `opened_in_plain` gives them."""
+    """Return the deaths of each cause that everybody learns. `causes`: (K, T); `events`: of `opened_in_plain`."""
     out = []
     for t, opened in enumerate(events):
         cells = [row[t] for row in causes]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from survival_in_plain import MIN_CELL, MIN_GROUP, opened_in_plain, small, split_in_plain
+from survival_in_plain import MIN_CELL, opened_in_plain, small, split_in_plain
 
 from privacy import InsecureSeededRng
 from smpc import FIELD61, run_local, share

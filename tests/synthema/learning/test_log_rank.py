@@ -118,6 +118,14 @@ def test_it_is_opened_at_the_very_bounds(counts, n_coefficients):
     assert on_shares(counts, n_coefficients=n_coefficients).results[0] is not None
 
 
+def test_the_tail_of_chi_square_is_that_of_scipy():
+    from scipy.stats import chi2
+
+    for degrees in range(1, 12):
+        for x in (0.0, 0.01, 1.0, 30.0, 300.0):
+            assert log_rank.upper_tail(x, degrees) == pytest.approx(chi2.sf(x, degrees), rel=1e-12)
+
+
 def test_an_empty_group_takes_no_degree_of_freedom_and_one_group_is_no_comparison():
     group, time, event, _ = patients(300, 2)
     two = log_rank.read(on_shares(table(group, time, event)).results[0], 2)
