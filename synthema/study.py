@@ -20,6 +20,7 @@ from privacy.neighbours import Neighbours
 from privacy.schema import Column
 from synthema.errors import StudyError
 from synthema.learning import covariates as logistic
+from synthema.learning.curves import check_together as check_curves
 from synthema.learning.kinds import AnyModel
 from synthema.learning.model import ModelSpec
 from synthema.signing import SignedDocument, Signer, canonical_json
@@ -288,6 +289,7 @@ class Study(_Section):
                     f"models.{tables[0]}: leave the survival columns out beside exact survival results, from whose "
                     "counts they could be subtracted"
                 )
+        check_curves(self.models)
         deaths = {model.tells_deaths(self.data_schema) for model in exact} - {""}
         if deaths and any(model.opens_survival_counts for model in exact):
             raise ValueError(
