@@ -124,13 +124,14 @@ def run_on_shares(counts: np.ndarray, grid: Grid):
 
 
 @pytest.mark.parametrize(
-    "horizon", [None, 45, pytest.param(20, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.slow)]
+    ("horizon", "n_tables"),
+    [(None, 3), (45, 4), *(pytest.param(horizon, 8, marks=pytest.mark.slow) for horizon in (20, 45, 60))],
 )
-def test_the_protocol_on_shares_opens_exactly_what_the_rule_says(horizon):
+def test_the_protocol_on_shares_opens_exactly_what_the_rule_says(horizon, n_tables):
     grid = Grid(grid_days=30, n_intervals=4, horizon_days=horizon)
     rng = np.random.default_rng(3)
     answers = set()
-    for _ in range(3 if horizon is None else 8):
+    for _ in range(n_tables):
         counts = rng.choice([0, 5, 6, 20, 150, 3], p=[0.2, 0.2, 0.2, 0.2, 0.15, 0.05], size=(2, 2, len(grid.official)))
         may, groups = run_on_shares(counts, grid)
         plain = [opened_in_plain(counts[0, g].tolist(), counts[1, g].tolist(), cut=grid.cut) for g in range(2)]
