@@ -1,6 +1,7 @@
 """Speed of an evaluation of 50,000 synthetic rows against a made-up table of the shape of UCI Adult, 14 columns.
 
-Run with `pytest benchmarks/test_bench_evaluate.py --benchmark-enable`; without the option each runs once, on fewer rows.
+Run with `pytest benchmarks/test_bench_evaluate.py --benchmark-enable`;
+without the option each runs once, on fewer rows.
 """
 
 from __future__ import annotations
