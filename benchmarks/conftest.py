@@ -12,6 +12,7 @@ collect_ignore = [
     "_learning_federation.py",
     "compare_federated.py",
     "compare_generators.py",
+    "compare_training.py",
     "measure_hub_lines.py",
     "measure_large_tables.py",
 ]

@@ -80,7 +80,7 @@ from smpc.noise import (
     priced_discrete_gaussian,
     uniform_below,
 )
-from smpc.protocols import any_small, count_more_than, inner_product, small_cells
+from smpc.protocols import any_small, count_more_than, inner_product, product, small_cells
 from smpc.ring import FIELD61, RING64, Domain
 from smpc.secure_sum import SecureSumClient, SecureSumServer, SumPlan, plan_sum, secure_sum_local
 from smpc.session import Session
@@ -142,6 +142,7 @@ __all__ = [
     "plan_sum",
     "pool",
     "priced_discrete_gaussian",
+    "product",
     "reconstruct",
     "run_local",
     "run_local_async",

@@ -12,6 +12,8 @@ makes the streams of different labels independent; all 256 bits of the seed ente
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,9 +107,15 @@ class Prg(WordSource):
 
 
 def _key_stream(key: bytes, block: int) -> CipherContext:
-    # Imported here: whoever only reads types or schemas does not wait for OpenSSL.
+    return _key_stream_maker()(key, block.to_bytes(_BLOCK_BYTES, "big"))
+
+
+@cache
+def _key_stream_maker() -> Callable[[bytes, bytes], CipherContext]:
+    # Imported at the first stream: whoever only reads types or schemas does not wait for OpenSSL. Once and not for
+    # each stream: looking three names up in packages costs as much as the rest of opening a stream.
     from cryptography.hazmat.primitives.ciphers import Cipher
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
     from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-    return Cipher(AES(key), CTR(block.to_bytes(_BLOCK_BYTES, "big"))).encryptor()
+    return lambda key, counter: Cipher(AES(key), CTR(counter)).encryptor()

@@ -62,13 +62,24 @@ async def small_cells(session: Session, x: Shared, *, threshold: int = 5) -> npt
         return np.zeros(x.shape, dtype=bool)
     flat = x.reshape(x.size)
     factors = [flat - i for i in range(1, threshold)]
-    masked = await _product(session, [session.random(x.size, FIELD61), *factors])
+    masked = await product(session, [session.random(x.size, FIELD61), *factors])
     opened = await session.open(masked)
     return np.asarray(opened == 0).reshape(x.shape)
 
 
-async def _product(session: Session, factors: Sequence[Shared]) -> Shared:
-    """Return the elementwise product of all factors, ceil(log2 of their number) rounds."""
+async def product(session: Session, factors: Sequence[Shared]) -> Shared:
+    """Return the elementwise product of all factors, ceil(log2 of their number) rounds.
+
+    Examples
+    --------
+    >>> from smpc import run_local
+    >>> async def protocol(s, x):
+    ...     return await s.open(await product(s, await s.input(x)))
+    >>> run_local(protocol, inputs=[[2, 3], [4, 5], [6, 7]]).results[0]
+    array([ 48, 105])
+    """
+    if not factors:
+        raise ValueError("a product needs at least one factor")
     level = list(factors)
     while len(level) > 1:
         pairs = list(zip(level[0::2], level[1::2], strict=False))
@@ -204,7 +215,7 @@ async def any_small(session: Session, tests: Sequence[tuple[Shared, int]]) -> bo
         factors.extend(x.reshape(1) - i for i in range(1, threshold))
     if not factors:
         return False
-    masked = await _product(session, [session.random(1, FIELD61), *factors])
+    masked = await product(session, [session.random(1, FIELD61), *factors])
     return bool((await session.open(masked))[0] == 0)
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from privacy._checks import check_positive
 from smpc._real import RealOperands, checked_frac_bits, powers_of, real_result, too_large, unit_pieces, words_of
 from smpc.approximation import INVERSE_SQRT, MOST_BITS, RECIPROCAL, SQRT, Pieces, Smooth, nearest
 from smpc.normalise import normalised
@@ -98,6 +99,7 @@ class Quotients(RealOperands):
         *,
         least: float | None = None,
         most: float | None = None,
+        largest: float | None = None,
         frac_bits: int | None = None,
     ) -> Shared:
         """Return x / y, within 1 unit (exact) or 1.5 (stochastic); y shared and positive, or public and not 0.
@@ -111,14 +113,17 @@ class Quotients(RealOperands):
         least, most
             Public range, > 0, of a shared y, that the caller vouches for; `most` is the end of the declared range by
             default. The result for a divisor outside means nothing.
+        largest
+            Public bound of |x / y|, > 0, that the caller vouches for, as for a part over the whole; by default what the
+            declared range of x and `least` allow. The result for a larger quotient means nothing.
         frac_bits
             Of the result; by default the larger of both operands', or those of x.
 
         Raises
         ------
         RangeExceeded
-            If a range is not declared, or the quotient's is too large: |x| over the power of two below `least` is at
-            most 2^11 with 16 fractional bits, 2^3 with 24.
+            If a range is not declared, or the quotient's is too large: |x| over the power of two below `least`, or
+            twice `largest`, is at most 2^11 with 16 fractional bits, 2^3 with 24.
 
         Examples
         --------
@@ -141,6 +146,10 @@ class Quotients(RealOperands):
         denominator = flat if y.shape == shape else np.broadcast_to(words_of(y), shape).reshape(-1)
         # x / y = (2^-k x) / y', |2^-k x| at most `most_scaled`; 2^(K-k) x has `scaled_bits` fractional bits.
         most_scaled = Fraction(bound, 2**x.frac_bits) / Fraction(2) ** powers_of(exponents, y.frac_bits).start
+        if largest is not None:
+            # y' < 2, so that |2^-k x| < 2 |x / y|.
+            check_positive("largest", largest)
+            most_scaled = min(most_scaled, 2 * Fraction(largest))
         if bound << (exponents.highest - exponents.lowest) >= 2**MOST_BITS:
             raise too_large("the quotient")
         g_bits, u_bits = _split_bits(f, most_scaled, "the quotient")
@@ -152,6 +161,8 @@ class Quotients(RealOperands):
         assert norm.other is not None  # noqa: S101 - it was given
         words = await self._times(norm.x, plan, g_bits, norm.other, scaled_bits - u_bits)
         quotient = Fraction(bound, 2**x.frac_bits) * Fraction(2**y.frac_bits, exponents.least)
+        if largest is not None:
+            quotient = min(quotient, Fraction(largest))
         return Shared(x.session, RING64, words.reshape(shape), bound=math.ceil(quotient * 2**f) + 2, frac_bits=f)
 
     async def _divide_by_public(self, x: Shared, y: Public, frac_bits: int | None) -> Shared:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +20,7 @@ from privacy.neighbours import Neighbours
 from privacy.schema import Column
 from synthema.errors import StudyError
 from synthema.learning import covariates as logistic
+from synthema.learning.curves import check_together as check_curves
 from synthema.learning.kinds import AnyModel
 from synthema.learning.model import ModelSpec
 from synthema.signing import SignedDocument, Signer, canonical_json
@@ -152,7 +153,7 @@ class PolicySection(_Section):
     allow_exact: bool = False
     min_sites: int = Field(default=3, ge=2)
     min_cell: int = Field(default=5, ge=3)
-    min_grid_days: int = Field(default=90, ge=30)
+    min_grid_days: int = Field(default=90, ge=1)
     min_k: int = Field(default=5, ge=2)
     approximate_delta: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
 
@@ -288,6 +289,7 @@ class Study(_Section):
                     f"models.{tables[0]}: leave the survival columns out beside exact survival results, from whose "
                     "counts they could be subtracted"
                 )
+        check_curves(self.models)
         deaths = {model.tells_deaths(self.data_schema) for model in exact} - {""}
         if deaths and any(model.opens_survival_counts for model in exact):
             raise ValueError(
@@ -305,12 +307,7 @@ class Study(_Section):
 
         Raises StudyError, naming the rule that the model breaks.
         """
-        fields = {key: getattr(self, key) for key in type(self).model_fields}
-        fields |= {"models": {name: model}, "exact": None, "anonymise": None, "synthesis": None}
-        try:
-            return type(self)(**fields)
-        except ValidationError as error:
-            raise StudyError("; ".join(item["msg"] for item in error.errors())) from None
+        return self._with(models={name: model})
 
     def _check_columns(self) -> None:
         schema = self.data_schema
@@ -391,6 +388,22 @@ class Study(_Section):
     def modelled_columns(self) -> tuple[Column, ...]:
         """Columns that the synthesis measures: groups in place of rare categories, and patterns of missing values."""
         return self.data_schema.subset(self.synthesis_columns).modelled
+
+    def with_synthesis(self, synthesis: Synthesis) -> Study:
+        """Return the study that asks for this synthetic table alone. Raises StudyError, naming the rule it breaks."""
+        return self._with(synthesis=synthesis)
+
+    def of_columns(self, names: Sequence[str]) -> Study:
+        """Return the study without models, tables and overlap check, of these columns. Raises StudyError."""
+        return self._with(data_schema=self.data_schema.subset(names), overlap=None)
+
+    def _with(self, **sections: Any) -> Study:
+        fields: dict[str, Any] = {key: getattr(self, key) for key in type(self).model_fields}
+        fields |= {"models": {}, "exact": None, "anonymise": None, "synthesis": None} | sections
+        try:
+            return type(self)(**fields)
+        except ValidationError as error:
+            raise StudyError("; ".join(item["msg"] for item in error.errors())) from None
 
     def document(self) -> bytes:
         """Return the canonical bytes that are signed: everything asked, nothing about files or policies."""

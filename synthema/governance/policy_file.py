@@ -127,7 +127,7 @@ class SitePolicySection(_Terms):
     allow_exact: bool | None = None
     min_sites: int | None = Field(default=None, ge=2)
     min_cell: int | None = Field(default=None, ge=3)
-    min_grid_days: int | None = Field(default=None, ge=30)
+    min_grid_days: int | None = Field(default=None, ge=1)
     min_k: int | None = Field(default=None, ge=2)
     max_parameter_ratio: float | None = Field(default=None, gt=0, le=1)
     dominance: float | None = Field(default=None, gt=0, le=1)

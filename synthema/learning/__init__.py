@@ -9,8 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from synthema.learning.cox import CoxRegression as CoxRegression
+    from synthema.learning.curves import AalenJohansen as AalenJohansen
     from synthema.learning.curves import KaplanMeier as KaplanMeier
+    from synthema.learning.curves import NelsonAalen as NelsonAalen
     from synthema.learning.kmeans import KMeans as KMeans
+    from synthema.learning.log_rank_model import LogRank as LogRank
     from synthema.learning.regression import LinearRegression as LinearRegression
     from synthema.learning.regression import LogisticRegression as LogisticRegression
     from synthema.learning.regression import PoissonRegression as PoissonRegression
@@ -18,15 +22,30 @@ if TYPE_CHECKING:
 
 # Imported when they are asked for: a study's own modules import parts of this package.
 _ESTIMATORS = {
+    "AalenJohansen": "curves",
+    "CoxRegression": "cox",
     "KMeans": "kmeans",
     "KaplanMeier": "curves",
     "LinearRegression": "regression",
+    "LogRank": "log_rank_model",
     "LogisticRegression": "regression",
+    "NelsonAalen": "curves",
     "PoissonRegression": "regression",
     "TableOne": "table_one",
 }
 
-__all__ = ["KMeans", "KaplanMeier", "LinearRegression", "LogisticRegression", "PoissonRegression", "TableOne"]
+__all__ = [
+    "AalenJohansen",
+    "CoxRegression",
+    "KMeans",
+    "KaplanMeier",
+    "LinearRegression",
+    "LogRank",
+    "LogisticRegression",
+    "NelsonAalen",
+    "PoissonRegression",
+    "TableOne",
+]
 
 
 def __getattr__(name: str) -> Any:

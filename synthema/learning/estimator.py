@@ -112,7 +112,9 @@ class JointModel:
 
     def plot(self) -> str:
         """Return a picture of the answer as SVG. Raises NotFitted."""
-        return self.spec_.chart(self.answer_, key="model")
+        from synthema.report.standalone import standalone
+
+        return standalone(self.spec_.chart(self.answer_, key="model"))
 
     def to_json(self) -> str:
         """Return spec and answer as JSON. Raises NotFitted."""

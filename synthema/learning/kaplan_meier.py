@@ -1,8 +1,9 @@
 """Kaplan-Meier curves on shares: which counts may be opened, and what they still tell about the curve.
 
-Each site counts, per group g and interval t of a public grid, deaths D[g, t] and losses to follow-up C[g, t]. The sums
-stay on shares. Opening every death count and every number at risk would publish small cells by subtraction (at risk
-before, minus deaths, minus at risk after, is the number lost). So:
+Each site counts, per group g and interval t of a public grid, deaths D[g, t] and losses to follow-up C[g, t]; of several
+causes, deaths D[k, g, t] of each, and D[g, t] is their sum. The sums stay on shares. Opening every death count and
+every number at risk would publish small cells by subtraction (at risk before, minus deaths, minus at risk after, is the
+number lost). So:
 
 0. the size of a group counts as known to everybody (other releases may show it); nothing of a group is opened unless
    it has 0 or at least 4 x `min_cell` patients, of whom enough in the sense of 2 are not explained by opened deaths;
@@ -16,12 +17,14 @@ A joint model with a horizon opens sums from which its compute parties can tell 
 parts, and `horizon_may_be_known` decides, before the model opens anything, whether the cells around it are large
 enough.
 
-All is decided on shares (`smpc.small_cells`, `smpc.any_small`). What is learnt besides the opened counts is one yes/no
-answer per death count, per group and per grid point.
+All is decided on shares (`smpc.small_cells`, and products of factors that are zero for small counts). What is learnt
+besides the opened counts is one yes/no answer per death count, per group and per grid point, and with several causes
+one more per opened death count.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -29,11 +32,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smpc import Session, Shared, any_small, small_cells
+from smpc import FIELD61, Session, Shared, any_small, product, small_cells
+from smpc.shared import concatenate
 from synthema.released import SurvivalCurve, SurvivalStep
 
 # A group of fewer than so many times the least cell is not opened at all.
 GROUP_FACTOR = 4
+# Grid points whose questions are prepared at once, for every last known point that there may be.
+_WINDOW = 32
+_CARRIED = -1
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +52,12 @@ class OpenedGroup:
 
     at_risk   shape (T + 1,): patients under observation at the start of each interval, and after the last
     events    shape (T,): deaths in each interval
+    causes    shape (K, T): deaths of each cause; None if there is one cause
     """
 
     at_risk: npt.NDArray[np.int64]
     events: npt.NDArray[np.int64]
+    causes: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,32 @@ class Grid:
             return parts
         return np.asarray(np.concatenate([parts[:cut], parts[cut - 1 :]]), dtype=np.int64)
 
+    @property
+    def n_parts(self) -> int:
+        """R."""
+        return self.n_intervals + (self.horizon_days is not None)
+
+    @property
+    def starts(self) -> list[int]:
+        """First part of each interval."""
+        found: list[int] = np.searchsorted(self.official, np.arange(self.n_intervals)).tolist()
+        return found
+
+    @property
+    def segments(self) -> list[tuple[int, int]]:
+        """Parts between points at which everybody may know how many left: all, and with a model on each side of it."""
+        cut = self.cut
+        return [(0, self.n_parts)] if cut is None else [(0, cut), (cut, self.n_parts)]
+
+    @property
+    def merge(self) -> npt.NDArray[np.int64]:
+        """Matrix that adds up the parts of each interval, shape (R, T)."""
+        return (self.official[:, None] == np.arange(self.n_intervals)).astype(np.int64)
+
+    def remaining(self, leaving: Shared) -> Shared:
+        """Return who leaves in each interval or later, shape (A, T). `leaving`: by part, shape (A, R)."""
+        return leaving @ (np.arange(self.n_parts)[:, None] >= np.array(self.starts)).astype(np.int64)
+
     def part_of(self, time: npt.NDArray[np.int64], event: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Return the counted part in which each patient left.
 
@@ -104,17 +142,22 @@ def interval_index(time: npt.NDArray[np.int64], grid_days: int) -> npt.NDArray[n
 def count_table(
     group: npt.NDArray[np.int64],
     time: npt.NDArray[np.int64],
-    event: npt.NDArray[np.bool_],
+    event: npt.NDArray[np.bool_ | np.int64],
     *,
     n_groups: int,
     grid: Grid,
+    n_causes: int = 1,
 ) -> npt.NDArray[np.int64]:
-    """Return deaths and losses per group and counted part, shape (2, n_groups, R)."""
-    n_parts = len(grid.official)
-    cell = group * n_parts + grid.part_of(time, event)
-    size = n_groups * n_parts
-    both = [np.bincount(cell[event], minlength=size), np.bincount(cell[~event], minlength=size)]
-    return np.stack(both).reshape(2, n_groups, n_parts).astype(np.int64)
+    """Return deaths of each cause, then losses, per group and counted part, shape (n_causes + 1, n_groups, R).
+
+    event    whether each patient died; or of what: 0 for none, 1 .. n_causes
+    """
+    died = event != 0
+    # Losses come last.
+    row = np.where(died, event.astype(np.int64) - 1, n_causes)
+    cell = (row * n_groups + group) * grid.n_parts + grid.part_of(time, died)
+    shape = (n_causes + 1, n_groups, grid.n_parts)
+    return np.bincount(cell, minlength=math.prod(shape)).reshape(shape).astype(np.int64)
 
 
 async def horizon_may_be_known(session: Session, counts: Shared, grid: Grid, *, min_cell: int) -> bool:
@@ -138,81 +181,154 @@ async def horizon_may_be_known(session: Session, counts: Shared, grid: Grid, *, 
 
 
 async def open_counts(session: Session, counts: Shared, grid: Grid, *, min_cell: int) -> list[OpenedGroup]:
-    """Open what may be opened. `counts`: shares in FIELD61 of the pooled table, shape (2, G, R)."""
-    return [
-        await _open_group(session, counts[0, g], counts[1, g], grid, min_cell=min_cell) for g in range(counts.shape[1])
-    ]
+    """Open what may be opened. `counts`: shares in FIELD61 of the pooled table, shape (K + 1, G, R).
 
-
-async def _open_group(session: Session, deaths: Shared, losses: Shared, grid: Grid, *, min_cell: int) -> OpenedGroup:
-    """Open one group. `deaths`, `losses`: shape (R,)."""
-    official, cut, n_intervals = grid.official, grid.cut, grid.n_intervals
-    n_parts = len(official)
-    events = np.full(n_intervals, -1, dtype=np.int64)
-    at_risk = np.full(n_intervals + 1, -1, dtype=np.int64)
-    nothing = OpenedGroup(at_risk=at_risk, events=events)
-    # Between these points everybody may know how many left: all of them, and with a model those on each side of it.
-    segments = [(0, n_parts)] if cut is None else [(0, cut), (cut, n_parts)]
-    # Asked before any death count is looked at: in a small group of known size even the answers give cells away.
-    gate = [deaths[start:].sum() + losses[start:].sum() for start, _ in segments]
-    if await any_small(session, [(group, GROUP_FACTOR * min_cell) for group in gate]):
-        return nothing
-    by_interval = [_sum_of(deaths, np.flatnonzero(official == t).tolist()) for t in range(n_intervals)]
-    hidden = np.array(
-        [bool((await small_cells(session, total, threshold=min_cell))[0]) for total in by_interval], dtype=bool
-    )
-
-    def unexplained(start: int, end: int) -> tuple[Shared, int]:
-        """Return who left in the parts start..end-1 other than by an opened death, and how many cells are hidden."""
-        total = losses[start:end].sum()
-        inside = [part for part in range(start, end) if hidden[official[part]]]
-        for part in inside:
-            total = total + deaths[part]
-        return total, len({int(official[part]) for part in inside})
-
-    if await any_small(session, [_excess_test(*unexplained(*segment), min_cell) for segment in segments]):
-        return nothing
-    visible = np.flatnonzero(~hidden).tolist()
-    size = (deaths.sum() + losses.sum()).reshape(1)
-    values = await _open_all(session, [size, *(by_interval[t] for t in visible)])
-    at_risk[0], at_risk[n_intervals] = values[0], 0
-    events[visible] = values[1:]
-    last = 0
-    for t in range(1, n_intervals):
-        start = int(np.flatnonzero(official == t)[0])
-        if cut is not None and last < cut <= start:
-            last = cut
-        following = cut if cut is not None and start < cut else n_parts
-        remaining = deaths[start:].sum() + losses[start:].sum()
-        tests = [(remaining, min_cell)]
-        tests.extend(_excess_test(*unexplained(*part), min_cell) for part in ((last, start), (start, following)))
-        # One answer for all of them: separate answers can add up to a cell's exact value.
-        if not await any_small(session, tests):
-            at_risk[t] = int((await session.open(remaining.reshape(1)))[0])
-            last = start
-    return OpenedGroup(at_risk=at_risk, events=events)
-
-
-async def _open_all(session: Session, cells: list[Shared]) -> list[int]:
-    """Open cells of shape (1,) in one round."""
-    first, *rest = cells
-    if not rest:
-        return [int((await session.open(first))[0])]
-    return [int(value[0]) for value in await session.open(first, rest[0], *rest[1:])]
-
-
-def _excess_test(amount: Shared, n_hidden: int, min_cell: int) -> tuple[Shared, int]:
-    """Return the small-cell test of patients who left unexplained, `n_hidden` unopened death counts among them.
-
-    Every unopened death count is at least 1. With hidden ones, an excess of 0 over their number would fix them all, so
-    it is treated as small too: excess + 1 in 1..min_cell.
+    All groups go through the same rounds. Answers that decide what is asked next are opened one after the other; what
+    they are made of is computed for a window of grid points at once, and the counts are opened at the end, together.
     """
-    return (amount - n_hidden + 1, min_cell + 1) if n_hidden else (amount, min_cell)
+    n_causes, n_groups = counts.shape[0] - 1, counts.shape[1]
+    opened = [_closed(n_causes, grid.n_intervals)] * n_groups
+    losses, deaths = counts[n_causes], counts[:n_causes].sum(axis=0)
+    # Asked before any death count is looked at: in a small group of known size even the answers give cells away.
+    sizes = [(deaths + losses)[:, start:].sum(axis=1) for start, _ in grid.segments]
+    small = await _any_zero(session, [size - i for size in sizes for i in range(1, GROUP_FACTOR * min_cell)])
+    groups = np.flatnonzero(~small)
+    if not len(groups):
+        return opened
+    deaths, losses = deaths[groups], losses[groups]
+    hidden = await small_cells(session, deaths @ grid.merge, threshold=min_cell)
+    left = _Left(deaths, losses, hidden, grid)
+    segments = np.array(grid.segments)
+    inside = left.excess(np.repeat(segments[:, :1], len(groups), axis=1), segments[:, 1], min_cell)
+    factors = [factor.reshape(len(segments), -1)[i] for factor in inside for i in range(len(segments))]
+    kept = np.flatnonzero(~await _any_zero(session, factors))
+    if not len(kept):
+        return opened
+    groups, hidden, deaths, losses = groups[kept], hidden[kept], deaths[kept], losses[kept]
+    known = await _known_points(
+        session, deaths + losses, _Left(deaths, losses, hidden, grid), grid, n_groups=len(groups), min_cell=min_cell
+    )
+    # Per cause, of all intervals whose deaths are opened: shape (K, A, T).
+    causes = (counts[:n_causes, groups].reshape(-1, grid.n_parts) @ grid.merge).reshape(n_causes, len(groups), -1)
+    split = ~hidden
+    if n_causes > 1:
+        cells = causes[:, split]
+        split[split] = ~await _any_zero(session, [cells[k] - i for k in range(n_causes) for i in range(1, min_cell)])
+    found = await _open_cells(session, deaths + losses, causes, grid, known=known, visible=~hidden, split=split)
+    for g, group in zip(groups.tolist(), found, strict=True):
+        opened[g] = group
+    return opened
 
 
-def _sum_of(x: Shared, parts: list[int]) -> Shared:
-    """Return the sum of some elements, shape (1,)."""
-    return x[parts].sum().reshape(1)
+class _Left:
+    """Who left between two points other than by an opened death: what tells a cell by subtraction. Shape (A, R)."""
+
+    def __init__(self, deaths: Shared, losses: Shared, hidden: Bools, grid: Grid) -> None:
+        unopened = losses + deaths * hidden[:, grid.official].astype(np.int64)
+        self._before = unopened @ np.triu(np.ones((grid.n_parts, grid.n_parts + 1), dtype=np.int64), k=1)
+        self._hidden, self._grid = hidden, grid
+
+    def excess(self, since: Ints, ends: Ints, min_cell: int) -> list[Shared]:
+        """Return factors, shape (P A,) each, one of which is 0 where too few left in the parts `since` .. `ends` - 1.
+
+        Every unopened death count is at least 1. With hidden ones, an excess of 0 over their number would fix them all,
+        so it is treated as small too: one of 0 .. min_cell - 1. Without any, one of 1 .. min_cell - 1.
+
+        Parameters
+        ----------
+        since, ends
+            Shapes (P, A) and (P,).
+        """
+        groups = np.arange(since.shape[1])
+        # An interval counts where one of its parts does: those of one interval lie side by side.
+        first, last = self._grid.official[since], self._grid.official[ends - 1]
+        before: Ints = np.pad(np.cumsum(self._hidden, axis=1), ((0, 0), (1, 0)))
+        n_hidden: Ints = (before[groups, last[:, None] + 1] - before[groups, first]).reshape(-1)
+        amount = (self._before[groups, ends[:, None]] - self._before[groups, since]).reshape(-1)
+        some = n_hidden > 0
+        return [
+            amount * np.where(some | (i > 0), 1, 0) - np.where(some, n_hidden + i, i or -1) for i in range(min_cell)
+        ]
+
+
+async def _known_points(
+    session: Session, leaving: Shared, left: _Left, grid: Grid, *, n_groups: int, min_cell: int
+) -> Bools:
+    """Return at which grid points the number at risk may be opened, shape (A, T + 1). `leaving`: shape (A, R)."""
+    starts, cut, n_intervals = np.array(grid.starts), grid.cut, grid.n_intervals
+    known = np.zeros((n_groups, n_intervals + 1), dtype=bool)
+    known[:, [0, n_intervals]] = True
+    last = np.zeros(n_groups, dtype=np.int64)
+    remaining = grid.remaining(leaving).T
+    for first in range(1, n_intervals, _WINDOW):
+        window = np.arange(first, min(first + _WINDOW, n_intervals))
+        here = starts[window]
+        # What is asked whatever was opened before: who remains, and who leaves until the next known point.
+        following = np.where(here < cut, cut, grid.n_parts) if cut is not None else np.full(len(window), grid.n_parts)
+        factors = [remaining[window].reshape(-1) - i for i in range(1, min_cell)]
+        factors.extend(left.excess(np.repeat(here[:, None], n_groups, axis=1), following, min_cell))
+        always = (await product(session, factors)).reshape(len(window), n_groups)
+        # What depends on the last known point, for each that it may be: as the window found it, one of it, or the cut.
+        carried = last
+        pairs = [
+            (t, since)
+            for t in window.tolist()
+            for since in (_CARRIED, *starts[first:t].tolist(), *([] if cut is None else [cut]))
+            if since < starts[t]
+        ]
+        since = np.array([carried if point == _CARRIED else np.full(n_groups, point) for _, point in pairs])
+        at = np.array([t for t, _ in pairs])
+        between = (await product(session, left.excess(since, starts[at], min_cell))).reshape(len(pairs), n_groups)
+        # One answer for all of them: separate answers can add up to a cell's exact value.
+        both = await session.mul(between, always[at - first])
+        masked = await session.mul(both, session.random(both.shape, FIELD61))
+        places = {pair: i for i, pair in enumerate(pairs)}
+        for t in window.tolist():
+            if cut is not None and cut <= starts[t]:
+                last = np.maximum(last, cut)
+            points = np.where(last == carried, _CARRIED, last).tolist()
+            answers = masked[[places[t, point] for point in points], np.arange(n_groups)]
+            known[:, t] = await session.open(answers) != 0
+            last = np.where(known[:, t], starts[t], last)
+    return known
+
+
+async def _open_cells(
+    session: Session, leaving: Shared, causes: Shared, grid: Grid, *, known: Bools, visible: Bools, split: Bools
+) -> list[OpenedGroup]:
+    """Open numbers at risk, deaths, and deaths per cause (shape (K, A, T)), in one round."""
+    n_causes, n_intervals = causes.shape[0], grid.n_intervals
+    remaining = grid.remaining(leaving)
+    inner = known[:, :n_intervals]
+    values = await session.open(
+        concatenate(remaining[inner], causes.sum(axis=0)[visible], causes[:, split].reshape(-1))
+    )
+    at_risk, events, by_cause = np.split(values, [inner.sum(), inner.sum() + visible.sum()])
+    found = []
+    for g in range(len(known)):
+        group = _closed(n_causes, n_intervals)
+        group.at_risk[np.flatnonzero(inner[g])] = at_risk[inner[:g].sum() :][: inner[g].sum()]
+        group.at_risk[n_intervals] = 0
+        group.events[visible[g]] = events[visible[:g].sum() :][: visible[g].sum()]
+        if group.causes is not None:
+            group.causes[:, split[g]] = by_cause.reshape(n_causes, -1)[:, split[:g].sum() :][:, : split[g].sum()]
+        found.append(group)
+    return found
+
+
+async def _any_zero(session: Session, factors: list[Shared]) -> Bools:
+    """Make known, position by position, whether one of the factors is zero, and not which (`smpc.any_small`)."""
+    masked = await product(session, [session.random(factors[0].shape, FIELD61), *factors])
+    return np.asarray(await session.open(masked) == 0)
+
+
+def _closed(n_causes: int, n_intervals: int) -> OpenedGroup:
+    """Return a group of which nothing is opened."""
+    return OpenedGroup(
+        at_risk=np.full(n_intervals + 1, -1, dtype=np.int64),
+        events=np.full(n_intervals, -1, dtype=np.int64),
+        causes=None if n_causes == 1 else np.full((n_causes, n_intervals), -1, dtype=np.int64),
+    )
 
 
 def survival_curve(group: str, opened: OpenedGroup, *, grid_days: int, min_cell: int) -> SurvivalCurve:
@@ -295,12 +411,13 @@ def _previous(steps: list[SurvivalStep], start: int) -> tuple[float, float]:
 
 def opened_to_json(opened: list[OpenedGroup]) -> list[dict[str, Any]]:
     """Return plain integers for the ledger."""
-    return [{"at_risk": group.at_risk.tolist(), "events": group.events.tolist()} for group in opened]
+    return [
+        {"at_risk": group.at_risk.tolist(), "events": group.events.tolist()}
+        | ({} if group.causes is None else {"causes": group.causes.tolist()})
+        for group in opened
+    ]
 
 
 def opened_from_json(data: list[dict[str, Any]]) -> list[OpenedGroup]:
     """Return what `opened_to_json` wrote."""
-    return [
-        OpenedGroup(np.array(group["at_risk"], dtype=np.int64), np.array(group["events"], dtype=np.int64))
-        for group in data
-    ]
+    return [OpenedGroup(**{name: np.array(cells, dtype=np.int64) for name, cells in group.items()}) for group in data]

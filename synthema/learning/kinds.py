@@ -8,15 +8,27 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from synthema.learning.curves import KaplanMeierSpec
+from synthema.learning.cox import CoxSpec
+from synthema.learning.curves import AalenJohansenSpec, KaplanMeierSpec, NelsonAalenSpec
 from synthema.learning.kmeans import KMeansSpec
+from synthema.learning.log_rank_model import LogRankSpec
 from synthema.learning.model import ModelSpec
 from synthema.learning.regression import LinearSpec, LogisticSpec, PoissonSpec
 from synthema.learning.table_one import TableOneSpec
 
 # Specs are values of public things and cheap to import; what fits them is imported when a step runs.
 AnyModel = Annotated[
-    KaplanMeierSpec | KMeansSpec | LinearSpec | LogisticSpec | PoissonSpec | TableOneSpec, Field(discriminator="kind")
+    AalenJohansenSpec
+    | CoxSpec
+    | KaplanMeierSpec
+    | KMeansSpec
+    | LinearSpec
+    | LogisticSpec
+    | LogRankSpec
+    | NelsonAalenSpec
+    | PoissonSpec
+    | TableOneSpec,
+    Field(discriminator="kind"),
 ]
 
 _ADAPTER: TypeAdapter[ModelSpec] = TypeAdapter(AnyModel)

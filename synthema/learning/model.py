@@ -105,6 +105,8 @@ class ModelSpec(BaseModel):
     opens_survival_counts: ClassVar[bool] = False
     # In exact mode: whether counts of columns' values are opened.
     opens_column_counts: ClassVar[bool] = False
+    # In exact mode: whether its numbers would tell cells that exact curves of the same patients leave closed.
+    stands_beside_no_curves: ClassVar[bool] = False
     # Whether a private fit needs correlated randomness: anything but opening sums does. An exact one always does.
     needs_material: ClassVar[bool] = False
 

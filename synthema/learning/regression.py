@@ -72,6 +72,22 @@ class RegressionSpec(ModelSpec):
     def _check_outcome(self, schema: Schema) -> None:
         raise NotImplementedError
 
+    @property
+    def of(self) -> str:
+        """The outcome in words."""
+        raise NotImplementedError
+
+    @property
+    def _opened_exactly(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def what(self) -> str:
+        """See `ModelSpec.what`."""
+        if self.mode == "private":
+            return f"{self.title.lower()} of {self.of}: noisy sizes, and noisy score and information of each step"
+        return self._opened_exactly
+
     def n_coefficients(self, schema: Schema) -> int:
         """See `ModelSpec.n_coefficients`."""
         return 1 + sum(max(len(schema.column(name).categories) - 1, 1) for name in self.covariates)
@@ -121,6 +137,10 @@ class RegressionSpec(ModelSpec):
 
     def summary(self, answer: dict[str, Any]) -> tuple[Table, ...]:
         """See `ModelSpec.summary`."""
+        if self.mode == "private":
+            from synthema.learning import private_glm
+
+            return private_glm.tables(self, answer)
         from synthema.learning import regression_answer
 
         return regression_answer.tables(self, answer)
@@ -154,8 +174,7 @@ class LogisticSpec(RegressionSpec):
         return self.horizon_days is not None
 
     @property
-    def what(self) -> str:
-        """See `ModelSpec.what`."""
+    def _opened_exactly(self) -> str:
         return f"logistic regression of {self.of}: score, information and log-likelihood of each Newton step"
 
     @property
@@ -193,8 +212,7 @@ class LinearSpec(RegressionSpec):
     effect: ClassVar[str] = "coefficient"
 
     @property
-    def what(self) -> str:
-        """See `ModelSpec.what`."""
+    def _opened_exactly(self) -> str:
         return f"linear regression of {self.outcome}: sums of squares and products of covariates and outcome"
 
     @property
@@ -228,8 +246,7 @@ class PoissonSpec(RegressionSpec):
     effect: ClassVar[str] = "rate ratio"
 
     @property
-    def what(self) -> str:
-        """See `ModelSpec.what`."""
+    def _opened_exactly(self) -> str:
         of = f"{self.of}: total, and score, information and log-likelihood of each Newton step"
         return f"Poisson regression of {of}"
 

@@ -34,15 +34,15 @@ def shown(value: str | float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a model says of itself. `str` gives aligned text; notebooks show tables."""
+    """What a model says of itself. `str` gives aligned text; notebooks show tables. `mode`: None says nothing of it."""
 
     title: str
-    mode: Mode
+    mode: Mode | None
     tables: tuple[Table, ...]
 
     def __str__(self) -> str:
         """Return the tables as aligned text."""
-        lines = [self.title, _COVERED[self.mode]]
+        lines = [self.title, *([_COVERED[self.mode]] if self.mode is not None else [])]
         for table in self.tables:
             rows = [table.columns, *(tuple(shown(cell) for cell in row) for row in table.rows)]
             widths = [max(len(row[j]) for row in rows) for j in range(len(table.columns))]
@@ -59,7 +59,8 @@ class Summary:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        parts = [f"<h3>{escape(self.title)}</h3><p>{escape(_COVERED[self.mode])}</p>"]
+        covered = f"<p>{escape(_COVERED[self.mode])}</p>" if self.mode is not None else ""
+        parts = [f"<h3>{escape(self.title)}</h3>{covered}"]
         for table in self.tables:
             head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
             body = "".join(

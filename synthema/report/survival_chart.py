@@ -56,7 +56,7 @@ def survival_chart(
     for quarter in range(5):
         drawing.line(left, y(quarter / 4), width - right, y(quarter / 4), css="zero" if quarter == 0 else "grid")
         drawing.text(left - 8, y(quarter / 4) + 4, f"{25 * quarter} %", css="tick", anchor="end")
-    _time_axis(drawing, last_day=last_day, x=x, floor=floor, at_most=10 if size == "wide" else 5)
+    time_axis(drawing, last_day=last_day, x=x, floor=floor, at_most=10 if size == "wide" else 5)
     for row, (colour, curve, _) in enumerate(groups):
         _legend_row(drawing, row * legend_row + 14, colour, curve.group, first=first, second=second)
     for colour, curve, _ in groups:
@@ -91,7 +91,8 @@ def _legend_row(drawing: Drawing, y: float, colour: int, group: str, *, first: s
         drawing.text(x + 33, y, name, fit=end - x - 38)
 
 
-def _time_axis(drawing: Drawing, *, last_day: float, x: Callable[[float], float], floor: float, at_most: int) -> None:
+def time_axis(drawing: Drawing, *, last_day: float, x: Callable[[float], float], floor: float, at_most: int) -> None:
+    """Draw the axis in years and days, with at most so many ticks beside the first."""
     years = last_day / DAYS_PER_YEAR
     step = next((s for s in (0.25, 0.5, 1, 2, 5, 10, 20) if years / s <= at_most), 50)
     drawing.text(0, floor + 18, "years", css="tick")

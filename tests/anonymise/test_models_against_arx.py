@@ -137,7 +137,25 @@ def compare(adult, entry, models):
 SMALL = cases("adult_2000")
 
 
-@pytest.mark.parametrize("case", [name for name in SMALL if "snb" not in name])
+# The same models together with k-anonymity, at a tenth of a second and more for each.
+DEAR = (
+    "k-5 t_hierarchical",
+    "k-5 t_equal",
+    "k-5 t_ordered",
+    "k-5 delta_disclosure",
+    "k-5 beta",
+    "beta_enhanced-occupation-1",
+)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if any(dear in name for dear in DEAR) else [])
+        for name in SMALL
+        if "snb" not in name
+    ],
+)
 def test_2000_rows_of_adult_are_released_as_in_arx(adult, case):
     for entry in SMALL[case]:
         compare(adult, entry, [MADE[model["kind"]](model) for model in entry["models"] if model["kind"] in MADE])

@@ -24,7 +24,7 @@ def leuk_schema() -> Schema:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def clinic_schema() -> Schema:
     """A schema with every kind of column: identifier, text, categories, numbers, missing values, survival, rules."""
     return Schema.from_dict(
@@ -54,7 +54,13 @@ def clinic_schema() -> Schema:
 
 
 @pytest.fixture
-def clinic_frame(clinic_schema: Schema) -> pd.DataFrame:
+def clinic_frame(clinic_patients: pd.DataFrame) -> pd.DataFrame:
+    """Those patients, for a test that may change them."""
+    return clinic_patients.copy()
+
+
+@pytest.fixture(scope="session")
+def clinic_patients(clinic_schema: Schema) -> pd.DataFrame:
     """Made-up patients that fit the schema, event depending on age and time on event."""
     import numpy as np
 

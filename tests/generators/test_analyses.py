@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
-from statsmodels.duration.survfunc import SurvfuncRight
 
 from generators import DomainMismatch
 from generators.analyses import linear_regression, logistic_regression, mean, survival_at
+
+
+@pytest.fixture(scope="module")
+def sm():
+    # Imported here: a second that every worker would wait for before its first test.
+    import statsmodels.api
+
+    return statsmodels.api
 
 
 @pytest.fixture
@@ -25,22 +31,22 @@ def table():
     }
 
 
-def test_linear_regression_equals_statsmodels(table):
+def test_linear_regression_equals_statsmodels(table, sm):
     found = linear_regression(table["x"], table["y"])
     other = sm.OLS(table["y"], sm.add_constant(table["x"])).fit()
     assert np.allclose(found.estimate, other.params, rtol=1e-9)
     assert np.allclose(found.variance, other.bse**2, rtol=1e-9)
 
 
-def test_logistic_regression_equals_statsmodels(table):
+def test_logistic_regression_equals_statsmodels(table, sm):
     found = logistic_regression(table["x"], table["success"])
     other = sm.Logit(table["success"].astype(float), sm.add_constant(table["x"])).fit(disp=False, tol=1e-12)
     assert np.allclose(found.estimate, other.params, rtol=1e-6)
     assert np.allclose(found.variance, other.bse**2, rtol=1e-5)
 
 
-def test_kaplan_meier_with_greenwood_equals_statsmodels(table):
-    other = SurvfuncRight(table["time"], table["event"].astype(int))
+def test_kaplan_meier_with_greenwood_equals_statsmodels(table, sm):
+    other = sm.SurvfuncRight(table["time"], table["event"].astype(int))
     found = survival_at(table["time"], table["event"], other.surv_times)
     assert np.allclose(found.estimate, other.surv_prob, rtol=1e-12)
     # Where survival is zero, statsmodels has no standard error; the limit is zero.

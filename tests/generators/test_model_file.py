@@ -21,9 +21,9 @@ from privacy import InsecureSeededRng
 DATA = Path(__file__).parent / "data"
 
 
-@pytest.fixture
-def model(clinic_schema, clinic_frame) -> GraphicalModel:
-    return MST(epsilon=3.0, delta=1e-9).fit(clinic_frame, clinic_schema, rng=InsecureSeededRng(1))
+@pytest.fixture(scope="module")
+def model(clinic_schema, clinic_patients) -> GraphicalModel:
+    return MST(epsilon=3.0, delta=1e-9).fit(clinic_patients, clinic_schema, rng=InsecureSeededRng(1))
 
 
 @pytest.fixture

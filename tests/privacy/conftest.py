@@ -1,7 +1,7 @@
 import pytest
 
 # prv-accountant takes seconds for each of the other events, and minutes for all: `pytest -m slow` runs them.
-QUICK_FOR_PRV = {"gaussian", "poisson_sampled"}
+QUICK_FOR_PRV = {"gaussian"}
 
 
 def pytest_collection_modifyitems(items):

@@ -165,7 +165,10 @@ def test_more_releases_cost_more_and_a_larger_delta_less(make, event):
 
 def test_the_order_of_releases_does_not_matter(make):
     empty = make()
-    steps = [(event, 1 + i % 3) for i, event in enumerate(EVENTS) if empty.supports(event)][:8]
+    # A sampled release takes prv-accountant a second, in whatever order.
+    slow = PoissonSampled if isinstance(empty, PrvAccountant) else ()
+    supported = [event for event in EVENTS if empty.supports(event) and not isinstance(event, slow)]
+    steps = [(event, 1 + i % 3) for i, event in enumerate(supported)][:8]
     assert len(steps) >= 5
     forward, backward = make(*steps), make(*reversed(steps))
     assert forward.epsilon(delta=DELTA) == pytest.approx(backward.epsilon(delta=DELTA), rel=SAME)

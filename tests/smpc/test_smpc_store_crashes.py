@@ -93,7 +93,7 @@ POINTS = ["pwrite-before", "pwrite-within", "pwrite-after", "fsync-before", "fsy
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_a_write_no_item_serves_twice_and_little_is_lost(tmp_path, point):
     # The slow suite goes through all writes; here each point has writes of its own.
-    for number in range(1 + POINTS.index(point), MOST_WRITES // 2, 7):
+    for number in range(1 + POINTS.index(point), MOST_WRITES // 2, 11):
         die_and_go_on(tmp_path, point, number)
 
 

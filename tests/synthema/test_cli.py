@@ -194,7 +194,7 @@ def test_bad_input_gets_one_clear_line_and_an_exit_code(study_folder, file, old,
 
 def test_errors_are_json_too_when_asked(study_folder):
     (study_folder / "vienna.csv").write_text("id,age,sex\na,300,F\n")
-    done = synthema("check", "vienna.csv", "--schema", "schema.toml", "--json", cwd=study_folder)
+    done = synthema_here("check", "vienna.csv", "--schema", "schema.toml", "--json", cwd=study_folder)
     assert done.returncode == 2
     answer = json.loads(done.stdout)
     assert answer["problems"][0]["column"] == "age"
@@ -207,7 +207,7 @@ def test_a_good_table_passes_the_check(study_folder):
 
 
 def test_a_demo_that_asks_too_much_is_refused_with_what_would_fit(tmp_path):
-    done = synthema("demo", "--out", tmp_path / "demo", "--epsilon", 50)
+    done = synthema_here("demo", "--out", tmp_path / "demo", "--epsilon", 50)
     assert done.returncode == 3
     assert "would fit" in done.stderr
     done = synthema_here("demo", "--out", tmp_path / "demo", "--epsilon", "nan")

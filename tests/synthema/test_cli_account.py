@@ -5,7 +5,6 @@ import math
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 from scipy import stats
@@ -288,7 +287,6 @@ def test_an_unwritable_page_is_one_message(tmp_path):
 
 
 def test_help_shows_the_grammar_and_imports_nothing_heavy():
-    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "synthema", "account", "--help"],
         capture_output=True,
@@ -300,4 +298,3 @@ def test_help_shows_the_grammar_and_imports_nothing_heavy():
     assert "poisson:rate=0.01,gaussian:noise_multiplier=1.0 x1000" in done.stdout
     for module in ("numpy", "scipy", "pandas", "privacy"):
         assert not re.search(rf"\| +{module}$", done.stderr, flags=re.MULTILINE), module
-    assert time.perf_counter() - start < 10

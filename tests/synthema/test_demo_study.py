@@ -182,7 +182,11 @@ def test_the_shared_report_is_rendered_after_the_rows_are_gone(demo_tables, tmp_
     rendered: list[dict[str, bool]] = []
     monkeypatch.setattr(pipeline, "Site", remember)
     monkeypatch.setattr(pipeline, "render_shared", render)
-    outcome = simulate(demo_study(), frames, out=tmp_path)
+    # Every step of the demo, with curves of a few intervals: what a step holds on to does not depend on how many.
+    study = demo_study()
+    curves = study.exact.kaplan_meier.model_copy(update={"grid_days": 1500})
+    study = study.model_copy(update={"exact": study.exact.model_copy(update={"kaplan_meier": curves})})
+    outcome = simulate(study, frames, out=tmp_path)
     assert rendered == [dict.fromkeys(alive, True)]
     assert "aml-north-west" in outcome.report
 

@@ -263,7 +263,9 @@ AUDITS = {
 def test_no_mechanism_is_less_private_than_its_event_says(name):
     mechanism, one, other, score = AUDITS[name]
     delta = 1e-2 if name == "threshold" else 0.0
-    result = audit(mechanism, one, other, n_runs=N_RUNS, delta=delta, score=score, rng=InsecureSeededRng(7))
+    # The worst cases of choices are rarer.
+    n_runs = N_RUNS if name in {"quantile", "top one"} else N_RUNS // 2
+    result = audit(mechanism, one, other, n_runs=n_runs, delta=delta, score=score, rng=InsecureSeededRng(7))
     assert result.epsilon_lower <= EPSILON
     assert result.epsilon_lower > 0.4 * EPSILON, "the audit has power: the pair is close to the worst case"
 

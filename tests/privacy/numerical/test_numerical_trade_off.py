@@ -118,7 +118,7 @@ def step_law(q, sigma, spacing, size):
     ("q", "sigma", "n"),
     [
         (0.2, 2.0, 50),
-        (0.9, 3.0, 20),
+        pytest.param(0.9, 3.0, 20, marks=pytest.mark.slow),
         pytest.param(0.05, 1.0, 30, marks=pytest.mark.slow),
         pytest.param(0.01, 1.0, 2, marks=pytest.mark.slow),
     ],

@@ -1,7 +1,4 @@
-"""The rule that decides what is opened, the adversary who subtracts, and the bracket around the curve.
-
-`opened_in_plain` is written from the rule in words, on plain numbers; the protocol on shares is compared with it.
-"""
+"""The rule that decides what is opened, the adversary who subtracts, and the bracket around the curve."""
 
 from collections import defaultdict
 
@@ -9,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from survival_in_plain import MIN_CELL, opened_in_plain, small, split_in_plain
 
 from privacy import InsecureSeededRng
 from smpc import FIELD61, run_local, share
@@ -22,66 +20,6 @@ from synthema.learning.kaplan_meier import (
     survival_curve,
 )
 from synthema.learning.logistic import outcome_within
-
-MIN_CELL = 5
-MIN_GROUP = 20
-
-
-def small(value: int, least: int = MIN_CELL) -> bool:
-    return 1 <= value < least
-
-
-def too_few(excess: int, hidden: int) -> bool:
-    return excess < MIN_CELL if hidden else small(excess)
-
-
-def opened_in_plain(deaths, losses, *, cut=None, protected=True):
-    """Return (may, events, at_risk, answers): what everybody learns of one group; `may`: the horizon may be known.
-
-    `deaths`, `losses` are by counted part; the interval before part `cut` is counted in two, cut - 1 and cut.
-    `protected=False` skips the rule on differences.
-    """
-    n_parts = len(deaths)
-    official = [part - (cut is not None and part >= cut) for part in range(n_parts)]
-    n_intervals = official[-1] + 1
-    total = [sum(d for d, t in zip(deaths, official, strict=True) if t == interval) for interval in range(n_intervals)]
-    hidden = [small(d) for d in total]
-
-    def excess_of(start: int, end: int) -> tuple[int, int]:
-        inside = [part for part in range(start, end) if hidden[official[part]]]
-        n_hidden = len({official[part] for part in inside})
-        return sum(losses[start:end]) + sum(deaths[part] for part in inside) - n_hidden, n_hidden
-
-    size = sum(deaths) + sum(losses)
-    segments = [(0, n_parts)] if cut is None else [(0, cut), (cut, n_parts)]
-    groups = [sum(deaths[start:]) + sum(losses[start:]) for start, _ in segments]
-    may = True
-    if cut is not None:
-        cells = [sum(losses[:cut]), total[cut - 1], *deaths[: cut + 1]]
-        may = not (any(small(cell) for cell in cells) or any(small(group, MIN_GROUP) for group in groups))
-        if not may and protected:
-            return False, (), (), ()
-    nothing = (-1,) * n_intervals, (-1,) * (n_intervals + 1)
-    if protected and any(small(group, MIN_GROUP) for group in groups):
-        return may, *nothing, ()
-    if protected and any(too_few(*excess_of(*segment)) for segment in segments):
-        return may, *nothing, tuple(hidden)
-    events = tuple(-1 if h else d for d, h in zip(total, hidden, strict=True))
-    at_risk, answers, last = [size, *[-1] * (n_intervals - 1), 0], list(hidden), 0
-    for interval in range(1, n_intervals):
-        start = official.index(interval)
-        if cut is not None and last < cut <= start:
-            last = cut
-        following = cut if cut is not None and start < cut else n_parts
-        remaining = sum(deaths[start:]) + sum(losses[start:])
-        refuse = small(remaining)
-        if protected:
-            refuse = refuse or too_few(*excess_of(last, start)) or too_few(*excess_of(start, following))
-        answers.append(refuse)
-        if not refuse:
-            at_risk[interval] = remaining
-            last = start
-    return may, events, tuple(at_risk), tuple(answers)
 
 
 def tables_of(size: int, n_cells: int):
@@ -130,12 +68,50 @@ def test_opening_every_number_at_risk_is_caught_by_the_same_adversary():
     assert views_that_give_a_small_cell_away(3, 14, cut=2, protected=False) > 50
 
 
+def views_of_causes(size: int, n_parts: int, *, together: bool = True) -> int:
+    """As above with two causes; cells are losses, and deaths by cause and in all. The adversary sees the splits too.
+
+    `together=False` opens each cause by itself.
+    """
+    worlds = defaultdict(list)
+    for cells in tables_of(size, 3 * n_parts):
+        first, second, losses = (cells[i * n_parts : (i + 1) * n_parts] for i in range(3))
+        deaths = [a + b for a, b in zip(first, second, strict=True)]
+        view = opened_in_plain(deaths, losses)
+        if together:
+            split = split_in_plain([first, second], view[1])
+        else:
+            split = [
+                tuple(-1 if d < 0 or small(c) else c for c, d in zip(row, view[1], strict=True))
+                for row in (first, second)
+            ]
+        worlds[view, tuple(split)].append((*cells, *deaths))
+    return sum(
+        any(len(set(cell)) == 1 and small(cell[0]) for cell in zip(*members, strict=True))
+        for members in worlds.values()
+    )
+
+
+def test_no_cell_of_a_cause_follows_from_the_splits_that_are_opened():
+    assert [size for size in range(18, 40, 3) if views_of_causes(size, 1)] == []
+
+
+@pytest.mark.slow
+def test_none_follows_over_two_intervals():
+    assert views_of_causes(21, 2) == 0
+
+
+def test_opening_each_cause_by_itself_is_caught_by_the_same_adversary():
+    assert views_of_causes(24, 1, together=False) > 0
+
+
 def run_on_shares(counts: np.ndarray, grid: Grid):
     packages = share(counts, 3, domain=FIELD61, rng=InsecureSeededRng(7))
 
     async def protocol(session, package):
         shared = session.shared(package.expand(), FIELD61)
-        may = await horizon_may_be_known(session, shared, grid, min_cell=MIN_CELL)
+        one_cause = len(counts) == 2
+        may = not one_cause or await horizon_may_be_known(session, shared, grid, min_cell=MIN_CELL)
         return may, await open_counts(session, shared, grid, min_cell=MIN_CELL)
 
     results = run_local(protocol, packages).results
@@ -148,13 +124,14 @@ def run_on_shares(counts: np.ndarray, grid: Grid):
 
 
 @pytest.mark.parametrize(
-    "horizon", [None, 45, pytest.param(20, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.slow)]
+    ("horizon", "n_tables"),
+    [(None, 3), (45, 4), *(pytest.param(horizon, 8, marks=pytest.mark.slow) for horizon in (20, 45, 60))],
 )
-def test_the_protocol_on_shares_opens_exactly_what_the_rule_says(horizon):
+def test_the_protocol_on_shares_opens_exactly_what_the_rule_says(horizon, n_tables):
     grid = Grid(grid_days=30, n_intervals=4, horizon_days=horizon)
     rng = np.random.default_rng(3)
     answers = set()
-    for _ in range(3 if horizon is None else 8):
+    for _ in range(n_tables):
         counts = rng.choice([0, 5, 6, 20, 150, 3], p=[0.2, 0.2, 0.2, 0.2, 0.15, 0.05], size=(2, 2, len(grid.official)))
         may, groups = run_on_shares(counts, grid)
         plain = [opened_in_plain(counts[0, g].tolist(), counts[1, g].tolist(), cut=grid.cut) for g in range(2)]
@@ -165,6 +142,48 @@ def test_the_protocol_on_shares_opens_exactly_what_the_rule_says(horizon):
                 assert opened.events.tolist() == list(events)
                 assert opened.at_risk.tolist() == list(at_risk)
     assert horizon is None or answers == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("n_causes", "n_intervals"),
+    [(2, 4), pytest.param(3, 5, marks=pytest.mark.slow), pytest.param(1, 70, marks=pytest.mark.slow)],
+)
+def test_the_protocol_opens_what_the_rule_says_of_several_causes_and_long_grids(n_causes, n_intervals):
+    grid = Grid(grid_days=30, n_intervals=n_intervals)
+    rng = np.random.default_rng(5)
+    n_split = 0
+    for _ in range(3):
+        cells = [0, 5, 6, 20, 3] if n_intervals < 9 else [0, 0, 0, 5, 1, 2]
+        counts = rng.choice(cells, size=(n_causes + 1, 3, n_intervals))
+        # A group that nobody is in, and one that is too small.
+        counts[:, 2] = 0
+        _, groups = run_on_shares(counts, grid)
+        for g, opened in enumerate(groups):
+            deaths = counts[:-1, g].sum(axis=0).tolist()
+            _, events, at_risk, _ = opened_in_plain(deaths, counts[-1, g].tolist())
+            assert opened.events.tolist() == list(events)
+            assert opened.at_risk.tolist() == list(at_risk)
+            if n_causes > 1:
+                split = split_in_plain(counts[:-1, g].tolist(), events)
+                assert opened.causes.tolist() == [list(row) for row in split]
+                n_split += (opened.causes >= 0).sum()
+    assert n_causes == 1 or n_split > 10
+
+
+def test_all_groups_and_grid_points_share_their_rounds():
+    def rounds(n_groups, n_intervals):
+        counts = np.full((2, n_groups, n_intervals), 6)
+        packages = share(counts, 3, domain=FIELD61, rng=InsecureSeededRng(7))
+
+        async def protocol(session, package):
+            shared = session.shared(package.expand(), FIELD61)
+            return await open_counts(session, shared, Grid(30, n_intervals), min_cell=MIN_CELL)
+
+        return run_local(protocol, packages).cost.rounds
+
+    # One answer after the other, and a dozen rounds each for the tests before and for a window of 32.
+    assert rounds(1, 10) == rounds(6, 10) <= 9 + 24
+    assert rounds(1, 36) - rounds(1, 10) <= 26 + 12
 
 
 def grid_survival(deaths, losses):
