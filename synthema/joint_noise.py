@@ -7,7 +7,7 @@ m          sites that may know the same patient: counts change by m, squared len
            its table would be too large (scales above 110 or so), noise by shares is taken instead: a public rule
 
 A choice at epsilon is the exponential mechanism's, drawn on shares (`smpc.noise.exponential_law`): of bounded range, so
-epsilon^2 / 8 of rho as elsewhere, and without a delta. What rounding on shares may add to the range is taken off the rate
+epsilon^2 / 8 of rho as elsewhere, and without a delta. What rounding on shares may add to the range is taken off
 beforehand: the price is that of exactly epsilon.
 """
 

@@ -1,4 +1,4 @@
-"""The exponential mechanism on shares: a candidate drawn with odds that are exponential in its score, nothing else told.
+"""The exponential mechanism on shares: a candidate is drawn with odds exponential in its score, and nothing else told.
 
 The law, and the proof of what it costs, are in `smpc.noise.exponential_law`. On shares:
 
@@ -23,7 +23,7 @@ from smpc._rounds import Layout
 from smpc.comparison import negative, width_for
 from smpc.conversion import gated, numbers_of
 from smpc.errors import RangeExceeded
-from smpc.kinds import OneHot, Product
+from smpc.kinds import OneHot
 from smpc.noise.coins import random_words
 from smpc.noise.exponential_law import DIGIT_BITS, LIMB_BITS, ExponentialLaw, exponential_law, pairs
 from smpc.ring import RING64, Words
@@ -103,9 +103,7 @@ async def drawn(session: Session, scores: Shared, law: ExponentialLaw) -> Shared
     # U - C_i is negative if U < C_i: m - 1 less how many are is the index.
     most = (m * law.largest_weight << LIMB_BITS) + law.n_limbs
     differences = (point[:, None] - (sums[:, :-1] << np.uint64(LIMB_BITS))).reshape(-1)
-    is_before = await numbers_of(
-        session, await negative(session, differences, width_for(most)), len(differences)
-    )
+    is_before = await numbers_of(session, await negative(session, differences, width_for(most)), len(differences))
     index = np.negative(is_before.reshape(-1, m - 1).sum(axis=1, dtype=np.uint64))
     if session.party == 0:
         index += np.uint64(m - 1)
@@ -139,11 +137,13 @@ async def _weights(session: Session, below: Words, most: int, law: ExponentialLa
     *nodes, power = await _factors(session, below, law)
     while len(nodes) > 1:
         low, high = (np.concatenate(part) for part in zip(*zip(*pairs(nodes), strict=True), strict=True))
-        [products] = await session._multiply([(Product(RING64), low, high)])
-        cut = await truncated(session, products, law.factor_bits, "stochastic")
+        cut = await truncated(session, await _product(session, low, high), law.factor_bits, "stochastic")
         nodes = nodes[: len(nodes) % 2] + np.split(cut, len(nodes) // 2)
-    [weights] = await session._multiply([(Product(RING64), nodes[0], power)])
-    return weights
+    return await _product(session, nodes[0], power)
+
+
+async def _product(session: Session, x: Words, y: Words) -> Words:
+    return words_of(await session.mul(session.shared(x), session.shared(y)))
 
 
 async def _factors(session: Session, below: Words, law: ExponentialLaw) -> list[Words]:
@@ -183,13 +183,8 @@ def _windows(table: tuple[int, ...]) -> npt.NDArray[np.uint64]:
 
 async def _point(session: Session, limbs: Words, total: Words) -> Words:
     """Return shares of 16 r T / 2^k, of each row, less than one off for each limb but the highest. Two rounds."""
-    right = np.broadcast_to(total, limbs.shape)
-    [products] = await session._multiply([(Product(RING64), limbs, right)])
-    *lower, highest = products
+    *lower, highest = await _product(session, limbs, np.broadcast_to(total, limbs.shape).copy())
     cut = await session.together(
-        *(
-            truncated(session, part, LIMB_BITS * (len(lower) - place), "stochastic")
-            for place, part in enumerate(lower)
-        )
+        *(truncated(session, part, LIMB_BITS * (len(lower) - place), "stochastic") for place, part in enumerate(lower))
     )
     return np.asarray(highest + np.sum(cut, axis=0, dtype=np.uint64))

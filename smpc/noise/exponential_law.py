@@ -140,7 +140,7 @@ class ExponentialLaw:
 
     @property
     def weight_bits(self) -> int:
-        """a."""
+        """Fractional bits a of the weights."""
         return self.factor_bits + max(self.powers).bit_length() - 1
 
     @property

@@ -42,7 +42,9 @@ def opened(scores, epsilon, *, n_parties=2, rows=SAMPLE_SIZE, seed=5, **options)
     return *done.results[0], done
 
 
-@pytest.mark.parametrize("name", [name if name != "many" else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
+@pytest.mark.parametrize(
+    "name", [name if name != "many" else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_a_choice_has_the_law_of_the_exponential_mechanism(name):
     scores, epsilon = CASES[name]
     chosen, event, _ = opened(scores, epsilon)
@@ -134,56 +136,69 @@ def test_nothing_but_masked_words_and_the_index_is_opened():
     [*before, (name, index)] = openings((4, -4, 0, 1), 8)
     assert name.startswith("open")
     assert set(np.unique(index)) <= {0, 1, 2, 3}
-    words = [part for label, part in before if not label.startswith("open")]
-    assert len(words) == len(before)
-    for part in words:
-        octets = np.ascontiguousarray(part).view(np.uint8)
-        if part.dtype.itemsize == 8 and not part.any():
-            pytest.fail("an opening is all zeros")
-        # A word may be moved up to its end, so its lowest octets may be empty: whole columns are left out.
-        columns = octets.reshape(-1, part.dtype.itemsize)
-        used = columns[:, columns.any(axis=0)]
-        # Uniform under masks; bits past the last of a row are masked with zeros, so short arrays are left out.
-        if used.size > 4_000:
-            high = used[:, -1] >> 4
+    assert not any(label.startswith("open") for label, _ in before)
+    checked = 0
+    for _, part in before:
+        # The highest four bits of each word; short arrays are of packed bits, whose last words are not full.
+        if part.dtype.itemsize == 8 and part.size >= 1_000:
+            high = (part.reshape(-1) >> np.uint64(60)).astype(int)
             assert stats.chisquare(np.bincount(high, minlength=16)).pvalue > ALPHA
+            checked += 1
+    # Steps of the tournament, the cut, the lookup, products, their cuts, U, the comparison.
+    assert checked >= 8
 
 
-def lookup_words(monkeypatch, change=None):
-    take = MaterialStore.take
+def lookups(monkeypatch, change=None):
+    """What two choices, one after the other, open of the same differences: of four candidates, position by position."""
+    take, kept = MaterialStore.take, {}
 
     def changed(self, kind, count):
         arrays = take(self, kind, count)
-        if change is not None and isinstance(kind, OneHot):
-            return [arrays[0], change(arrays[1])]
-        return arrays
+        return change(kept, self, arrays) if change is not None and isinstance(kind, OneHot) else arrays
 
     monkeypatch.setattr(MaterialStore, "take", changed)
-    [c] = [part for name, part in openings((4, -4, 0, 1), 8) if name.startswith("one hot")]
-    return c >> np.uint64(58)
+
+    async def protocol(s, x):
+        a = (await s.input(x, max_abs=50))[0]
+        for _ in range(2):
+            await exponential_choice(s, a, sensitivity=1, epsilon=1.0)
+
+    x = np.tile((4, -4, 0, 1), (SAMPLE_SIZE // 2, 1))
+    done = run_local(protocol, [x] * 2, rng=InsecureSeededRng(6), record_views=True)
+    first, second = (part for name, part in done.views[0].record.opened if name.startswith("one hot"))
+    return first >> np.uint64(58), second >> np.uint64(58)
 
 
-def test_the_word_that_a_difference_is_opened_in_is_uniform(monkeypatch):
-    assert stats.chisquare(np.bincount(lookup_words(monkeypatch), minlength=64)).pvalue > ALPHA
+def uniform_pvalue(words):
+    return stats.chisquare(np.bincount(words.astype(int), minlength=64)).pvalue
 
 
-def test_a_lookup_without_a_mask_is_caught(monkeypatch):
-    words = lookup_words(monkeypatch, np.zeros_like)
-    assert stats.chisquare(np.bincount(words, minlength=64)).pvalue < ALPHA
+def test_the_word_that_a_difference_is_opened_in_is_uniform_and_so_is_what_two_of_them_tell(monkeypatch):
+    first, second = lookups(monkeypatch)
+    for words in (first, second, (first - second) % np.uint64(64)):
+        assert uniform_pvalue(words) > ALPHA
+    # One candidate by itself, too.
+    assert uniform_pvalue(first[1::4]) > ALPHA
+
+
+def test_lookups_without_a_mask_or_with_one_mask_for_two_are_caught(monkeypatch):
+    with monkeypatch.context() as patch:
+        first, _ = lookups(patch, lambda _, __, arrays: [np.zeros_like(part) for part in arrays])
+    assert uniform_pvalue(first) < ALPHA
+    first, second = lookups(monkeypatch, lambda kept, store, arrays: kept.setdefault(id(store), arrays))
+    assert uniform_pvalue(first) > ALPHA
+    assert uniform_pvalue((first - second) % np.uint64(64)) < ALPHA
 
 
 def test_no_party_alone_knows_the_random_number():
     # All but one party draw zeros: the law is still that of the mechanism, from the words of the last alone.
-    class Zeros:
-        def __init__(self, session):
-            self.session = session
-
-        def __call__(self, session, *shape):
-            return np.zeros(shape, dtype=np.uint64) if session.party else random_words(session, *shape)
-
     random_words = exponential.random_words
+
+    def only_the_first(session, *shape):
+        return random_words(session, *shape) if session.party == 0 else np.zeros(shape, dtype=np.uint64)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exponential, "random_words", Zeros(None))
+        patch.setattr(exponential, "random_words", only_the_first)
         scores, epsilon = CASES["apart"]
         chosen, _, _ = opened(scores, epsilon, n_parties=3)
         assert fit_pvalue(chosen, dict(enumerate(exponential_law(epsilon, 1, 5)[0].ideal(scores)))) > ALPHA

@@ -93,7 +93,9 @@ def test_range_and_rounding_together_cost_at_most_the_epsilon_of_the_event(made)
 
 
 @pytest.mark.parametrize("monotone", [False, True])
-@pytest.mark.parametrize(("epsilon", "sensitivity", "m"), [(0.01, 960, 41), (0.1, 16, 15), (1.0, 1, 3), (0.01, 1, 9999)])
+@pytest.mark.parametrize(
+    ("epsilon", "sensitivity", "m"), [(0.01, 960, 41), (0.1, 16, 15), (1.0, 1, 3), (0.01, 1, 9999)]
+)
 def test_the_rate_is_what_epsilon_leaves_after_rounding(epsilon, sensitivity, m, monotone):
     law, event = exponential_law(epsilon, sensitivity, m, monotone=monotone)
     shift = sensitivity if monotone else 2 * sensitivity
