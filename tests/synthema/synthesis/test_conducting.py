@@ -392,7 +392,7 @@ def test_a_declared_bound_makes_choices_cheaper():
     large, small = (synthesis_material(study) for study in studies)
     assert small.rounds <= large.rounds
     assert small.dealer_bytes < large.dealer_bytes
-    assert [widths(run(study).cost.material) for study in studies] == [{32, 64}, {16, 32, 64}]
+    assert [widths(run(study).cost.material) for study in studies] == [{8, 32, 64}, {8, 16, 32, 64}]
     # Nothing is checked where the study says so: nine rounds less.
     unchecked = synthesis_material(small_study("mst", epsilon=1.0, synthesis={"input_check": "none"}))
     assert unchecked.rounds == large.rounds - 9
