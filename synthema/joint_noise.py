@@ -23,9 +23,10 @@ from privacy._units import float_up
 from smpc.noise import ExponentialLaw, GaussianTable, exponential_law, gaussian_table
 from smpc.noise.gaussian_table import LEAST_SCALE
 from smpc.noise.gaussian_table import MAX_DELTA as CELL_DELTA
-from smpc.noise.laplace import MAX_DELTA as CHOICE_DELTA
 from synthema.errors import StudyError
 from synthema.study import MOST_ROWS
+
+_CHOICE_DELTA = 2.0**-64
 
 # Scales are multiples of 2^-10, so that both the noise and its price are made from the same exact number.
 _SCALE_GRID = 1024
@@ -120,10 +121,14 @@ class JointTerms:
         return Choice(*exponential_law(epsilon, sensitivity, n_candidates))
 
     def largest_delta(self, *, n_choices: int, n_marginals: int) -> float:
-        """Return an upper bound of the deltas of so many choices and opened marginals, rounded up."""
+        """Return what a study sets aside for the deltas of so many choices and opened marginals, rounded up.
+
+        Marginals have deltas where their noise is sampled jointly. A choice has none; 2^-64 is set aside for each all
+        the same, so that a study costs, at every site and in every ledger, what it has always cost.
+        """
         cells = n_marginals * self.max_sites_per_patient**2 if self.noise == "joint" else 0
         # Each is an exact fraction below its bound, rounded up to a double.
-        return (n_choices * CHOICE_DELTA + cells * CELL_DELTA) * (1 + 1e-9)
+        return (n_choices * _CHOICE_DELTA + cells * CELL_DELTA) * (1 + 1e-9)
 
 
 def cheapest_joint_noise(

@@ -88,7 +88,7 @@ _FACTOR_BITS = range(28, 15, -1)
 _ROOM_BITS = 61
 
 # Rounding may take so much of epsilon; the second only where the first cannot be had at all.
-_MOST_EXCESS = (Fraction(1, 64), Fraction(1, 8))
+_MOST_EXCESS = (Fraction(1, 32), Fraction(1, 8))
 
 _RATE_BITS = 160
 _ENCLOSURE_BITS = 192
