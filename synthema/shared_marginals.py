@@ -21,7 +21,7 @@ from generators.domain import Clique
 from generators.grouping import Group, Groups, merge_codes
 from smpc import RING64, ConfirmationMissing, Session, Shared, SharePackage, concatenate, joint_discrete_gaussian
 from smpc.noise import joint_table_gaussian
-from smpc.noise.exponential import drawn
+from smpc.noise.exponential import opened_draw
 from synthema.errors import StudyError
 from synthema.joint_noise import SCORE_BITS, Choice, CountNoise, JointTerms, TableNoise
 from synthema.marginal_layout import SynthesisLayout
@@ -128,7 +128,7 @@ class SharedMarginals:
         distances = self._distances[[next(numbers) if number < 0 else number for number in known]]
         factors = np.array(weights, dtype=np.int64)
         scores = distances * factors - np.array(penalties, dtype=np.int64) * factors
-        return int(await session.open(await drawn(session, scores, choice.law)))
+        return await opened_draw(session, scores, choice.law)
 
     async def _compare(
         self, cliques: Sequence[Clique], estimates: npt.NDArray[np.int64], groups: Groups

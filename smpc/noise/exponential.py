@@ -2,9 +2,9 @@
 
 The law, and the proof of what it costs, are in `smpc.noise.exponential_law`. On shares:
 
-    1  the largest score, and how far each is below it, cut at D
+    1  the largest score, and how far each is below it
     2  weights v_i: the difference is opened under a mask, digit by digit a public table is looked up in what the dealer
-       shared of the mask's digit (`OneHot`), and the factors are multiplied
+       shared of the mask's digit (`OneHot`), and the factors are multiplied; beyond D a constant takes their place
     3  U = r T / 2^k for T the sum of the weights and r random bits, in limbs of four
     4  the index is how many i < m - 1 have v_0 + ... + v_i <= U
 
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from privacy import ExponentialMechanism, Repeated
 from smpc._real import words_of
 from smpc._rounds import Layout
+from smpc.bits import SharedBits
 from smpc.comparison import negative, width_for
 from smpc.conversion import gated, numbers_of
 from smpc.errors import RangeExceeded
@@ -84,6 +85,28 @@ async def exponential_choice(
 
 async def drawn(session: Session, scores: Shared, law: ExponentialLaw) -> Shared:
     """Return the index that is drawn, as `exponential_choice`; of a law made for so many candidates."""
+    _check(scores, law)
+    lead, m = scores.shape[:-1], scores.shape[-1]
+    if m == 1:
+        return session.shared(np.zeros(lead, dtype=np.uint64), bound=1)
+    is_before = await session.to_numbers(await _is_before(session, scores.reshape(-1, m), law))
+    # As many as have U < C_i come behind the index.
+    return (m - 1) - is_before.reshape(-1, m - 1).sum(axis=1).declare(m - 1).reshape(lead)
+
+
+async def opened_draw(session: Session, scores: Shared, law: ExponentialLaw) -> int:
+    """Return the index that is drawn among one row of scores: opened, in a round less than `drawn` and an opening.
+
+    What is opened is whether U < C_i for each i < m - 1: nothing but the index, written in ones.
+    """
+    _check(scores, law)
+    if len(scores) == 1:
+        return 0
+    opened = await session.open(await _is_before(session, scores.reshape(1, -1), law))
+    return len(scores) - 1 - int(opened.sum())
+
+
+def _check(scores: Shared, law: ExponentialLaw) -> None:
     if scores.domain is not RING64:
         raise ValueError(f"numbers in {scores.domain} have no order here: share them in RING64")
     if scores.bound is None or 2 * scores.bound + law.cut >= 2**62:
@@ -91,23 +114,19 @@ async def drawn(session: Session, scores: Shared, law: ExponentialLaw) -> Shared
             rule="scores must have a declared range below 2^61, so that no difference wraps round",
             way_out="declare max_abs with the input, or take a coarser unit",
         )
-    lead, m = scores.shape[:-1], scores.shape[-1]
-    rows = scores.reshape(-1, m)
-    if m == 1:
-        return session.shared(np.zeros(lead, dtype=np.uint64), bound=1)
+
+
+async def _is_before(session: Session, rows: Shared, law: ExponentialLaw) -> SharedBits:
+    """Return bits: whether U < C_i, for each row of scores and i < m - 1, one after the other."""
+    m = rows.shape[1]
     limbs, largest = await session.together(_limbs(session, law, len(rows)), _largest(session, rows))
     below = words_of(largest)[:, None] - words_of(rows)
-    weights = await _weights(session, below.reshape(-1), 2 * scores.bound, law)
+    weights = await _weights(session, below.reshape(-1), 2 * (rows.bound or 0), law)
     sums = np.cumsum(weights.reshape(-1, m), axis=1, dtype=np.uint64)
     point = await _point(session, limbs, sums[:, -1])
-    # U - C_i is negative if U < C_i: m - 1 less how many are is the index.
     most = (m * law.largest_weight << LIMB_BITS) + law.n_limbs
-    differences = (point[:, None] - (sums[:, :-1] << np.uint64(LIMB_BITS))).reshape(-1)
-    is_before = await numbers_of(session, await negative(session, differences, width_for(most)), len(differences))
-    index = np.negative(is_before.reshape(-1, m - 1).sum(axis=1, dtype=np.uint64))
-    if session.party == 0:
-        index += np.uint64(m - 1)
-    return session.shared(index.reshape(lead), bound=m - 1)
+    differences = point[:, None] - (sums[:, :-1] << np.uint64(LIMB_BITS))
+    return await session.negative_bits(session.shared(differences.reshape(-1)).declare(most))
 
 
 async def _largest(session: Session, rows: Shared) -> Shared:
@@ -128,12 +147,23 @@ async def _limbs(session: Session, law: ExponentialLaw, n_rows: int) -> Words:
 
 async def _weights(session: Session, below: Words, most: int, law: ExponentialLaw) -> Words:
     """Return shares of the weights of candidates that are so far below the best, shape (n,)."""
-    if most > law.cut:
-        beyond = np.negative(below)
-        if session.party == 0:
-            beyond += np.uint64(law.cut)
-        is_beyond = await negative(session, beyond, width_for(max(most, law.cut)))
-        below = below + await gated(session, is_beyond, beyond)
+    if most <= law.cut:
+        return await _looked_up(session, below, law)
+    # Beyond the cut, what is looked up means nothing, and is replaced.
+    beyond = np.negative(below)
+    if session.party == 0:
+        beyond += np.uint64(law.cut)
+    is_beyond, weights = await session.together(
+        negative(session, beyond, width_for(most)), _looked_up(session, below, law)
+    )
+    instead = np.negative(weights)
+    if session.party == 0:
+        instead += np.uint64(law.weight_at_cut)
+    return np.asarray(weights + await gated(session, is_beyond, instead))
+
+
+async def _looked_up(session: Session, below: Words, law: ExponentialLaw) -> Words:
+    """Return shares of the weights of differences of at most D; of other ones, of anything."""
     *nodes, power = await _factors(session, below, law)
     while len(nodes) > 1:
         low, high = (np.concatenate(part) for part in zip(*zip(*pairs(nodes), strict=True), strict=True))

@@ -46,7 +46,7 @@ lie between e^-g and e^g, g = rho 2^(K-6). That of the top may be as small as e^
 2^e, between 1/2 and 1, and in the end the product is multiplied by 2^(E-e), which is looked up beside it; E is the
 largest e, and a = b + E. A product of two factors is cut back by b bits, down or up by less than one unit, so the
 result is no function of d alone; lo and hi bound all that can come out, computed in rational numbers from the tables
-themselves.
+themselves. What is looked up for a difference beyond D is replaced by 2^a e^(-rho D), to the nearest integer.
 
 **U** is computed in units of 1 / 16. With r = sum_l 16^l r_l, l = 0..L - 1, its parts 16^(l + 1 - L) r_l T are products
 that all but the highest are cut back by 4 (L - 1 - l) bits, each by less than one unit: u = (L - 1) / 16.
@@ -117,6 +117,7 @@ class ExponentialLaw:
     tables        of each digit, lowest first: the factor for c - q = -63..63; for the top, 0..63
     powers        2^(E - e) for the top, 0..63
     factor_bits   b
+    weight_at_cut   of differences of more than D
     lowest, highest   lo and hi
     n_limbs       L: r has k = 4 L bits
     excess        2 h, an upper bound
@@ -128,6 +129,7 @@ class ExponentialLaw:
     tables: tuple[Table, ...]
     powers: Table
     factor_bits: int
+    weight_at_cut: int
     lowest: Fraction
     highest: Fraction
     n_limbs: int
@@ -259,8 +261,10 @@ def _with_rate(wanted: Fraction, n_candidates: int, nats: int, factor_bits: int)
         return None
     tables, powers, weight = _factors(fine, most, n_digits, factor_bits)
     unit = max(powers) << factor_bits
-    least = weight.low * unit * Fraction(enclose_exp(rate * cut, _ENCLOSURE_BITS)[0], _ONE)
-    largest = n_candidates * math.floor(weight.high * unit)
+    [at_cut], beyond = _table([enclose_exp(rate * cut, _ENCLOSURE_BITS)], unit.bit_length() - 1)
+    lowest, highest = min(weight.low, beyond.low), max(weight.high, beyond.high)
+    least = lowest * unit * beyond.least
+    largest = n_candidates * math.floor(highest * unit)
     if largest.bit_length() + LIMB_BITS > _ROOM_BITS:
         return None
     n_limbs = -(-(math.ceil(largest / least).bit_length() + factor_bits) // LIMB_BITS)
@@ -272,11 +276,12 @@ def _with_rate(wanted: Fraction, n_candidates: int, nats: int, factor_bits: int)
         tables=tables,
         powers=powers,
         factor_bits=factor_bits,
-        lowest=weight.low,
-        highest=weight.high,
+        weight_at_cut=at_cut,
+        lowest=lowest,
+        highest=highest,
         n_limbs=n_limbs,
         # log x <= x - 1.
-        excess=2 * (weight.high / weight.low - 1 + 2 * theta / (1 - theta)),
+        excess=2 * (highest / lowest - 1 + 2 * theta / (1 - theta)),
     )
 
 

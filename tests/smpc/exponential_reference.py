@@ -10,8 +10,10 @@ DIGIT, LIMB = 6, 4
 
 def weights(law, below, mask):
     """All integers that may stand for the weight of a candidate so far below the best, if this mask was opened."""
+    if below > law.cut:
+        return {law.weight_at_cut}
     n, side = law.n_digits, 1 << DIGIT
-    opened = ((min(below, law.cut) << law.stretch) + mask) % side**n
+    opened = ((below << law.stretch) + mask) % side**n
     differences = [(opened // side**p) % side - (mask // side**p) % side for p in range(n)]
     factors = [{law.tables[p][differences[p] + side - 1]} for p in range(n - 1)]
     factors.append({law.tables[-1][differences[-1] % side]})

@@ -11,6 +11,7 @@ from scipy import stats
 from privacy import ExponentialMechanism, Repeated
 from privacy.randomness import InsecureSeededRng
 from smpc import FIELD61, PartyFailed, RangeExceeded, Session, exponential_choice, forecast, run_local
+from smpc.bitplanes import unpack_bits
 from smpc.kinds import OneHot
 from smpc.material import MaterialStore
 from smpc.noise import exponential, exponential_law
@@ -81,6 +82,24 @@ def test_one_row_gives_one_index(scores):
     assert run_local(protocol, [scores] * 2).results[0] == (int(np.argmax(scores)), ExponentialMechanism(9.0))
 
 
+def test_an_index_that_is_opened_at_once_has_the_same_law():
+    scores, epsilon = (3, 0, 2, 1, 3), 1.0
+    law, _ = exponential_law(epsilon, 1, 5)
+
+    async def protocol(s, x):
+        a = (await s.input(x, max_abs=3))[0]
+        return [await exponential.opened_draw(s, a, law) for _ in range(60)]
+
+    done = run_local(protocol, [scores] * 2, rng=InsecureSeededRng(1), record_views=True)
+    assert done.results[0] == done.results[1]
+    assert fit_pvalue(done.results[0], dict(enumerate(law.ideal(scores)))) > ALPHA
+    assert fit_pvalue(done.results[0], dict(enumerate(exponential_law(4.0, 1, 5)[0].ideal(scores)))) < ALPHA
+    # The bits that are opened are the index in ones.
+    opened_bits = [part for name, part in done.views[0].record.opened if name.startswith("open")]
+    for index, part in zip(done.results[0], opened_bits, strict=True):
+        assert unpack_bits(part, 4).reshape(-1).tolist() == [0] * index + [1] * (4 - index)
+
+
 # The integers on shares.
 
 
@@ -99,7 +118,7 @@ def test_weights_on_shares_are_among_those_of_the_reference(epsilon, bound):
     [c] = [words for name, words in done.views[0].record.opened if name.startswith("one hot")]
     spare = np.uint64(64 - 6 * law.n_digits)
     for d, opened_word, value in zip(below, (c >> spare).tolist(), done.results[0].tolist(), strict=True):
-        mask = (opened_word - (min(int(d), law.cut) << law.stretch)) % 64**law.n_digits
+        mask = (opened_word - (int(d) << law.stretch)) % 64**law.n_digits
         assert value in weights(law, int(d), mask)
 
 
@@ -221,9 +240,10 @@ def test_rounds_are_those_of_the_parts(m, epsilon, largest):
         await exponential_choice(s, scores, sensitivity=16, epsilon=epsilon)
 
     levels = (law.n_digits - 1).bit_length()
-    # The largest; cut; lookup; products and their cuts; the power; U; comparison, and to numbers.
+    # The largest; lookup, products and their cuts, the power, beside three of the comparison with the cut; the weight at
+    # the cut instead; U; comparison, and to numbers.
     cost = forecast(protocol, [None] * 2, rehearsals=1)
-    assert cost.rounds == largest + 4 + 1 + 2 * levels + 1 + 2 + 4
+    assert cost.rounds == largest + max(1 + 2 * levels + 1, 3) + 1 + 2 + 4
     assert cost.material[OneHot(6)] == m * law.n_digits
 
 
