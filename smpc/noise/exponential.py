@@ -208,7 +208,8 @@ def _windows(table: tuple[int, ...]) -> npt.NDArray[np.uint64]:
     """Return the table as it is met: entry (c, q) is that of c - q, modulo the number of values if none is negative."""
     entries = np.array(table, dtype=np.uint64)
     difference = np.arange(_N_VALUES)[:, None] - np.arange(_N_VALUES)
-    return entries[difference % _N_VALUES if len(table) == _N_VALUES else difference + _N_VALUES - 1]
+    place = difference % _N_VALUES if len(table) == _N_VALUES else difference + _N_VALUES - 1
+    return np.asarray(entries[place])
 
 
 async def _point(session: Session, limbs: Words, total: Words) -> Words:

@@ -148,7 +148,7 @@ class ExponentialLaw:
     @property
     def largest_weight(self) -> int:
         """No v_i is larger."""
-        return math.floor(self.highest * 2**self.weight_bits)
+        return math.floor(self.highest * (1 << self.weight_bits))
 
     def ideal(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return the ideal mechanism's probabilities; those on shares differ by a factor of e^excess at most.

@@ -240,8 +240,8 @@ def test_rounds_are_those_of_the_parts(m, epsilon, largest):
         await exponential_choice(s, scores, sensitivity=16, epsilon=epsilon)
 
     levels = (law.n_digits - 1).bit_length()
-    # The largest; lookup, products and their cuts, the power, beside three of the comparison with the cut; the weight at
-    # the cut instead; U; comparison, and to numbers.
+    # The largest; lookup, products and their cuts, the power, beside the comparison with D; the weight beyond D; U; the
+    # comparison with U, and to numbers.
     cost = forecast(protocol, [None] * 2, rehearsals=1)
     assert cost.rounds == largest + max(1 + 2 * levels + 1, 3) + 1 + 2 + 4
     assert cost.material[OneHot(6)] == m * law.n_digits
