@@ -57,6 +57,7 @@ Sources: McSherry, Talwar 2007 (FOCS); bounded range, Durfee, Rogers 2019, arXiv
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -150,6 +151,20 @@ class ExponentialLaw:
         """No v_i is larger."""
         return math.floor(self.highest * (1 << self.weight_bits))
 
+    @property
+    def digest(self) -> str:
+        """Name of the integers: parties that computed different ones must not compute together."""
+        integers = (
+            self.cut,
+            self.stretch,
+            self.tables,
+            self.powers,
+            self.factor_bits,
+            self.weight_at_cut,
+            self.n_limbs,
+        )
+        return hashlib.sha256(repr(integers).encode()).hexdigest()[:16]
+
     def ideal(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return the ideal mechanism's probabilities; those on shares differ by a factor of e^excess at most.
 
@@ -241,7 +256,8 @@ def _rounded_down(rate: Fraction) -> Fraction:
 
 def _with_rate(wanted: Fraction, n_candidates: int, nats: int, factor_bits: int) -> ExponentialLaw | None:
     """Return the law of at most this rate, and of so many bits; None if words have no room for it."""
-    reach = Fraction(math.log(n_candidates) + nats)
+    # Rounded, so that the last bit of a machine's logarithm is not in it.
+    reach = Fraction(round(math.log(n_candidates) * 1024), 1024) + nats
     # One unit that is worth the reach decides as well as anything; and cut times rate shall not go far beyond it.
     rate = min(_rounded_down(wanted), reach)
     if rate <= 0:

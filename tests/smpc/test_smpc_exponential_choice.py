@@ -10,7 +10,7 @@ from scipy import stats
 
 from privacy import ExponentialMechanism, Repeated
 from privacy.randomness import InsecureSeededRng
-from smpc import FIELD61, PartyFailed, RangeExceeded, Session, exponential_choice, forecast, run_local
+from smpc import FIELD61, FrameRejected, PartyFailed, RangeExceeded, Session, exponential_choice, forecast, run_local
 from smpc.bitplanes import unpack_bits
 from smpc.kinds import OneHot
 from smpc.material import MaterialStore
@@ -225,6 +225,21 @@ def test_no_party_alone_knows_the_random_number():
         patch.setattr(exponential, "random_words", lambda _, *shape: np.zeros(shape, dtype=np.uint64))
         chosen, _, _ = opened(scores, epsilon, n_parties=3)
         assert set(chosen.tolist()) == {0}
+
+
+def test_parties_with_different_tables_stop():
+    laws = [exponential_law(epsilon, 1, 3)[0] for epsilon in (1.0, 1.0001)]
+    # The same kinds and numbers of everything: only the tables' entries differ.
+    assert {(law.n_digits, law.n_limbs, law.factor_bits, law.cut) for law in laws} == {(1, 12, 28, 23)}
+    assert laws[0].digest != laws[1].digest
+
+    async def protocol(s, x):
+        a = (await s.input(x, max_abs=3))[0]
+        return await exponential.opened_draw(s, a, laws[s.party])
+
+    with pytest.raises(PartyFailed) as failed:
+        run_local(protocol, [[1, 2, 3]] * 2)
+    assert isinstance(failed.value.__cause__, FrameRejected)
 
 
 # What it costs.
