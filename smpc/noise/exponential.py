@@ -9,8 +9,8 @@ The law, and the proof of what it costs, are in `smpc.noise.exponential_law`. On
     4  the index is how many i < m - 1 have v_0 + ... + v_i <= U
 
 Every party draws its share of the bits of r: a single party whose words are unknown to a coalition keeps r uniform for
-it, and the dealer sees none. Everything that is opened on the way is under a mask of its own. Tables must agree: a digest
-of them names the lookup, so parties that computed different ones stop.
+it, and the dealer sees none. Everything that is opened on the way is under a mask of its own. Tables must agree: their
+digest names the lookup, so parties that computed different ones stop.
 """
 
 from __future__ import annotations
