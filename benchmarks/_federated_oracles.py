@@ -1,8 +1,9 @@
 """Oracles of one pooled table whose answers have the law of a joint synthesis, for experiments of many seeds.
 
 A sum on shares is the exact pooled count, and opening adds nothing. So what a federation answers is the pooled count
-with the parties' noise, and the winner of noisy scores with the parties' coins: `compare_federated.py --check-shares`
-shows on a real run that the two are equal, number by number, given the same noise. Seeded: these protect nobody.
+with the parties' noise, and an index drawn by the law of `smpc.noise.exponential_law` from the pooled scores:
+`compare_federated.py --check-shares` shows on a real run that the two are equal, number by number, given the same
+noise, and that the scores are. Seeded: these protect nobody.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from generators.grouping import check_groups
 from generators.oracle import discrete_gaussian_for
 from privacy import rho_of
 from privacy.samplers import sample_discrete_gaussian
-from smpc.noise.choice import noisy_argmax_law
+from smpc.noise.exponential_law import exponential_law
 from smpc.noise.gaussian_table import gaussian_table
 from synthema.steps import cheapest_joint_noise
 
@@ -26,14 +27,6 @@ _SCORE_BITS = 4
 
 def _rounded(values):
     return np.rint(np.asarray(values, dtype=np.float64) * (1 << _SCORE_BITS)).astype(np.int64)
-
-
-def geometric(law, length, rng):
-    """Return independent variables of the law: independent binary digits of exactly its probabilities."""
-    out = np.zeros(length, dtype=np.int64)
-    for j, threshold in enumerate(law.thresholds):
-        out += (rng.uint64(length) < np.uint64(threshold)).astype(np.int64) << j
-    return out
 
 
 class _Pooled(TableOracle):
@@ -80,8 +73,11 @@ class SameNoise(_Pooled):
         return sample_discrete_gaussian(std, size, rng=self._rng)
 
 
-class _NoisyMax:
-    """Selection as on shares: the same integer scores, and one-sided geometric noise at half the epsilon."""
+class _Chosen:
+    """Selection as on shares: the same integer scores, and the same law, cut and rate included.
+
+    Rounding on shares moves no odds by more than the law's excess, a few thousandths of epsilon: it is left out.
+    """
 
     def select(self, candidates, estimates, *, epsilon, weights=None, penalties=None, groups=None):
         factors = np.ones(len(candidates), dtype=np.int64) if weights is None else np.array(weights, dtype=np.int64)
@@ -92,12 +88,13 @@ class _NoisyMax:
             distance = np.abs((counts << _SCORE_BITS) - _rounded(estimates[i])).sum()
             scores[i] += int(factors[i]) * int(distance)
         sensitivity = int(factors.max()) << _SCORE_BITS
-        law, event = noisy_argmax_law(epsilon / 2, sensitivity, len(candidates))
+        law, event = exponential_law(epsilon, sensitivity, len(candidates))
         self.events.append(event)
-        return int(np.argmax(scores + geometric(law, len(candidates), self._rng)))
+        sums = np.cumsum(law.ideal(scores))
+        return int(np.searchsorted(sums, float(self._rng.uint64(1)[0]) * 2.0**-64 * sums[-1], side="right"))
 
 
-class Joint(_NoisyMax, SameNoise):
+class Joint(_Chosen, SameNoise):
     """Each party adds noise of its own, and the choice is made on shares."""
 
     def draw(self, size, per_party, std):
@@ -106,7 +103,7 @@ class Joint(_NoisyMax, SameNoise):
         return np.sum(parts, axis=0)
 
 
-class Sampled(_NoisyMax, _Pooled):
+class Sampled(_Chosen, _Pooled):
     """Noise that the parties draw together on shares, from a table of the discrete Gaussian; choices as `Joint`.
 
     The table's law differs from the discrete Gaussian by at most 2^-60 a number, so that is drawn; its price is the

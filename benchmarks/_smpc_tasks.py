@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smpc import Session, noisy_argmax
+from smpc import Session, exponential_choice, noisy_argmax
 
 N_PRODUCTS = 1_000_000
 N_COMPARISONS = 100_000
@@ -74,6 +74,11 @@ async def noisy_largest(s: Session, x):
     return await s.open(index)
 
 
+async def exponential_largest(s: Session, x):
+    index, _ = await exponential_choice(s, x["candidates"], sensitivity=1, epsilon=0.1)
+    return await s.open(index)
+
+
 TASKS = {
     "sum of 1e6": sum_of_million,
     "product of 1e6": product_of_million,
@@ -82,6 +87,7 @@ TASKS = {
     "arg max of 1,000": largest,
     "logistic epoch": logistic_epoch,
     "noisy arg max of 1,000": noisy_largest,
+    "choice of 1,000": exponential_largest,
     "logistic epoch, stochastic rounding": logistic_epoch_stochastic,
 }
 

@@ -12,8 +12,8 @@ and the synthetic distribution (not halved), for a synthetic table of as many ro
 
     central    one trusted table: discrete Gaussian noise, exponential mechanism
     ruler-t    as central, with the total noise variance of joint-t
-    joint-t    every party adds noise, t may collude; choices by noisy max on shares
-    sampled    noise drawn jointly on shares; choices by noisy max on shares
+    joint-t    every party adds noise, t may collude; choices by the exponential mechanism on shares
+    sampled    noise drawn jointly on shares; choices by the exponential mechanism on shares
     local-t    noise as joint-t; each site votes by its own exponential mechanism (`synthema.local_selection`), on
                sizes that cost 2 % of the budget
 
@@ -162,7 +162,8 @@ def check_shares():
     """Answer the same questions on shares, with the parties' noise written down; compare with pooled + noise."""
     from unittest import mock
 
-    from smpc.noise import choice, laplace, shares
+    from smpc.bitplanes import unpack_bits
+    from smpc.noise import exponential, exponential_law, shares
     from synthema.embedded_marginals import EmbeddedMarginals
 
     schema, frames = demo_study().data_schema, demo_frames()
@@ -170,21 +171,20 @@ def check_shares():
     pooled = encode(pd.concat(frames.values(), ignore_index=True), schema)
     oracle = EmbeddedMarginals(frames, schema)
     cliques = list(itertools.combinations(domain.columns, 2))
-    drawn, coins = [], []
+    drawn, words = [], []
 
     def noise(scale, size, *, rng):
         drawn.append(sample_discrete_gaussian(scale, size, rng=rng))
         return drawn[-1]
 
-    async def geometric(session, law, length, *, domain):
-        coins.append(await words(session, law, length, domain=domain))
-        return coins[-1]
+    def random_words(session, *shape):
+        words.append(own_words(session, *shape))
+        return words[-1]
 
-    words = laplace.geometric_words
+    own_words = exponential.random_words
     with (
         mock.patch.object(shares, "sample_discrete_gaussian", noise),
-        mock.patch.object(choice, "geometric_words", geometric),
-        mock.patch.object(laplace, "geometric_words", geometric),
+        mock.patch.object(exponential, "random_words", random_words),
     ):
         measured = oracle.measure(cliques, rho=0.01)
         estimates = [np.full(domain.sizes(clique), len(pooled) / domain.cells(clique)) for clique in cliques]
@@ -196,10 +196,14 @@ def check_shares():
         int(np.abs((part << 4) - np.rint(estimate * 16).astype(np.int64)).sum())
         for part, estimate in zip(count_marginals(pooled, domain, cliques), estimates, strict=True)
     ]
-    noisy = np.array(scores) + np.sum(coins, axis=0, dtype=np.uint64).astype(np.int64)
+    law, _ = exponential_law(0.1, 16, len(cliques))
+    bits = unpack_bits(np.bitwise_xor.reduce(words), 4 * law.n_limbs)
+    r = sum(int(bit) << place for place, bit in enumerate(bits)) / 2.0 ** len(bits)
+    wanted = int(np.searchsorted(np.cumsum(law.ideal(scores)), r, side="right"))
     print(
         f"shares, {len(frames)} sites, {len(drawn)} parties: {opened.size} opened counts equal pooled + the parties' "
-        f"noise: {equal}; the opened choice is that of pooled scores + the parties' coins: {chosen == noisy.argmax()}"
+        f"noise: {equal}; the opened choice is where the parties' random number falls among the weights of the pooled "
+        f"scores: {chosen == wanted}"
     )
 
 

@@ -72,6 +72,7 @@ from smpc.local import Cost, LocalRun, run_local, run_local_async
 from smpc.material import Dealer
 from smpc.noise import (
     biased_bits,
+    exponential_choice,
     joint_discrete_gaussian,
     joint_discrete_laplace,
     joint_table_gaussian,
@@ -129,6 +130,7 @@ __all__ = [
     "biased_bits",
     "concatenate",
     "count_more_than",
+    "exponential_choice",
     "forecast",
     "forecast_async",
     "inner_product",

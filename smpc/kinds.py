@@ -6,6 +6,7 @@ MatrixProduct  A, B, C = A B                         one item per product of mat
 Conjunctions   masks of bits and their products      products of up to several bits in one round
 Subsets        masks of bits, all their products     every function of several bits in one round
 Digits         r, and the thermometers of its digits  comparisons with an opened number
+OneHot         a digit, as which value it has        a public table looked up by a secret digit
 Truncation     r, its high part, its sign, digits    division by a power of two
 Bit            a random bit, shared in both ways     from exclusive or to sums
 Gate           the same, times a random number       a number kept or dropped by a secret bit
@@ -31,6 +32,7 @@ from smpc.ring import RING64, Domain
 DIGIT_BITS = 4
 
 _MOST_SUBSET_BITS = 12
+_MOST_ONE_HOT_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,38 @@ class Digits(Kind):
     def tie(self, free: Sequence[Elements], count: int) -> list[Elements]:  # noqa: ARG002
         """Return the thermometers."""
         return [thermometer(free[0].astype(np.uint64), self.width // DIGIT_BITS)]
+
+
+@dataclass(frozen=True, slots=True)
+class OneHot(Kind):
+    """q uniform, of n_bits bits, as the numbers [q = v] in a row. q itself is the sum of v [q = v]."""
+
+    n_bits: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_bits <= _MOST_ONE_HOT_BITS:
+            raise ValueError(f"n_bits must be in 1..{_MOST_ONE_HOT_BITS}, got {self.n_bits!r}")
+
+    @property
+    def label(self) -> str:
+        """Name of the kind."""
+        return f"one hot {self.n_bits}"
+
+    @property
+    def free(self) -> tuple[Field, ...]:
+        """A byte whose lowest bits are q."""
+        return (Field(narrow(8)),)
+
+    @property
+    def tied(self) -> tuple[Field, ...]:
+        """The numbers."""
+        return (Field(RING64, 1 << self.n_bits),)
+
+    def tie(self, free: Sequence[Elements], count: int) -> list[Elements]:
+        """Return the numbers."""
+        out = np.zeros((count, 1 << self.n_bits), dtype=np.uint64)
+        out[np.arange(count), free[0] & np.uint8((1 << self.n_bits) - 1)] = 1
+        return [out.reshape(-1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ class Clerk:
         try:
             choice = self.terms.choice(question.epsilon, largest_weight=max(weights), n_candidates=n)
         except (ValueError, OverflowError):
-            raise QuestionRefused("a choice asks for more noise than there is") from None
+            raise QuestionRefused("a choice asks for a smaller epsilon than can be drawn on shares") from None
         self._pay(choice.event)
         self.n_choices += 1
         return await self._shared.select(

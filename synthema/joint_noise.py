@@ -6,8 +6,9 @@ m          sites that may know the same patient: counts change by m, squared len
 "joint"    one discrete Gaussian, sampled on shares (`smpc.noise.gaussian`): what is paid for is what is added. Where
            its table would be too large (scales above 110 or so), noise by shares is taken instead: a public rule
 
-A choice at epsilon is made by geometric noisy max at epsilon / 2 (`smpc.noise.choice`): pure differential privacy, but
-for a delta below 2^-64, at (epsilon / 2)^2 / 2 = epsilon^2 / 8 of rho: what the exponential mechanism costs elsewhere.
+A choice at epsilon is the exponential mechanism's, drawn on shares (`smpc.noise.exponential_law`): of bounded range, so
+epsilon^2 / 8 of rho as elsewhere, and without a delta. What rounding on shares may add to the range is taken off
+beforehand: the price is that of exactly epsilon.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from privacy import ApproximateDP, Composed, DistributedDiscreteGaussian, Event, ZcdpFilter, rho_of
+from privacy import Composed, DistributedDiscreteGaussian, Event, ExponentialMechanism, ZcdpFilter, rho_of
 from privacy._units import float_up
-from smpc.noise import GaussianTable, GeometricLaw, gaussian_table, noisy_argmax_law
+from smpc.noise import ExponentialLaw, GaussianTable, exponential_law, gaussian_table
 from smpc.noise.gaussian_table import LEAST_SCALE
 from smpc.noise.gaussian_table import MAX_DELTA as CELL_DELTA
-from smpc.noise.laplace import MAX_DELTA as CHOICE_DELTA
 from synthema.errors import StudyError
 from synthema.study import MOST_ROWS
+
+_CHOICE_DELTA = 2.0**-64
 
 # Scales are multiples of 2^-10, so that both the noise and its price are made from the same exact number.
 _SCALE_GRID = 1024
@@ -50,10 +52,10 @@ CountNoise = DistributedDiscreteGaussian | TableNoise
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Noise for a private choice: the law of each score's, and the event of opening the winner."""
+    """A private choice: the law by which it is drawn, and the event of opening the index."""
 
-    law: GeometricLaw
-    event: ApproximateDP
+    law: ExponentialLaw
+    event: ExponentialMechanism
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +108,27 @@ class JointTerms:
         return noise.per_party_scale * math.sqrt(self.n_parties)
 
     def choice(self, epsilon: float, *, largest_weight: int, n_candidates: int) -> Choice:
-        """Return the noise of a choice at `epsilon` between scores in units of 2^-4 rows times a weight."""
+        """Return the law of a choice at `epsilon` between scores in units of 2^-4 rows times a weight.
+
+        Examples
+        --------
+        >>> choice = JointTerms(3, 1).choice(0.4, largest_weight=1, n_candidates=10)
+        >>> rho, delta = rho_and_delta(choice.event)
+        >>> round(rho, 9), delta
+        (0.02, 0.0)
+        """
         sensitivity = largest_weight * self.max_sites_per_patient << SCORE_BITS
-        return Choice(*noisy_argmax_law(epsilon / 2, sensitivity, n_candidates))
+        return Choice(*exponential_law(epsilon, sensitivity, n_candidates))
 
     def largest_delta(self, *, n_choices: int, n_marginals: int) -> float:
-        """Return an upper bound of the deltas of so many choices and opened marginals, rounded up."""
+        """Return what a study sets aside for the deltas of so many choices and opened marginals, rounded up.
+
+        Marginals have deltas where their noise is sampled jointly. A choice has none; 2^-64 is set aside for each all
+        the same, so that a study costs, at every site and in every ledger, what it has always cost.
+        """
         cells = n_marginals * self.max_sites_per_patient**2 if self.noise == "joint" else 0
         # Each is an exact fraction below its bound, rounded up to a double.
-        return (n_choices * CHOICE_DELTA + cells * CELL_DELTA) * (1 + 1e-9)
+        return (n_choices * _CHOICE_DELTA + cells * CELL_DELTA) * (1 + 1e-9)
 
 
 def cheapest_joint_noise(
@@ -167,6 +181,7 @@ def rho_and_delta(priced: Event | CountNoise) -> tuple[float, float]:
 
     Examples
     --------
+    >>> from privacy import ApproximateDP
     >>> rho_and_delta(ApproximateDP(0.5, 2.0**-70))
     (0.125..., 8.47...e-22)
     """

@@ -2,8 +2,8 @@
 
 w       this party's share of the pooled counts: the sum of its shares of every site's vector, in Z_2^64
 measure   marginals are read from w (sums of shares are local), noise that no party knows is added, the sum is opened
-select    distances to public estimates are computed on shares and kept; noise is added, the largest is found on shares,
-          and only its index is opened
+select    distances to public estimates are computed on shares and kept; a candidate is drawn by them on shares, with
+          odds that are exponential in its score, and only its index is opened
 
 Nothing here is priced: the caller pays first. A distance is at most all rows and the estimate together, which is what
 bounds the comparisons; it holds for counts of at most `most_rows` rows, which every site vouches for.
@@ -20,7 +20,8 @@ import numpy.typing as npt
 from generators.domain import Clique
 from generators.grouping import Group, Groups, merge_codes
 from smpc import RING64, ConfirmationMissing, Session, Shared, SharePackage, concatenate, joint_discrete_gaussian
-from smpc.noise import joint_geometric, joint_table_gaussian
+from smpc.noise import joint_table_gaussian
+from smpc.noise.exponential import opened_draw
 from synthema.errors import StudyError
 from synthema.joint_noise import SCORE_BITS, Choice, CountNoise, JointTerms, TableNoise
 from synthema.marginal_layout import SynthesisLayout
@@ -103,10 +104,10 @@ class SharedMarginals:
         groups: Groups,
         confirmation: bytes = _CONFIRMED,
     ) -> int:
-        """Return the index of the candidate of the largest noisy score: opened.
+        """Return the index of a candidate, drawn by the scores: opened.
 
-        All scores are computed and compared: which could be left out is private. Distances, the noise and the
-        confirmation share their rounds.
+        All scores are computed and compared: which could be left out is private. Distances and the confirmation share
+        their rounds.
 
         Parameters
         ----------
@@ -119,11 +120,7 @@ class SharedMarginals:
         """
         session = self._session
         new = [clique for clique, number in zip(candidates, known, strict=True) if number < 0]
-        _, fresh, noise = await session.together(
-            self._confirm(confirmation),
-            self._compare(new, estimates, groups),
-            joint_geometric(session, choice.law, len(candidates)),
-        )
+        _, fresh = await session.together(self._confirm(confirmation), self._compare(new, estimates, groups))
         numbers = iter(range(len(self._distance_of), len(self._distance_of) + len(new)))
         parts = [part for part in (self._distances, *fresh) if part is not None]
         self._distances = concatenate(*parts)
@@ -131,8 +128,7 @@ class SharedMarginals:
         distances = self._distances[[next(numbers) if number < 0 else number for number in known]]
         factors = np.array(weights, dtype=np.int64)
         scores = distances * factors - np.array(penalties, dtype=np.int64) * factors
-        index = await session.argmax(scores + noise)
-        return int(await session.open(index))
+        return await opened_draw(session, scores, choice.law)
 
     async def _compare(
         self, cliques: Sequence[Clique], estimates: npt.NDArray[np.int64], groups: Groups

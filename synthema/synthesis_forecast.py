@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from smpc import Forecast, Session, SharePackage, forecast, share
 from smpc.material import Kind
 from synthema.errors import SiteInputInvalid
+from synthema.joint_noise import SCORE_BITS
 from synthema.marginal_layout import Clique, SynthesisLayout, column_sizes, synthesis_layout
 from synthema.shared_marginals import SharedMarginals
 from synthema.steps import (
@@ -71,7 +72,7 @@ def synthesis_material(study: Study) -> SynthesisForecast:
             choices=0,
             n_checks=len(checked),
         )
-    choices, _ = most_questions(study)
+    choices, marginals = most_questions(study)
     first = _measure(study, layout, singles, mechanism_rho(study) / 3)
     once = _choose(study, layout, choices, times=1)
     if mechanism_of(study) == "mst":
@@ -79,11 +80,13 @@ def synthesis_material(study: Study) -> SynthesisForecast:
         twice = _choose(study, layout, choices, times=2)
         pairs = _measure(study, layout, layout.cliques[: len(sizes) - 1], mechanism_rho(study) / 3)
         parts = [*checked, first, pairs, twice, once]
-        return _added(parts, [*once_each, 1, 1, choices - 1, 2 - choices], choices=choices, n_checks=len(checked))
+        said = _added(parts, [*once_each, 1, 1, choices - 1, 2 - choices], choices=choices, n_checks=len(checked))
+        # Each of the two choices in `twice` is a question of its own.
+        return replace(said, rounds=said.rounds + choices - 1)
     largest = max(layout.cliques, key=layout.cells)
     chosen = _measure(study, layout, (largest,), mechanism_rho(study) / (2 * choices))
     return _added(
-        [*checked, first, once, chosen], [*once_each, 3, choices, 2 * choices], choices=choices, n_checks=len(checked)
+        [*checked, first, once, chosen], [*once_each, 3, choices, marginals], choices=choices, n_checks=len(checked)
     )
 
 
@@ -120,13 +123,16 @@ def _choose(study: Study, layout: SynthesisLayout, choices: int, *, times: int) 
     # A third of the budget goes to the choices of MST, a tenth to those of the others.
     part = mechanism_rho(study) / (3 if mechanism == "mst" else 10) / choices
     choice = terms.choice(math.sqrt(8 * part), largest_weight=weight, n_candidates=len(candidates))
-    estimates = np.zeros(sum(map(layout.cells, candidates)), dtype=np.int64)
+    cells = [layout.cells(clique) for clique in candidates]
+    estimates = np.zeros(sum(cells), dtype=np.int64)
+    # Estimates of as many rows as there may be: the range of a distance, and with it what is compared, goes by them.
+    estimates[np.cumsum([0, *cells[:-1]])] = terms.most_rows << SCORE_BITS
 
     async def protocol(session: Session, packages: list[SharePackage]) -> None:
         counts = SharedMarginals(session, packages, layout, terms)
         n = len(candidates)
-        for known, cells in (([-1] * n, estimates), (list(range(n)), estimates[:0]))[:times]:
-            await counts.select(candidates, known, cells, choice, weights=[weight] * n, penalties=[0] * n, groups={})
+        for known, public in (([-1] * n, estimates), (list(range(n)), estimates[:0]))[:times]:
+            await counts.select(candidates, known, public, choice, weights=[weight] * n, penalties=[0] * n, groups={})
 
     return forecast(protocol, _inputs(study, layout), rehearsals=1)
 

@@ -15,8 +15,8 @@ P(c <= G_i < N - D) <= e^epsilon P(G_i >= c + D). What remains is that the winne
 probability at most m P(G >= N - D). The tie rule stands in c, an integer like the scores: no tie costs anything.
 
 It is pure DP but for that delta. It has no bounded range: the rate epsilon^2 / 8 of the exponential mechanism is not
-claimed. (Noise with Gumbel's law would have it; cut to finite precision its privacy is not proved here, so it is not
-offered.) With exponential noise the same mechanism is permute-and-flip: Ding et al. 2021, arXiv:2105.07260.
+claimed (`smpc.noise.exponential` has it). With exponential noise the same mechanism is permute-and-flip: Ding et al.
+2021, arXiv:2105.07260.
 """
 
 from __future__ import annotations

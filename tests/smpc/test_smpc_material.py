@@ -15,6 +15,7 @@ from smpc.kinds import (
     Digits,
     Gate,
     MatrixProduct,
+    OneHot,
     Product,
     Square,
     Subsets,
@@ -39,6 +40,8 @@ KINDS = [
     Conjunctions(((0, 2), (1,), (0, 1, 3))),
     Subsets(2),
     Subsets(5),
+    OneHot(1),
+    OneHot(6),
     Digits(8),
     Digits(16),
     Digits(32),
@@ -134,6 +137,14 @@ def check_subsets(kind, count, masks, products):
         assert (expected == column).all()
 
 
+def check_one_hot(kind, count, r, numbers):
+    assert r.shape == (count,)
+    rows = numbers.reshape(count, 2**kind.n_bits)
+    assert set(np.unique(rows)) <= {0, 1}
+    assert (rows.sum(axis=1) == 1).all()
+    assert (rows.argmax(axis=1) == r % 2**kind.n_bits).all()
+
+
 def check_digits(kind, count, r, tables):
     assert r.shape == (count,)
     expected = [thermometer_of(number, kind.width // 4) for number in r]
@@ -163,6 +174,7 @@ CHECKS = {
     MatrixProduct: check_matrix,
     Conjunctions: check_conjunctions,
     Subsets: check_subsets,
+    OneHot: check_one_hot,
     Digits: check_digits,
     Truncation: check_truncation,
     Bit: check_bit,

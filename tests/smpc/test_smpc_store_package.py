@@ -19,7 +19,20 @@ import smpc
 from privacy.randomness import InsecureSeededRng
 from smpc.dealing import check_separate, deal
 from smpc.errors import DealerNotSeparate, MaterialDamaged, MaterialError, PackageRefused, TripleReused
-from smpc.kinds import Bit, Digits, Gate, Gates, MatrixProduct, Product, Square, Subsets, Truncation, all_of, node
+from smpc.kinds import (
+    Bit,
+    Digits,
+    Gate,
+    Gates,
+    MatrixProduct,
+    OneHot,
+    Product,
+    Square,
+    Subsets,
+    Truncation,
+    all_of,
+    node,
+)
 from smpc.material import Dealer, Kind, MaterialStore
 from smpc.package import Manifest, PackageFile
 from smpc.pieces import MaskedPieces
@@ -47,6 +60,7 @@ KINDS = [
     Gate(),
     Gates(2, 3),
     Subsets(4),
+    OneHot(3),
     MaskedPieces(16, 3, 2, 20),
 ]
 TAMPERINGS = 10_000

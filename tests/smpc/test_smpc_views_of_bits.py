@@ -21,7 +21,7 @@ import pytest
 from scipy import stats
 
 from privacy.randomness import InsecureSeededRng
-from smpc import Shared, run_local
+from smpc import Shared, exponential_choice, run_local
 from smpc._rounds import Rounds
 from smpc.binary import BITS
 from smpc.kinds import Bit, Conjunctions, Digits, Gate, Product, Truncation
@@ -204,6 +204,13 @@ async def selected(s, x):
     return [*a, index, value]
 
 
+async def chosen(s, x):
+    a = await s.input(x, max_abs=100)
+    words = np.stack([each._share for each in (a[0], a[-1], a[0] - a[-1])], axis=1)
+    index, _ = await exponential_choice(s, s.shared(words, bound=200), sensitivity=1, epsilon=1.0)
+    return [*a, index]
+
+
 async def ranked(s, x):
     a = await s.input(x, max_abs=1000)
     # 128 numbers, 8128 pairs; every second number is the honest party's.
@@ -246,6 +253,7 @@ PROTOCOLS = {
     "truncation, stochastic": (of_one(2**40, lambda s, t, _: s.truncate(t, 16, how="stochastic")), (HALF, 2**39)),
     "truncation, odd": (of_one(2**40, lambda s, t, _: s.truncate(t, 61)), (-(2**40), 2**40)),
     "arg max": (selected, (100, -100)),
+    "exponential choice": (chosen, (100, -100)),
     "top k": (ranked, (8, 1000)),
     "conjunctions": (conjoined, (1, 3)),
     "side by side": (side_by_side, (7, -1000)),

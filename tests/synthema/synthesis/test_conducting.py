@@ -213,8 +213,8 @@ def against_a_lead_that_says(*messages, study=None):
         (encode_question(GOOD.model_copy(update={"groups": {"z": (0, 1)}})), "groups"),
         (encode_question(GOOD.model_copy(update={"rho": 1e-300})), "more noise"),
         (encode_question(GOOD.model_copy(update={"rho": 1e-30})), "more noise"),
-        (encode_question(CHOICE.model_copy(update={"epsilon": 1e-300}), ESTIMATES), "more noise"),
-        (encode_question(CHOICE.model_copy(update={"epsilon": 1e-14}), ESTIMATES), "more noise"),
+        (encode_question(CHOICE.model_copy(update={"epsilon": 1e-300}), ESTIMATES), "smaller epsilon"),
+        (encode_question(CHOICE.model_copy(update={"epsilon": 1e-7}), ESTIMATES), "smaller epsilon"),
         (b"import os\n", "no question"),
         (b"", "no question"),
         (encode_finished(b"nothing"), "answer is none"),
@@ -392,7 +392,7 @@ def test_a_declared_bound_makes_choices_cheaper():
     large, small = (synthesis_material(study) for study in studies)
     assert small.rounds <= large.rounds
     assert small.dealer_bytes < large.dealer_bytes
-    assert [widths(run(study).cost.material) for study in studies] == [{32, 64}, {16, 32, 64}]
+    assert [widths(run(study).cost.material) for study in studies] == [{8, 32, 64}, {8, 16, 32, 64}]
     # Nothing is checked where the study says so: nine rounds less.
     unchecked = synthesis_material(small_study("mst", epsilon=1.0, synthesis={"input_check": "none"}))
     assert unchecked.rounds == large.rounds - 9

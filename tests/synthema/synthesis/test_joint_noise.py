@@ -1,10 +1,18 @@
 """Prices of joint releases, against the formulas they come from."""
 
 import math
+from fractions import Fraction
 
 import pytest
 
-from privacy import ApproximateDP, DistributedDiscreteGaussian, ZcdpFilter, ZeroConcentratedDP, rho_of
+from privacy import (
+    ApproximateDP,
+    DistributedDiscreteGaussian,
+    ExponentialMechanism,
+    ZcdpFilter,
+    ZeroConcentratedDP,
+    rho_of,
+)
 from synthema.errors import StudyError
 from synthema.joint_noise import JointTerms, Purse, TableNoise, rho_and_delta
 
@@ -40,13 +48,17 @@ def test_noise_sampled_jointly_is_that_of_one_trusted_party(m):
 
 def test_a_choice_is_priced_as_the_exponential_mechanism_and_scales_with_weights_and_sites():
     one = JointTerms(3, 1).choice(0.4, largest_weight=1, n_candidates=10)
+    assert one.event == ExponentialMechanism(0.4)
     rho, delta = rho_and_delta(one.event)
     assert rho == pytest.approx(0.4**2 / 8, rel=1e-9)
-    assert delta <= JointTerms(3, 1).largest_delta(n_choices=1, n_marginals=0)
-    # Twice the weight and three sites of a patient: noise six times as large, 2.6 binary digits.
+    assert delta == 0
+    # A row is 16 units, and one patient moves scores up or down: what a unit is worth, but for what rounding takes.
+    assert 2 * 16 * float(one.law.rate) == pytest.approx(0.4, rel=2e-3)
+    assert 2 * 16 * one.law.rate + one.law.excess <= Fraction(0.4)
+    # Twice the weight and three sites of a patient: a sixth.
     six = JointTerms(3, 1, 3).choice(0.4, largest_weight=2, n_candidates=10)
-    assert six.event.epsilon == one.event.epsilon
-    assert 2 <= six.law.n_digits - one.law.n_digits <= 3
+    assert six.event == one.event
+    assert float(one.law.rate / six.law.rate) == pytest.approx(6, rel=1e-3)
 
 
 def test_a_purse_counts_in_the_units_of_the_ledger_and_never_below_zero():
