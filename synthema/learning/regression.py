@@ -73,11 +73,6 @@ class RegressionSpec(ModelSpec):
         raise NotImplementedError
 
     @property
-    def of(self) -> str:
-        """The outcome in words."""
-        raise NotImplementedError
-
-    @property
     def _opened_exactly(self) -> str:
         raise NotImplementedError
 
