@@ -1,7 +1,7 @@
 """Kaplan-Meier curves on shares: which counts may be opened, and what they still tell about the curve.
 
-Each site counts, per group g and interval t of a public grid, deaths D[g, t] and losses to follow-up C[g, t]; of several
-causes, deaths D[k, g, t] of each, and D[g, t] is their sum. The sums stay on shares. Opening every death count and
+Each site counts, per group g and interval t of a public grid, deaths D[g, t] and losses to follow-up C[g, t]; of
+several causes, deaths D[k, g, t] of each, and D[g, t] is their sum. The sums stay on shares. Opening every death count and
 every number at risk would publish small cells by subtraction (at risk before, minus deaths, minus at risk after, is the
 number lost). So:
 
@@ -108,7 +108,8 @@ class Grid:
     @property
     def merge(self) -> npt.NDArray[np.int64]:
         """Matrix that adds up the parts of each interval, shape (R, T)."""
-        return (self.official[:, None] == np.arange(self.n_intervals)).astype(np.int64)
+        found: npt.NDArray[np.int64] = (self.official[:, None] == np.arange(self.n_intervals)).astype(np.int64)
+        return found
 
     def remaining(self, leaving: Shared) -> Shared:
         """Return who leaves in each interval or later, shape (A, T). `leaving`: by part, shape (A, R)."""

@@ -88,6 +88,7 @@ def test_counts_that_are_opened_are_those_of_the_pooled_rows() -> None:
     assert ET.fromstring(model.plot()).tag.endswith("svg")
 
 
+@pytest.mark.slow
 def test_convicts_on_parole_a_week_an_interval() -> None:
     from lifelines.datasets import load_rossi
 
@@ -184,6 +185,7 @@ def test_incidence_needs_competing_causes_and_no_curve_more_than_400_intervals()
         Schema.from_dict(COMPETING | {"survival": COMPETING["survival"] | {"competing": {"9": "relapse"}}})  # type: ignore[dict-item]
 
 
+@pytest.mark.slow
 def test_no_deaths_a_site_with_one_group_only_and_an_empty_group_have_right_answers() -> None:
     frames, plain = leukaemia()
     alive = {site: rows.assign(event="0") for site, rows in frames.items()}
@@ -235,6 +237,7 @@ def federation(tmp_path: Path) -> Iterator[Clinics]:
     found.close()
 
 
+@pytest.mark.slow
 def test_over_a_network_every_curve_of_a_study_is_read_from_the_same_counts(federation: Clinics) -> None:
     curves = {"group": "arm", "grid_days": 90}
     study = job(

@@ -165,6 +165,7 @@ def test_at_hospitals_it_is_the_test_of_the_pooled_rows():
     assert again.plot() == ""
 
 
+@pytest.mark.slow
 def test_too_few_deaths_are_refused_by_name():
     frames, plain = leukaemia()
     alive = {site: rows.assign(event="0") for site, rows in frames.items()}

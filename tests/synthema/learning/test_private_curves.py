@@ -196,6 +196,7 @@ def test_the_strategy_beats_noisy_cells_at_small_epsilon() -> None:
     assert errors["root"] < 0.6 * errors["cells"]
 
 
+@pytest.mark.slow
 def test_a_private_test_at_hospitals_gives_a_plain_answer() -> None:
     frames, plain = leukaemia(epsilon=3.0)
     model = LogRank(group="sex", grid_days=180, mode="private", budget_share=1.0).fit(SimulatedNetwork(frames), plain)
