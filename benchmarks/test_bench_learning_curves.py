@@ -53,7 +53,7 @@ def test_a_study_of_one_model(benchmark, tmp_path, kind, fields):
         # Exact releases too are approved without a person.
         terms = made.site(site) / "site.toml"
         automatic = 'approve = "automatic"'
-        terms.write_text(terms.read_text().replace(automatic, f'{automatic}\nautomatic = ["*"]'))
+        terms.write_text(terms.read_text().replace(automatic, f'{automatic}\nautomatic = ["model"]'))
     with running(made), ResearchDesk(ResearcherConfig.load(made.researcher)) as desk:
         # What every study loads, at all members.
         for i, each in enumerate((KaplanMeier, LogRank)):
