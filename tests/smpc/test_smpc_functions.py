@@ -147,6 +147,22 @@ def test_quotients_of_two_shared_numbers_are_within_the_proved_bound(how, frac_b
     assert np.abs(result - quotients).max() * 2**frac_bits <= ALLOWED[how] + 1e-6
 
 
+def test_a_part_over_the_whole_keeps_more_digits_than_the_declared_range_would_allow():
+    parts, wholes = np.array([1, 0, 12_345, 2**24 - 1, 7]), np.array([2**24, 1, 54_321, 2**24, 7])
+
+    def protocol(**bound):
+        async def run(s, x):
+            a, b = await s.input(x, max_abs=2**24)
+            return await s.open(await s.divide(a, b, least=1, frac_bits=25, **bound))
+
+        return run
+
+    (quotients,) = [opened(protocol(largest=1), [parts, wholes])]
+    assert np.abs(quotients - parts / wholes).max() <= 2.0**-25
+    assert isinstance(cause(protocol(), [parts, wholes]), RangeExceeded)
+    assert isinstance(cause(protocol(largest=0), [parts, wholes]), ValueError)
+
+
 def test_integers_are_divided_and_rooted_to_any_number_of_fractional_bits():
     async def protocol(s, x):
         a = (await s.input(x, max_abs=10**6))[0]
