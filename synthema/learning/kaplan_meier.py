@@ -1,9 +1,9 @@
 """Kaplan-Meier curves on shares: which counts may be opened, and what they still tell about the curve.
 
 Each site counts, per group g and interval t of a public grid, deaths D[g, t] and losses to follow-up C[g, t]; of
-several causes, deaths D[k, g, t] of each, and D[g, t] is their sum. The sums stay on shares. Opening every death count and
-every number at risk would publish small cells by subtraction (at risk before, minus deaths, minus at risk after, is the
-number lost). So:
+several causes, deaths D[k, g, t] of each, and D[g, t] is their sum. The sums stay on shares. Opening every death count
+and every number at risk would publish small cells by subtraction (at risk before, minus deaths, minus at risk after, is
+the number lost). So:
 
 0. the size of a group counts as known to everybody (other releases may show it); nothing of a group is opened unless
    it has 0 or at least 4 x `min_cell` patients, of whom enough in the sense of 2 are not explained by opened deaths;
