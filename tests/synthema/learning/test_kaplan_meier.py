@@ -19,7 +19,7 @@ from synthema.learning.kaplan_meier import (
     open_counts,
     survival_curve,
 )
-from synthema.learning.logistic import outcome_within
+from synthema.learning.responses import outcome_within
 
 
 def tables_of(size: int, n_cells: int):
