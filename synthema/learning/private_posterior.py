@@ -29,7 +29,8 @@ import numpy as np
 
 from synthema.learning.design import Floats
 
-_FIXED_POINT_STEPS = 20
+_FIXED_POINT_STEPS = 40
+_SETTLED = 1e-9
 # An intercept's step beyond this is not followed along its curve.
 _FAR = 3.0
 
@@ -103,5 +104,7 @@ def posterior(
         new = np.linalg.solve(secant**2 * curvature + prior + tiny, wanted)
         covariance = np.asarray(np.linalg.inv(tangent**2 * curvature + prior + tiny), dtype=np.float64)
         # Half way: secants from one side only would make the steps go to and fro.
-        step = np.asarray(new if curve is straight else (step + new) / 2, dtype=np.float64)
+        before, step = step, np.asarray(new if curve is straight else (step + new) / 2, dtype=np.float64)
+        if np.abs(step - before).max() < _SETTLED:
+            break
     return Posterior(step=step, covariance=covariance)

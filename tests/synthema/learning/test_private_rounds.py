@@ -10,8 +10,11 @@ import pytest
 from private_clinics import fitted, made_up, stds_of
 
 from synthema.errors import ModelFailed
+from synthema.learning.design import Design
 from synthema.learning.private_posterior import Opened, posterior
+from synthema.learning.private_questions import Shape
 from synthema.learning.private_residuals import Residuals, clipped_normal
+from synthema.learning.responses import Patients, Response
 
 KINDS: tuple[Any, ...] = ("logistic", "linear", "poisson")
 
@@ -151,3 +154,53 @@ def test_intervals_cover_and_those_that_forget_the_noise_do_not(kind: Any) -> No
 def test_noise_of_twice_the_size_that_is_reckoned_with_shows_in_the_coverage() -> None:
     aware, _ = _coverage("linear", 3000, 1.0, more=2.0)
     assert aware < 0.9
+
+
+def _bias(shape: Shape, patients: Patients, truth: Any) -> Any:
+    """Errors of a fit whose rounds have no noise, though clipped as if there were, in its own standard errors."""
+    newton = fitted(shape, patients, stds_of(1.0), None)
+    beta, covariance = newton.on_bounds_scale()
+    return (beta - truth) / np.sqrt(np.diag(covariance))
+
+
+def test_times_until_an_event_or_loss_move_no_coefficient_though_they_are_part_of_the_outcome() -> None:
+    random, n = np.random.default_rng(6), 30_000
+    x = np.ones((n, 3))
+    x[:, 1], x[:, 2] = np.clip(random.normal(0, 0.35, n), -1, 1), random.random(n) < 0.5
+    truth = np.array([0.3, 0.8, -0.4])
+    lived, followed = random.exponential(np.exp(-x @ truth)), random.uniform(0.05, 1, n)
+    time, event = np.clip(np.minimum(lived, followed), 0.01, 1), (lived <= followed).astype(float)
+    shape = Shape(
+        "poisson",
+        Design((("age", ""), ("sex", "M")), (0.0,) * 3, (1.0,) * 3),
+        Response(high=1.0, least_exposure=0.01, longest_exposure=1.0),
+    )
+    patients = Patients(x, event, np.log(time))
+    assert np.abs(_bias(shape, patients, truth)).max() < 3
+    # Negative control: weights by each one's own time, as they would be for a covariate.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Residuals, "weighing_bound", Residuals.bound)
+        original = Residuals.__init__
+
+        def as_covariate(self: Residuals, *args: Any, **fields: Any) -> None:
+            original(self, *args, **{**fields, "of_times": False})
+
+        patch.setattr(Residuals, "__init__", as_covariate)
+        assert np.abs(_bias(shape, patients, truth)).max() > 5
+
+
+def test_skewed_residuals_move_the_intercept_by_little() -> None:
+    from synthema.learning import private_rounds
+
+    random, n = np.random.default_rng(8), 30_000
+    x = np.ones((n, 2))
+    x[:, 1] = np.clip(random.normal(0, 0.3, n), -1, 1)
+    truth = np.array([-0.4, 0.3])
+    y = np.clip(x @ truth + random.exponential(0.12, n) - 0.12, -1, 1)
+    shape = Shape("linear", Design((("age", ""),), (0.0,) * 2, (1.0,) * 2), Response(low=-1.0, high=1.0))
+    patients = Patients(x, y, None)
+    assert np.abs(_bias(shape, patients, truth)).max() < 3
+    # Negative control: pulled in for the intercept as for the slopes.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(private_rounds, "_INTERCEPT_REACH", 1.0)
+        assert abs(_bias(shape, patients, truth)[0]) > 4
