@@ -6,6 +6,7 @@ Prints the tables of docs/learning/private-regression.md:
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py coverage     # of 95 % intervals
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py central      # beside noise of one curator
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py predictions  # beside those without privacy
+    OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py hard         # coverage on awkward tables
 
 Errors are those of coefficients against the fit of all rows without privacy, in its standard errors: at 1, noise and
 clipping cost as much as sampling does. All ways add the noise of three compute parties of which one may collude,
@@ -93,6 +94,65 @@ def rossi() -> tuple[Shape, Patients]:
     raw = rows[names].to_numpy(dtype=float)
     x = np.column_stack([np.ones(len(rows)), (raw - design.centre[1:]) / design.scale[1:]])
     return Shape("logistic", design, Response()), Patients(x, rows["arrest"].to_numpy(dtype=float), None)
+
+
+HARD = {
+    "4 % have the event": "rare",
+    "8 categories, the rarest 2 %": "levels",
+    "11 numbers": "wide",
+    "bounds 80 times the spread": "narrow",
+    "odds ratio 5.7 a standard deviation": "strong",
+    "residuals skewed as an exponential law": "skewed",
+    "R squared 0.95": "tight",
+    "events by time until event or loss": "times",
+    "counts of mean 0.4, bounds up to 500": "loose",
+}
+
+
+def hard(name: str, n: int, random: Random) -> tuple[Shape, Patients, Floats]:
+    """An awkward table: (shape, patients, coefficients)."""
+    age, male = np.clip(random.normal(0, 0.35, n), -1, 1), random.random(n) < 0.5
+    x, terms = np.column_stack([np.ones(n), age, male]), [("age", ""), ("sex", "M")]
+    kind: Kind = "logistic"
+    response = Response()
+    offset = None
+    match name:
+        case "rare":
+            beta = np.array([-3.5, 1.0, 0.5])
+        case "strong":
+            beta = np.array([0.0, 5.0, 1.5])
+        case "levels":
+            group = random.choice(8, n, p=[0.35, 0.2, 0.15, 0.1, 0.08, 0.06, 0.04, 0.02])
+            x = np.column_stack([np.ones(n), age, group[:, None] == np.arange(1, 8)])
+            terms = [("age", ""), *(("group", str(i)) for i in range(1, 8))]
+            beta = np.array([-0.3, 1.0, 0.2, 0.4, -0.4, 0.6, -0.6, 0.3, 0.8])
+        case "wide":
+            raw = random.normal(0, 0.25, (n, 11))
+            raw[:, 1] += 0.6 * raw[:, 0]
+            x, terms = np.column_stack([np.ones(n), np.clip(raw, -1, 1)]), [(f"v{i}", "") for i in range(11)]
+            beta = np.array([-0.5, 1.0, -0.5, 0.5, 0, 0, 0.3, -0.3, 0, 0.8, 0, 0])
+        case "narrow":
+            x[:, 1] = np.clip(-0.97 + random.exponential(0.0125, n), -1, 1)
+            beta = np.array([19.2, 20.0, 0.5])
+        case "skewed" | "tight":
+            kind, response = "linear", Response(low=-1.0, high=1.0)
+            beta = np.array([-0.4, 0.3, 0.1]) if name == "skewed" else np.array([0.0, 0.6, 0.1])
+            residual = random.exponential(0.15, n) - 0.15 if name == "skewed" else random.normal(0, 0.05, n)
+            y = np.clip(x @ beta + residual, -1, 1)
+        case "times":
+            kind, response = "poisson", Response(high=1.0, least_exposure=0.01)
+            beta = np.array([0.3, 0.8, -0.4])
+            lived, followed = random.exponential(np.exp(-x @ beta)), random.uniform(0.05, 1, n)
+            y = (lived <= followed).astype(float)
+            offset = np.log(np.clip(np.minimum(lived, followed), 0.01, 1))
+        case "loose":
+            kind, response = "poisson", Response(high=500.0)
+            beta = np.array([-0.8, 0.8, -0.4])
+            y = random.poisson(np.exp(x @ beta)).astype(float)
+    if kind == "logistic":
+        y = (random.random(n) < 1 / (1 + np.exp(-x @ beta))).astype(float)
+    size = x.shape[1]
+    return Shape(kind, Design(tuple(terms), (0.0,) * size, (1.0,) * size), response), Patients(x, y, offset), beta
 
 
 # --- ways -------------------------------------------------------------------------------------------------------------
@@ -361,6 +421,26 @@ def print_central(n_runs: int = 200) -> None:
             )
 
 
+def print_hard(n_runs: int = 100) -> None:
+    """Print the coverage of 95 % intervals on awkward tables."""
+    random = np.random.default_rng(5)
+    print("| table | n = 1,000, epsilon 3 | n = 5,000, epsilon 1 | n = 5,000, epsilon 5 |")
+    print("|---|---|---|---|")
+    for title, name in HARD.items():
+        cells = []
+        for n, epsilon in ((1000, 3.0), (5000, 1.0), (5000, 5.0)):
+            rho, inside = epsilon_to_rho(epsilon, DELTA), []
+            for _ in range(n_runs):
+                shape, patients, truth = hard(name, n, random)
+                try:
+                    beta, std_error = ours(shape, patients, rho, JOINT, random)
+                except ModelFailed:
+                    continue
+                inside.append(np.abs(beta - truth) <= 1.96 * std_error)
+            cells.append(f"{np.mean(inside):.1%} ({np.mean(inside, axis=0).min():.0%})" if inside else "failed")
+        print(f"| {title} | {' | '.join(cells)} |", flush=True)
+
+
 def print_predictions(n_runs: int = 40) -> None:
     """Print how far predicted means are from those of the fit without privacy, and how far those spread."""
     random = np.random.default_rng(4)
@@ -395,4 +475,5 @@ if __name__ == "__main__":
         "coverage": print_coverage,
         "central": print_central,
         "predictions": print_predictions,
+        "hard": print_hard,
     }[sys.argv[1]]()
