@@ -354,9 +354,8 @@ class LinearRegression(_Regression):
 
     def _read(self, answer: dict[str, Any]) -> None:
         super()._read(answer)
-        known = "r_squared" in answer
-        self.residual_variance_ = float(answer["residual_variance"]) if known else None
-        self.r_squared_ = float(answer["r_squared"]) if known else None
+        self.residual_variance_ = float(answer["residual_variance"]) if "residual_variance" in answer else None
+        self.r_squared_ = float(answer["r_squared"]) if "r_squared" in answer else None
 
     def predict(self, rows: pd.DataFrame) -> Floats:
         """Return the mean of the outcome, shape (n,).

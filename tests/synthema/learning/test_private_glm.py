@@ -54,6 +54,8 @@ def test_a_fit_finds_the_truth_in_the_columns_own_units_and_charges_every_site(k
     assert set(charged) == set(SITES)
     for account in charged.values():
         assert 0.999 * epsilon_to_rho(5.0, 1e-6) < account["rho_spent"] <= epsilon_to_rho(5.0, 1e-6)
+    if isinstance(model, LinearRegression):
+        assert model.residual_variance_ == pytest.approx(900, rel=0.25)
     text = str(model.summary())
     assert "Differentially private" in text
     assert "sex = M" in text
