@@ -3,7 +3,7 @@
 Prints the tables of docs/learning/private-regression.md:
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py error        # ways beside each other
-    OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py coverage     # of 95 % intervals; a family's if named
+    OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py coverage     # of 95 % intervals [a family]
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py central      # beside noise of one curator
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py predictions  # beside those without privacy
     OPENBLAS_NUM_THREADS=1 python benchmarks/compare_private_regression.py hard         # coverage on awkward tables
