@@ -64,6 +64,11 @@ class RegressionSpec(ModelSpec):
         if self.mode == "exact":
             check_covariates(schema, self.covariates, where="covariates")
 
+    @property
+    def of(self) -> str:
+        """The outcome in words."""
+        raise NotImplementedError
+
     def _check_outcome(self, schema: Schema) -> None:
         raise NotImplementedError
 
