@@ -62,7 +62,6 @@ class BoostedTreesSpec(ModelSpec):
     min_gain: float = Field(default=0.0, ge=0, le=1000)
 
     title: ClassVar[str] = "Boosted trees"
-    needs_material: ClassVar[bool] = False
 
     @model_validator(mode="before")
     @classmethod
@@ -136,6 +135,13 @@ class BoostedTreesSpec(ModelSpec):
     def has_horizon(self) -> bool:
         """See `ModelSpec.has_horizon`."""
         return self.horizon_days is not None
+
+    def tells_deaths(self, schema: Schema) -> str:
+        """See `ModelSpec.tells_deaths`."""
+        survival = schema.survival
+        if survival is not None and survival.event in (self.outcome, *self.covariates):
+            return "at any time"
+        return super().tells_deaths(schema)
 
     def n_coefficients(self, schema: Schema) -> int:
         """See `ModelSpec.n_coefficients`: every value of a leaf is an equation about the patients, as a coefficient is.

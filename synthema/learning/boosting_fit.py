@@ -21,8 +21,8 @@ from synthema.learning.boosting_exact import (
 )
 from synthema.learning.covariates import PARAMETER_RATIO
 from synthema.learning.ensemble import compacted
-from synthema.learning.logistic import outcome_within
 from synthema.learning.model import Contribution, pooled
+from synthema.learning.responses import outcome_within
 from synthema.learning.rows import survival_of
 from synthema.steps import total_coefficients
 
