@@ -1,4 +1,4 @@
-"""Exact boosted trees: a site's half, and the fit over a network. What is computed is in `boosting_exact`."""
+"""Exact boosted trees: a site's half, and the fit over a network. See `boosting_exact`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from synthema.errors import DisclosureRefused, StudyError
-from synthema.learning.boosting_exact import (
-    Course,
-    Rules,
-    SiteCourse,
-    open_level,
-    open_rate,
-    split_matrix,
-    start_of,
-)
+from synthema.learning.boosting_exact import Course, Rules, SiteCourse, start_of
+from synthema.learning.boosting_shares import open_level, open_rate, split_matrix
 from synthema.learning.covariates import PARAMETER_RATIO
 from synthema.learning.ensemble import compacted
 from synthema.learning.model import Contribution, pooled

@@ -278,7 +278,8 @@ class TestBounds:
 
     def test_the_largest_cohorts_fit_the_words_of_the_protocol(self) -> None:
         from smpc import forecast
-        from synthema.learning.boosting_exact import Rules, open_level, split_matrix
+        from synthema.learning.boosting_exact import Rules
+        from synthema.learning.boosting_shares import open_level, split_matrix
         from synthema.study import MOST_ROWS
 
         features = Features.of(Schema.from_dict(SCHEMA), COVARIATES, max_bins=6)
