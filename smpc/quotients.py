@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from typing import TYPE_CHECKING, cast
@@ -30,10 +31,20 @@ from smpc.normalise import normalised
 from smpc.pieces import evaluate
 from smpc.ring import RING64, Words
 from smpc.shared import Public, Shared
-from smpc.truncation import truncated
+from smpc.truncation import Truncating, truncated
 
 if TYPE_CHECKING:
     from smpc.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class _Quotient:
+    """What the caller vouches for, and the fractional bits of the result."""
+
+    least: float
+    most: float | None
+    largest: float | None
+    frac_bits: int
 
 
 class Quotients(RealOperands):
@@ -138,18 +149,77 @@ class Quotients(RealOperands):
             return await self._divide_by_public(x, y, frac_bits)
         if least is None:
             raise ValueError("a shared divisor needs a public least=, above 0: nobody can see whether it is 0")
-        _, bound = self._ranged(x)
-        flat, exponents = self._positive(y, least, most)
         f = checked_frac_bits(max(x.frac_bits, y.frac_bits) if frac_bits is None else frac_bits)
+        how: Truncating = "exact" if self.truncation == "exact" else "stochastic"
+        return await self._divide_by_shared(x, y, _Quotient(least, most, largest, f), how)
+
+    async def rounded_quotient(
+        self, x: Shared, y: Shared, *, n_bits: int, least: int, most: int | None = None, largest: float | None = None
+    ) -> Shared:
+        """Return the integer nearest to 2^n_bits x / y, ties up, of integers: a function of x and y alone.
+
+        `divide` is off by a unit now and then, and two runs may differ. Here the remainder of a quotient that is within
+        1.5 units says whether the integer above or below it is nearer. Thirteen rounds, whatever the session's
+        truncation; two fewer for numbers below 2^12.
+
+        Parameters
+        ----------
+        x, y
+            Integers of declared ranges, y positive; shapes broadcast.
+        n_bits
+            At least 1.
+        least, most
+            As in `divide`, of y.
+        largest
+            As in `divide`: of |x / y|.
+
+        Raises
+        ------
+        RangeExceeded
+            As `divide`, with `n_bits` fractional bits.
+
+        Examples
+        --------
+        >>> from smpc import run_local
+        >>> async def protocol(s, x):
+        ...     a = await s.input(x, max_abs=1000)
+        ...     return await s.open(await s.rounded_quotient(a[0], a[1], n_bits=1, least=1))
+        >>> run_local(protocol, inputs=[[1, 5, -5, -7], [1, 4, 4, 3]]).results[0]
+        array([ 2,  3, -2, -5])
+        """
+        if x.frac_bits or y.frac_bits:
+            raise ValueError("a rounded quotient is one of integers: these numbers have fractional bits")
+        f = checked_frac_bits(n_bits)
+        near = await self._divide_by_shared(x, y, _Quotient(least, most, largest, f), "stochastic")
+        session = cast("Session", self)
+        bound = 0 if y.bound is None else y.bound
+        # |near - 2^f x / y| < 1.5, so the remainder r = 2^f x - near y is below 1.5 y: right although its parts may
+        # wrap. The nearest integer is near + 1 if 2 r >= y, and near - 1 if 2 r < -y.
+        divisor = np.broadcast_to(words_of(y), near.shape)
+        product = await session.mul(Shared(session, RING64, words_of(near)), Shared(session, RING64, divisor))
+        twice = (np.broadcast_to(words_of(x), near.shape) << np.uint64(f + 1)) - (words_of(product) << np.uint64(1))
+        both = np.stack([twice + divisor, twice - divisor])
+        below = await session.negative(Shared(session, RING64, both, bound=4 * bound))
+        words = words_of(near) - words_of(below.sum(axis=0))
+        if self.party == 0:
+            words += np.uint64(1)
+        return Shared(session, RING64, words, bound=(near.bound or 0) + 1)
+
+    async def _divide_by_shared(self, x: Shared, y: Shared, wanted: _Quotient, how: Truncating) -> Shared:
+        _, bound = self._ranged(x)
+        flat, exponents = self._positive(y, wanted.least, wanted.most)
+        f = wanted.frac_bits
         shape = np.broadcast_shapes(x.shape, y.shape)
         numerator = np.broadcast_to(words_of(x), shape).reshape(-1)
         denominator = flat if y.shape == shape else np.broadcast_to(words_of(y), shape).reshape(-1)
         # x / y = (2^-k x) / y', |2^-k x| at most `most_scaled`; 2^(K-k) x has `scaled_bits` fractional bits.
         most_scaled = Fraction(bound, 2**x.frac_bits) / Fraction(2) ** powers_of(exponents, y.frac_bits).start
-        if largest is not None:
+        quotient = Fraction(bound, 2**x.frac_bits) * Fraction(2**y.frac_bits, exponents.least)
+        if wanted.largest is not None:
             # y' < 2, so that |2^-k x| < 2 |x / y|.
-            check_positive("largest", largest)
-            most_scaled = min(most_scaled, 2 * Fraction(largest))
+            check_positive("largest", wanted.largest)
+            most_scaled = min(most_scaled, 2 * Fraction(wanted.largest))
+            quotient = min(quotient, Fraction(wanted.largest))
         if bound << (exponents.highest - exponents.lowest) >= 2**MOST_BITS:
             raise too_large("the quotient")
         g_bits, u_bits = _split_bits(f, most_scaled, "the quotient")
@@ -159,10 +229,7 @@ class Quotients(RealOperands):
         plan = unit_pieces(RECIPROCAL, exponents, precision=g_bits + 1, largest=2.0)
         norm = await normalised(self, denominator, exponents, [0] * len(powers_of(exponents, 0)), numerator)
         assert norm.other is not None  # noqa: S101 - it was given
-        words = await self._times(norm.x, plan, g_bits, norm.other, scaled_bits - u_bits)
-        quotient = Fraction(bound, 2**x.frac_bits) * Fraction(2**y.frac_bits, exponents.least)
-        if largest is not None:
-            quotient = min(quotient, Fraction(largest))
+        words = await self._times(norm.x, plan, g_bits, norm.other, scaled_bits - u_bits, how)
         return Shared(x.session, RING64, words.reshape(shape), bound=math.ceil(quotient * 2**f) + 2, frac_bits=f)
 
     async def _divide_by_public(self, x: Shared, y: Public, frac_bits: int | None) -> Shared:
@@ -204,12 +271,13 @@ class Quotients(RealOperands):
         plan = unit_pieces(function, exponents, precision=g_bits + 1, largest=2.0)
         table = [nearest(value, u_bits) for value in factors]
         norm = await normalised(self, flat, exponents, table)
-        words = await self._times(norm.x, plan, g_bits, norm.entry, 0)
+        how: Truncating = "exact" if self.truncation == "exact" else "stochastic"
+        words = await self._times(norm.x, plan, g_bits, norm.entry, 0, how)
         # g of [1, 2) is at most sqrt 2.
         return real_result(x, words, math.ceil(largest * 3 / 2 * 2**f) + 2, f)
 
-    async def _times(self, x: Words, plan: Pieces, g_bits: int, u: Words, excess: int) -> Words:
-        """Return g(x') u, rounded to f fractional bits; u has `excess` more than f + 3."""
+    async def _times(self, x: Words, plan: Pieces, g_bits: int, u: Words, excess: int, how: Truncating) -> Words:
+        """Return g(x') u, rounded to f fractional bits as `how` says; u has `excess` more than f + 3."""
         session = cast("Session", self)
 
         async def narrow_value() -> Words:
@@ -221,7 +289,7 @@ class Quotients(RealOperands):
         else:
             g, u = await narrow_value(), u << np.uint64(-excess)
         product = await session.mul(Shared(session, RING64, g), Shared(session, RING64, u))
-        return await self._rounded(words_of(product), g_bits + 3)
+        return await truncated(self, words_of(product), g_bits + 3, how)
 
 
 def _split_bits(frac_bits: int, largest: Fraction, what: str) -> tuple[int, int]:

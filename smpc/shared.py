@@ -258,6 +258,8 @@ def _largest_sum(integers: npt.NDArray[Any], *, axis: int) -> int:
     """Return the largest sum of absolute values along one axis."""
     if integers.size == 0:
         return 0
+    if _largest(integers) * integers.shape[axis] < 2**63:
+        return int(np.abs(integers.astype(np.int64)).sum(axis=axis).max())
     return int(np.max(np.sum(np.abs(integers.astype(object)), axis=axis)))
 
 

@@ -37,6 +37,7 @@ class SitePolicy:
     allow_exact              whether exact (non-private) releases are allowed at all
     min_sites                fewest sites for a joint exact release
     min_cell                 smallest number of patients that an opened cell may show, if it is not 0
+    min_leaf                 fewest patients of a leaf of exact boosted trees
     min_grid_days            narrowest grid for survival curves
     min_k                    smallest class of an anonymised table
     max_parameter_ratio      most coefficients of a model per patient
@@ -65,6 +66,7 @@ class SitePolicy:
     allow_exact: bool = False
     min_sites: int = 3
     min_cell: int = 5
+    min_leaf: int = 20
     min_grid_days: int = 90
     min_k: int = 5
     researchers: frozenset[str] | None = None

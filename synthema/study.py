@@ -153,6 +153,7 @@ class PolicySection(_Section):
     allow_exact: bool = False
     min_sites: int = Field(default=3, ge=2)
     min_cell: int = Field(default=5, ge=3)
+    min_leaf: int = Field(default=20, ge=3)
     min_grid_days: int = Field(default=90, ge=1)
     min_k: int = Field(default=5, ge=2)
     approximate_delta: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)

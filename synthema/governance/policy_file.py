@@ -127,6 +127,7 @@ class SitePolicySection(_Terms):
     allow_exact: bool | None = None
     min_sites: int | None = Field(default=None, ge=2)
     min_cell: int | None = Field(default=None, ge=3)
+    min_leaf: int | None = Field(default=None, ge=3)
     min_grid_days: int | None = Field(default=None, ge=1)
     min_k: int | None = Field(default=None, ge=2)
     max_parameter_ratio: float | None = Field(default=None, gt=0, le=1)
@@ -161,6 +162,7 @@ _PASSED = (
     "allow_exact",
     "min_sites",
     "min_cell",
+    "min_leaf",
     "min_grid_days",
     "min_k",
     "max_parameter_ratio",

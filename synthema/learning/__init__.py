@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from synthema.learning.boosting import GradientBoosting as GradientBoosting
     from synthema.learning.cox import CoxRegression as CoxRegression
     from synthema.learning.curves import AalenJohansen as AalenJohansen
     from synthema.learning.curves import KaplanMeier as KaplanMeier
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _ESTIMATORS = {
     "AalenJohansen": "curves",
     "CoxRegression": "cox",
+    "GradientBoosting": "boosting",
     "KMeans": "kmeans",
     "KaplanMeier": "curves",
     "LinearRegression": "regression",
@@ -37,6 +39,7 @@ _ESTIMATORS = {
 __all__ = [
     "AalenJohansen",
     "CoxRegression",
+    "GradientBoosting",
     "KMeans",
     "KaplanMeier",
     "LinearRegression",

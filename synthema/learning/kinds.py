@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from synthema.learning.boosting import BoostedTreesSpec
 from synthema.learning.cox import CoxSpec
 from synthema.learning.curves import AalenJohansenSpec, KaplanMeierSpec, NelsonAalenSpec
 from synthema.learning.kmeans import KMeansSpec
@@ -19,6 +20,7 @@ from synthema.learning.table_one import TableOneSpec
 # Specs are values of public things and cheap to import; what fits them is imported when a step runs.
 AnyModel = Annotated[
     AalenJohansenSpec
+    | BoostedTreesSpec
     | CoxSpec
     | KaplanMeierSpec
     | KMeansSpec

@@ -436,3 +436,53 @@ def test_material_is_one_item_for_each_number_and_one_for_64_gates():
     assert {kind.n_bits: count for kind, count in material.items() if isinstance(kind, Gates)} == {6: 2}
     # Two roundings.
     assert sum(count for kind, count in material.items() if isinstance(kind, Truncation)) == 200
+
+
+@pytest.mark.parametrize(("n_patients", "n_bits"), [(2**8, 1), (2**16, 12), (2**24, 12)])
+@pytest.mark.parametrize("n_parties", [2, 3])
+def test_rounded_quotients_are_exact_ties_included_and_the_same_in_every_run(n_patients, n_bits, n_parties):
+    rng = np.random.default_rng(n_patients)
+    y = np.rint(np.exp(rng.uniform(math.log(2048), math.log(n_patients * 1024), N))).astype(np.int64)
+    x = np.rint(rng.uniform(-1, 1, N) ** 3 * np.minimum(n_patients * 4096, 200 * y)).astype(np.int64)
+    # Ties: 2^n x / y ends in a half.
+    y[:60], x[:60] = 2**13, (2 * rng.integers(-99, 99, 60) + 1) << 12 - n_bits
+    x[60:63], y[60:63] = [0, 200 * 2048, -200 * 2048], 2048
+
+    async def protocol(s, mine):
+        a, b, *_ = await s.input(mine, max_abs=n_patients * 4096)
+        divisor = b.declare(n_patients * 1024 + 2048)
+        quotients = await s.rounded_quotient(a, divisor, n_bits=n_bits, least=2048, largest=256)
+        assert quotients.frac_bits == 0
+        found = await s.open(quotients)
+        assert np.abs(found).max() <= quotients.bound
+        return found
+
+    inputs = [x, y, np.zeros_like(x)][:n_parties]
+    expected = [(2 * (int(a) << n_bits) + int(b)) // (2 * int(b)) for a, b in zip(x, y, strict=True)]
+    for _ in range(2):
+        (result,) = opened(protocol, inputs)
+        assert result.tolist() == expected
+
+
+def test_a_rounded_quotient_is_one_of_integers_and_of_a_range_that_fits():
+    async def fractions(s, x):
+        a = (await s.input(x, max_abs=8, frac_bits=4))[0]
+        return await s.rounded_quotient(a, a, n_bits=4, least=1)
+
+    assert isinstance(cause(fractions, [[1.0], [1.0]]), ValueError)
+
+    async def wide(s, x):
+        a = (await s.input(x, max_abs=2**36))[0]
+        return await s.rounded_quotient(a, a, n_bits=12, least=1)
+
+    assert isinstance(cause(wide, [[1], [1]]), RangeExceeded)
+
+
+def test_a_declared_largest_quotient_makes_room_for_more_bits():
+    async def protocol(s, x, **vouched):
+        a, b = await s.input(x, max_abs=1000.0, frac_bits=16)
+        return await s.open(await s.divide(a, b, least=0.25, **vouched))
+
+    (found,) = opened(lambda s, x: protocol(s, x, largest=3.0), [[1.5, -0.75], [0.5, 0.25]])
+    assert np.abs(found - [3.0, -3.0]).max() <= 2.0**-16
+    assert isinstance(cause(protocol, [[1.5], [0.5]]), RangeExceeded)

@@ -31,6 +31,16 @@ def of_real(max_abs, ask):
     return protocol
 
 
+def of_integers(max_abs, ask):
+    """As `of_real`, of the numbers as they are."""
+
+    async def protocol(s, x):
+        a = await s.input(x, max_abs=max_abs)
+        return [*a, await ask(s, a[-1], a[0])]
+
+    return protocol
+
+
 async def twice(s, x, _):
     await s.sigmoid(x)
     return await s.sigmoid(-x)
@@ -48,6 +58,7 @@ PROTOCOLS = {
     "log": (of_real(4.0, lambda s, x, _: s.log(x, least=0.5)), (128, 1024)),
     "sqrt of zero": (of_real(4.0, lambda s, x, _: s.sqrt(x)), (0, 1024)),
     "quotient": (of_real(4.0, lambda s, x, y: s.divide(y, x, least=0.5)), (128, 1024)),
+    "rounded quotient": (of_integers(1024, lambda s, x, y: s.rounded_quotient(y, x, n_bits=6, least=128)), (128, 1024)),
 }
 
 
