@@ -65,13 +65,15 @@ def test_the_commands_on_your_own_data_work_as_written(tmp_path, monkeypatch):
     assert len(pd.read_csv(tmp_path / "synthetic.csv")) == 1000
 
 
-def test_the_python_example_works_as_written(tmp_path, monkeypatch):
+def test_the_python_examples_work_as_written(tmp_path, monkeypatch, capsys):
     frames = prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks("python")
+    code, model = blocks("python")
     names = {f"frame_{i}": frame for i, frame in enumerate(frames.values(), start=1)}
     exec(compile(code, "README.md", "exec"), names)
     assert len(names["outcome"].table) == 1000
+    exec(compile(model, "README.md", "exec"), {})
+    assert "odds ratio" in capsys.readouterr().out
 
 
 def test_the_two_commands_are_one_line_each_and_marked_for_ci():
