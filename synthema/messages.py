@@ -69,6 +69,8 @@ class Submit(Head):
 
     The hub checks the form only. What it needs of the study stands here as well; sites go by the document alone, so
     where the two differ the job fails before anything is charged.
+
+    Site to hub: a study that came to it by another way, and in which it takes part.
     """
 
     kind: Literal["submit"] = "submit"

@@ -100,6 +100,18 @@ def trust(config: ResearcherConfig, cards: Sequence[Card]) -> None:
     append_section(config.folder / RESEARCHER_FILE, text, ResearcherConfig.load)
 
 
+def make_submission(config: ResearcherConfig, study: Study) -> Submission:
+    """Return a study, signed by the researcher, with the key for its result."""
+    identity = config.identity()
+    document = study.signed(Signer(identity))
+    return Submission.new(document, load_result_key(config).public_key().public_bytes_raw(), identity)
+
+
+def load_result_key(config: ResearcherConfig) -> X25519PrivateKey:
+    """Return the key for which the researcher's results are sealed."""
+    return load_sealing_key(config.folder / config.sealing_key)
+
+
 class ResearchDesk:
     """A researcher's line to the hub. A context manager."""
 
@@ -124,10 +136,7 @@ class ResearchDesk:
 
     def submission(self, study: Study) -> Submission:
         """Return the study, signed, with the key for its result."""
-        identity = self._config.identity()
-        box = load_sealing_key(self._config.folder / self._config.sealing_key)
-        document = study.signed(Signer(identity))
-        return Submission.new(document, box.public_key().public_bytes_raw(), identity)
+        return make_submission(self._config, study)
 
     def submit(
         self,
@@ -190,8 +199,7 @@ class ResearchDesk:
             # The hub also says by itself that a job is done; the result comes with the answer to a question.
             if state.state == "done" and state.content == "result":
                 lead = self._known(study.compute_parties[0])
-                key = load_sealing_key(self._config.folder / self._config.sealing_key)
-                return read_result(payload, key, lead, job_id=job_id)
+                return read_result(payload, load_result_key(self._config), lead, job_id=job_id)
             _raise_if_over(state, payload)
             time.sleep(_ASK_SECONDS)
         raise JobFailed("deadline", f"the job did not end within {within:g} s; it may still: follow it")

@@ -257,6 +257,10 @@ class Agent:
         for lines in list(self._lines.values()):
             lines.miss(member)
 
+    def runs(self, job_id: str) -> bool:
+        """Whether a job runs here at the moment."""
+        return any(job == job_id for job, _ in list(self._lines))
+
     def wait_until_idle(self, *, within: float) -> bool:
         """Wait until all that came in before this call is worked off; return whether it is."""
         idle = threading.Event()

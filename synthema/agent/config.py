@@ -92,6 +92,17 @@ class SiteHub(HubSection):
     operator: str = Field(default="", max_length=200)
 
 
+class FlowerSection(Section):
+    """The agent's door for the SuperNode of this machine (`synthema.agent.door`).
+
+    socket   the file of the socket, made when the agent starts
+    group    whose members may ask beside the agent's user; empty: nobody
+    """
+
+    socket: str = Field(default="flower.sock", min_length=1)
+    group: str = ""
+
+
 class PatienceSection(Section):
     """How long the site waits for others, in seconds: `synthema.networks.base.Patience`."""
 
@@ -119,6 +130,7 @@ class SiteConfig(Section):
     ledger: LedgerSection = LedgerSection()
     witnesses: WitnessSection = WitnessSection()
     patience: PatienceSection = PatienceSection()
+    flower: FlowerSection | None = None
     data: dict[str, Any] = Field(default_factory=dict)
     # Or the name of a ready policy.
     policy: dict[str, Any] | str = Field(default_factory=dict)

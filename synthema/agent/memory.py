@@ -103,11 +103,13 @@ class Memory:
                     (job_id, attempt, submission, time.time()),
                 )
 
-    def enter(self, job_id: str, phase: Phase, *, sequence: int = 0) -> None:
-        """Note how far a job is."""
+    def enter(self, job_id: str, phase: Phase, *, attempt: int, sequence: int = 0) -> None:
+        """Note how far an attempt at a job is."""
         with self._transaction():
             self._hear(sequence)
-            self._database.execute("UPDATE jobs SET phase = ?, at = ? WHERE job_id = ?", (phase, time.time(), job_id))
+            self._database.execute(
+                "UPDATE jobs SET phase = ?, attempt = ?, at = ? WHERE job_id = ?", (phase, attempt, time.time(), job_id)
+            )
 
     def decide(self, job_id: str, phase: Literal["accepted", "over"]) -> None:
         """Note what was decided on an offer. One that was cancelled meanwhile stays so."""

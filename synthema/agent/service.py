@@ -21,9 +21,10 @@ from smpc.transport.roster import Identity, Roster
 from synthema.agent.agent import Agent
 from synthema.agent.config import SiteConfig
 from synthema.agent.memory import Memory
+from synthema.agent.orders import Orders
 from synthema.agent.table import OperatorApproval, open_table, settle_charges
 from synthema.errors import StudyError
-from synthema.messages import Cancel, Garbled, Head, Mail, Message, Offer, Outcome, Presence, Publish, Start
+from synthema.messages import Cancel, Garbled, Head, Mail, Message, Offer, Outcome, Presence, Publish, Refused, Start
 from synthema.messages import Decision as DecisionHead
 from synthema.networks.asking import Asking, Question
 from synthema.networks.base import Decision, Ending
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from smpc.material import MaterialStore
     from smpc.transport import NetworkTransport
     from synthema.agent.agent import Approval
+    from synthema.agent.door import Door
     from synthema.site import Site
 
 _log = logging.getLogger(__name__)
@@ -81,6 +83,8 @@ class SiteService:
             on_change=self._on_change,
             handled=self._memory.handled,
         )
+        self._orders = Orders(config.name, self._memory, lambda: self.agent, self._tell_hub)
+        self._door: Door | None = None
         self._attempts: dict[str, int] = {}
         self._unsent: list[tuple[Head, bytes]] = []
         # Attempts that ended here; whether the hub has written it down is not known yet.
@@ -117,6 +121,10 @@ class SiteService:
     def begin(self) -> None:
         """Start the threads, and take up what was left when the agent was stopped."""
         self.agent.begin()
+        for job in self._memory.unfinished():
+            # Offered at the door of the process before this one: whoever asked has gone.
+            if job.attempt == 0:
+                self._memory.cancel(job.job_id, sequence=0)
         unfinished = self._memory.unfinished()
         left = {job.job_id for job in unfinished if job.phase in ("running", "cancelled")}
         is_settled = not left or self._settle(left)
@@ -133,6 +141,11 @@ class SiteService:
             else:
                 self.agent.offer(job.job_id, job.submission)
         self._line.start()
+        if self.config.flower is not None:
+            from synthema.agent.door import Door
+
+            section = self.config.flower
+            self._door = Door(self.config.place(section.socket), self._orders.answer, group=section.group)
 
     def _settle(self, jobs: set[str]) -> bool:
         """Close the charges that jobs of a process before this one left open; return whether it could be done."""
@@ -161,6 +174,8 @@ class SiteService:
 
     def close(self) -> None:
         """End what runs, the line and the threads."""
+        if self._door is not None:
+            self._door.close()
         self.agent.close()
         # What the hub is still to be told has a moment to leave.
         deadline = time.monotonic() + 2.0
@@ -178,6 +193,12 @@ class SiteService:
             self._memory.decide(job_id, "over")
         elif decision.state == "accepted":
             self._memory.decide(job_id, "accepted")
+        if self._orders.knows(job_id):
+            self._orders.decided(job_id, decision)
+            return
+        if job_id not in self._attempts:
+            # Who asked has gone, and the job is cancelled behind this.
+            return
         head = DecisionHead(
             job=job_id,
             attempt=self._attempts[job_id],
@@ -188,8 +209,12 @@ class SiteService:
         self._tell_hub(head, b"")
 
     def ending(self, job_id: str, attempt: int, ending: Ending, result: bytes) -> None:
-        """Tell the hub how a job ended here."""
-        self._tell_ending(job_id, attempt, ending, result)
+        """Tell the hub how a job ended here; of one that came by an order the result goes back to who asked."""
+        if self._orders.knows(job_id):
+            self._tell_outcome(job_id, attempt, ending, b"")
+            self._orders.ended(job_id, ending, result)
+        else:
+            self._tell_ending(job_id, attempt, ending, result)
         # Not over before the hub has it: after a restart in between, the hub would wait for an ending in vain.
         self._ended.append((job_id, attempt))
 
@@ -200,15 +225,18 @@ class SiteService:
     def _tell_ending(self, job_id: str, attempt: int, ending: Ending, result: bytes) -> None:
         # The others' success is the lead's to tell.
         if ending.state == "failed" or result:
-            head = Outcome(
-                job=job_id,
-                attempt=attempt,
-                state=ending.state,
-                site=ending.site or None,
-                step=ending.step[:80],
-                explanation=ending.error[:2000],
-            )
-            self._tell_hub(head, result)
+            self._tell_outcome(job_id, attempt, ending, result)
+
+    def _tell_outcome(self, job_id: str, attempt: int, ending: Ending, result: bytes) -> None:
+        head = Outcome(
+            job=job_id,
+            attempt=attempt,
+            state=ending.state,
+            site=ending.site or None,
+            step=ending.step[:80],
+            explanation=ending.error[:2000],
+        )
+        self._tell_hub(head, result)
 
     def post(self, to: str, letter: Letter) -> None:
         """Send a letter, or lose it: it is sent again when the member is back."""
@@ -267,15 +295,20 @@ class SiteService:
             case Garbled():
                 self.agent.blame(head.name, f"what it sent was rejected: {head.rule}")
             case Offer():
+                self._orders.forget(head.job)
                 self._memory.keep_offer(head.job, head.attempt, message.payload, sequence=message.sequence)
                 self._attempts[head.job] = head.attempt
                 self.agent.offer(head.job, message.payload)
             case Start():
-                self._memory.enter(head.job, "running", sequence=message.sequence)
+                self._memory.enter(head.job, "running", attempt=head.attempt, sequence=message.sequence)
+                self._orders.started(head.job)
                 self.agent.start(head.job, head.attempt)
             case Cancel():
                 self._memory.cancel(head.job, sequence=message.sequence)
                 self.agent.cancel(head.job, site=head.site or "", error=head.reason or "the job was cancelled")
+                self._orders.stopped(head.job, head.site or "", head.reason or "the job was cancelled")
+            case Refused():
+                self._orders.stopped(head.job, "", f"the hub refused it: {head.explanation}")
             case Outcome():
                 self._memory.hear(message.sequence)
                 if head.state == "failed":
@@ -302,6 +335,7 @@ class SiteService:
     def _take_approvals(self) -> None:
         """Tell the hub what it could not be told before, and take up what the operator decided meanwhile."""
         self._send_unsent()
+        self._orders.expire()
         self._publish_if_wanted()
         self._note_endings()
         if isinstance(self.approval, OperatorApproval):

@@ -267,6 +267,9 @@ class HubDesk:
         if isinstance(head, Publish) and member.role == "site":
             self._publish(member, message.payload)
             return
+        if isinstance(head, Submit) and member.role == "site":
+            self._bring(member, head, message.payload)
+            return
         before = self._store.job(head.job)
         if isinstance(head, Decision | Outcome | Status):
             # What is about a job that the hub does not know changes nothing.
@@ -303,6 +306,27 @@ class HubDesk:
         return job
 
     def _submit(self, member: MemberRow, head: Submit, document: bytes) -> None:
+        self._check_document(head, document)
+        before = self._store.job(head.job)
+        if before is not None and self._store.owner(head.job) != member.number:
+            raise NotPossible("not-yours", "another researcher submitted this document")
+        if before is None:
+            self._check_open_jobs(member)
+        now = self._clock()
+        job, sends = jobs.submitted(head, researcher=member.name, roles=self._roles, before=before, now=now)
+        self._keep(member, before, (job, sends), document, now)
+        self._show(member, job)
+
+    def _bring(self, member: MemberRow, head: Submit, document: bytes) -> None:
+        self._check_document(head, document)
+        before = self._store.job(head.job)
+        if before is None:
+            self._check_open_jobs(member)
+        now = self._clock()
+        step = jobs.brought(head, site=member.name, roles=self._roles, before=before, now=now)
+        self._keep(member, before, step, document, now)
+
+    def _check_document(self, head: Submit, document: bytes) -> None:
         if len(document) > self._rules.document_bytes:
             raise NotPossible("too-large", f"a document may have {self._rules.document_bytes} bytes")
         # Its form alone: whether it is signed, and what it asks, is for the sites.
@@ -312,25 +336,26 @@ class HubDesk:
             raise NotPossible("malformed", str(problem)) from None
         if submitted.job_id != head.job:
             raise NotPossible("other-document", "the document is not the one of this job id")
-        before = self._store.job(head.job)
-        if before is not None and self._store.owner(head.job) != member.number:
-            raise NotPossible("not-yours", "another researcher submitted this document")
-        if before is None:
-            n_open = sum(job.researcher == member.name for job in self._store.jobs("offered", "running"))
-            if n_open >= self._rules.most_jobs:
-                raise NotPossible("too-many-jobs", f"a researcher may have {self._rules.most_jobs} open jobs")
-        roles = {row.name: row.role for row in self._members.values()}
-        now = self._clock()
-        job, sends = jobs.submitted(head, researcher=member.name, roles=roles, before=before, now=now)
-        if before is None:
-            with self._store.transaction():
-                self._store.add_job(job, researcher=member.number, document=document, now=now)
-                self._enqueue(sends)
-            self._told(job, sends)
-        else:
+
+    def _check_open_jobs(self, member: MemberRow) -> None:
+        n_open = sum(job.researcher == member.name for job in self._store.jobs("offered", "running"))
+        if n_open >= self._rules.most_jobs:
+            raise NotPossible("too-many-jobs", f"a {member.role} may have {self._rules.most_jobs} open jobs")
+
+    @property
+    def _roles(self) -> dict[str, str]:
+        return {row.name: row.role for row in self._members.values()}
+
+    def _keep(self, member: MemberRow, before: Job | None, step: Step, document: bytes, now: float) -> None:
+        job, sends = step
+        if before is not None:
             # Offered once more, it is what was submitted now: the result may be for another key.
-            self._apply(before, (job, sends), document=document)
-        self._show(member, job)
+            self._apply(before, step, document=document)
+            return
+        with self._store.transaction():
+            self._store.add_job(job, researcher=member.number, document=document, now=now)
+            self._enqueue(sends)
+        self._told(job, sends)
 
     def _apply(self, before: Job, step: Step, *, result: bytes | None = None, document: bytes | None = None) -> None:
         """Write down a job's new state and the messages that it causes; then send them."""

@@ -6,6 +6,8 @@
        v                       v
     refused   cancelled      failed          (cancelled: by the researcher, from offered or running)
 
+A study may also be brought by its sites, which decided on it elsewhere: then bringing it is accepting it.
+
 The hub decides nothing: it counts the sites' decisions and keeps the deadlines. An event that does not fit (late, of
 another attempt, of somebody who takes no part, a repetition) changes nothing and sends nothing. A job that ended
 otherwise than well is offered again when the researcher submits it again, as the next attempt.
@@ -120,6 +122,39 @@ def submitted(head: Submit, *, researcher: str, roles: Mapping[str, str], before
         if before.phase in OPEN_PHASES or before.phase == "done":
             return before, ()
         attempt = before.attempt + 1
+    return _offered(head, researcher=researcher, attempt=attempt, now=now)
+
+
+def brought(
+    head: Submit, *, site: str, roles: Mapping[str, str], before: Job | None, now: float
+) -> Step:
+    """Take a study from one of its sites, to which it came by another way than this hub, and which takes part.
+
+    The sites are offered nothing: each brings it. When all have, and the dealer accepts, it starts. What has ended, in
+    whatever way, begins anew as the next attempt: sites have their answers, and decide again.
+
+    Raises
+    ------
+    NotPossible
+    """
+    _check_form(head, roles)
+    if site not in head.sites:
+        raise NotPossible("not-yours", "a site brings the studies that it takes part in")
+    if before is not None and roles.get(before.researcher) != "site":
+        raise NotPossible("not-yours", "a researcher handed this study in to this hub: give it another name")
+    sends: tuple[Send, ...] = ()
+    if before is not None and before.phase in OPEN_PHASES:
+        job = before
+    else:
+        researcher, attempt = (site, 1) if before is None else (before.researcher, before.attempt + 1)
+        job, offers = _offered(head, researcher=researcher, attempt=attempt, now=now)
+        sends = tuple(send for send in offers if send.to == head.dealer)
+    said = Decision(job=job.job_id, attempt=job.attempt, decision="accepted")
+    job, more = decided(job, site, said, now=now)
+    return job, sends + more
+
+
+def _offered(head: Submit, *, researcher: str, attempt: int, now: float) -> Step:
     deadline = now + head.decide_seconds
     asked = (*head.sites, *(() if head.dealer is None else (head.dealer,)))
     job = Job(head, researcher, "offered", attempt, deadline, tuple(_asked(name) for name in asked))

@@ -39,7 +39,7 @@ def test_a_cancelled_job_is_not_considered_again_and_is_over_when_its_reservatio
 def test_a_cancellation_leaves_what_runs_and_what_was_offered_again(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "jobs.db")
     memory.keep_offer(JOB, 1, b"study", sequence=1)
-    memory.enter(JOB, "running", sequence=2)
+    memory.enter(JOB, "running", attempt=1, sequence=2)
     memory.cancel(JOB, sequence=3)
     assert _phases(memory) == {JOB: "running"}
     # The next attempt is offered while the first is still at its end.
