@@ -55,7 +55,9 @@ class Door:
         self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         self._closing = False
         if len(os.fsencode(path)) > MOST_PATH_BYTES:
-            raise StudyError(f"[flower] socket: a socket's path has {MOST_PATH_BYTES} bytes at most; name a shorter one")
+            raise StudyError(
+                f"[flower] socket: a socket's path has {MOST_PATH_BYTES} bytes at most; name a shorter one"
+            )
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
                 raise StudyError(f"[flower] socket: {path.name} is there and is no socket")

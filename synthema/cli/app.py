@@ -17,6 +17,7 @@ from synthema.cli.doctor import doctor
 from synthema.cli.errors import errors, show
 from synthema.cli.evaluate import evaluate
 from synthema.cli.example import example_app
+from synthema.cli.flower import flower_app
 from synthema.cli.generate import generate
 from synthema.cli.hub import hub_app
 from synthema.cli.ledger_app import ledger_app
@@ -49,6 +50,7 @@ app.add_typer(site_app, name="site")
 app.add_typer(researcher_app, name="researcher")
 app.command()(submit)
 app.command()(catalogue)
+app.add_typer(flower_app, name="flower")
 app.add_typer(example_app, name="example")
 app.command()(relay)
 app.command()(plan)

@@ -125,9 +125,7 @@ def submitted(head: Submit, *, researcher: str, roles: Mapping[str, str], before
     return _offered(head, researcher=researcher, attempt=attempt, now=now)
 
 
-def brought(
-    head: Submit, *, site: str, roles: Mapping[str, str], before: Job | None, now: float
-) -> Step:
+def brought(head: Submit, *, site: str, roles: Mapping[str, str], before: Job | None, now: float) -> Step:
     """Take a study from one of its sites, to which it came by another way than this hub, and which takes part.
 
     The sites are offered nothing: each brings it. When all have, and the dealer accepts, it starts. What has ended, in

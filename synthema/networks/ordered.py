@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from synthema.networks.base import Decision, Ending, JobResult
+from synthema.networks.base import Decision, JobResult
 from synthema.networks.orders import Answer, Order, OrderRejected
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def _answer_of(site: str, data: bytes) -> tuple[Answer, bytes]:
         answer, payload = Answer.decode(data)
     except OrderRejected:
         return Answer(site=site, state="down", explanation="what its node sent is no answer"), b""
+    if answer.state == "down":
+        return answer.model_copy(update={"site": site}), b""
     if answer.site != site:
         text = f"the node called {site!r} answers for {answer.site!r}: its operator has to name it anew"
         return Answer(site=site, state="down", explanation=text), b""

@@ -33,7 +33,9 @@ class OrderRejected(SynthemaError):
         super().__init__(f"what came is no order or answer: {rule}")
 
 
-class _Head(BaseModel):
+class OrderHead(BaseModel):
+    """What stands before the payload."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     def encode(self, payload: bytes = b"") -> bytes:
@@ -56,7 +58,7 @@ class _Head(BaseModel):
             raise OrderRejected("its head is not understood") from None
 
 
-class Order(_Head):
+class Order(OrderHead):
     """What a site is asked.
 
     within       seconds that the answer is waited for
@@ -72,7 +74,7 @@ class Order(_Head):
     error: Text = ""
 
 
-class Answer(_Head):
+class Answer(OrderHead):
     """What a site says.
 
     site         who answers

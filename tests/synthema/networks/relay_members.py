@@ -35,6 +35,7 @@ class RelayFederation:
         self.policies: dict[str, dict[str, Any]] = {site: {} for site in SITES}
         self.services: dict[str, SiteService] = {}
         self.witnesses, self.patience = witnesses, patience
+        folder.mkdir(exist_ok=True)
         self.listener = socket.create_server(("127.0.0.1", 0))
         address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.hub_folder = HubFolder.create(folder / "hub", name="hub", listen=address)

@@ -1,0 +1,180 @@
+"""A real SuperLink and SuperNodes on this machine, with TLS and node authentication, and the three hospitals behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from door_members import DoorFederation
+from network_members import SITES
+
+from synthema.flower.bundle import QUIET
+from synthema.flower.client import SOCKET_VARIABLE
+from synthema.flower.submitting import hand_in
+from synthema.hub.authority import new_authority
+
+PROGRAMS = Path(sys.executable).parent
+READY_SECONDS = 60.0
+# A SuperNode that has nothing to do looks every three seconds, and each message starts a process.
+OFFER_SECONDS = 45.0
+
+
+class FlowerNet:
+    """A SuperLink and a SuperNode for each site. Its processes know where the site's socket is, and nothing more."""
+
+    def __init__(self, folder: Path, sites: tuple[str, ...] = SITES) -> None:
+        self.folder, self.sites = folder, sites
+        # Sockets have short paths.
+        self.sockets = Path(tempfile.mkdtemp(prefix="doors-"))
+        self.port = _free_port()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.home = folder / "flwr"
+        self.home.mkdir(parents=True)
+        new_authority(folder, name="superlink", host="127.0.0.1")
+
+    def begin(self) -> None:
+        self._start(
+            "superlink",
+            "flower-superlink",
+            "--ssl-ca-certfile",
+            str(self.folder / "ca.crt"),
+            "--ssl-certfile",
+            str(self.folder / "hub.crt"),
+            "--ssl-keyfile",
+            str(self.folder / "hub.key"),
+            "--enable-supernode-auth",
+            "--disable-runtime-dependency-installation",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        )
+        self._wait_for("superlink", lambda: _listens(self.port))
+        (self.home / "config.toml").write_text(
+            f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "127.0.0.1:{self.port}"\n'
+            f'root-certificates = "{self.folder / "ca.crt"}"\n',
+            encoding="utf-8",
+        )
+        for site in self.sites:
+            self._register(site)
+            self.start_node(site)
+        for site in self.sites:
+            self._wait_for(site, lambda site=site: "SuperNode ID" in self.log(site))
+
+    def _register(self, site: str) -> None:
+        key = ec.generate_private_key(ec.SECP384R1())
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        (self.folder / f"{site}.key").write_bytes(private)
+        (self.folder / f"{site}.key").chmod(0o600)
+        public = self.folder / f"{site}.pub"
+        public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
+        command = [PROGRAMS / "flwr", "supernode", "register", public, "here", "--name", site]
+        subprocess.run(command, env=self.environment(), check=True, capture_output=True, timeout=60)
+
+    def start_node(self, site: str) -> None:
+        self._start(
+            site,
+            "flower-supernode",
+            "--superlink",
+            f"127.0.0.1:{self.port}",
+            "--root-certificates",
+            str(self.folder / "ca.crt"),
+            "--auth-supernode-private-key",
+            str(self.folder / f"{site}.key"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(_free_port()),
+            **{SOCKET_VARIABLE: str(self.sockets / site), "FLWR_HOME": str(self.folder / f"{site}-flwr")},
+        )
+
+    def environment(self, **more: str) -> dict[str, str]:
+        path = f"{PROGRAMS}:{os.environ.get('PATH', '')}"
+        quick = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
+        return {**os.environ, **QUIET, **quick, "PATH": path, "FLWR_HOME": str(self.home), **more}
+
+    def log(self, member: str) -> str:
+        return (self.folder / f"{member}.log").read_text(encoding="utf-8", errors="replace")
+
+    def kill(self, site: str) -> None:
+        """End a SuperNode as a power cut would."""
+        process = self.processes.pop(site)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    def close(self) -> None:
+        for process in reversed(list(self.processes.values())):
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+
+    def _start(self, member: str, program: str, *arguments: str, **environment: str) -> None:
+        with (self.folder / f"{member}.log").open("ab") as log:
+            self.processes[member] = subprocess.Popen(
+                [PROGRAMS / program, *arguments],
+                env=self.environment(**environment),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def _wait_for(self, member: str, condition: Any) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not condition():
+            assert self.processes[member].poll() is None, self.log(member)[-2000:]
+            assert time.monotonic() < deadline, self.log(member)[-2000:]
+            time.sleep(0.1)
+
+
+class FlowerFederation(DoorFederation):
+    """Agents and hub in threads of this process; orders come by a Flower network that outlives them."""
+
+    def __init__(self, folder: Path, net: FlowerNet, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self.sockets, self.net = net.sockets, net
+        self.flower_log: list[str] = []
+
+    def hand_in(self, submission: Any, *, offer_within: float, within: float) -> bytes:
+        before = dict(os.environ)
+        os.environ.update(self.net.environment())
+        try:
+            return hand_in(
+                submission,
+                superlink="here",
+                decide_seconds=max(offer_within, OFFER_SECONDS),
+                run_seconds=max(within, 60.0),
+                program=str(PROGRAMS / "flwr"),
+                progress=self.flower_log.append,
+            )
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def spent(federation: FlowerFederation) -> Mapping[str, float]:
+    return federation.spent()
