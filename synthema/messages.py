@@ -32,7 +32,8 @@ HUB = ""
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Attempt = Annotated[int, Field(ge=1, le=10_000)]
+MOST_ATTEMPTS = 10_000
+Attempt = Annotated[int, Field(ge=1, le=MOST_ATTEMPTS)]
 Role = Literal["site", "dealer", "researcher"]
 JobPhase = Literal["offered", "running", "done", "failed", "refused", "cancelled"]
 Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,80}$")]
@@ -126,13 +127,14 @@ class Start(Head):
 class Cancel(Head):
     """Hub to sites and dealer: the job does not go on. What was not started is void.
 
-    From the researcher to the hub: give up this job.
+    From the researcher to the hub: give up this job. `explanation`: of a failure, in the words of who reported it.
     """
 
     kind: Literal["cancel"] = "cancel"
     job: JobId
     attempt: Attempt
     reason: Code = ""
+    explanation: Text = ""
     site: Name | None = None
 
 

@@ -1,8 +1,8 @@
 """Jobs that come to the agent by orders at its door, instead of from the hub: offered, run and taken back.
 
     offer    considered as any other; what is accepted stands for a while, and is void if nobody starts it
-    run      the site brings the study to the hub (`Submit`), which starts it when every site of the study has: from then
-             on it is a job as any other, and its ending is the answer
+    run      the site brings the study to the hub (`Submit`), which starts it when every site of the study has: from
+             then on it is a job as any other, and its ending is the answer
     cancel   nothing stays reserved
 
 The hub carries letters, gives seats in the rounds, starts the dealer and tells all when one fails. It sees no decision
@@ -73,7 +73,7 @@ class Orders:
         self._jobs: dict[str, _Brought] = {}
 
     def answer(self, order: Order, payload: bytes, is_gone: Callable[[], bool]) -> tuple[Answer, bytes]:
-        """Do what an order says, and return the answer; blocks until there is one, its time is over, or nobody waits."""
+        """Do what an order says, and return the answer; blocks until there is one, time is over, or nobody waits."""
         match order.what:
             case "offer":
                 return Answer.of_decision(self._site, self._offer(order, payload, is_gone)), b""
@@ -172,14 +172,13 @@ class Orders:
         except StudyError:
             return Ending("failed", self._site, "start", "the site has not accepted this job"), b""
         self._tell_hub(head, job.submission)
-        self._wait(lambda: job.ending is not None, order.within, is_gone)
-        if job.ending is None:
+        if not self._wait(lambda: job.ending is not None, order.within, is_gone):
             error = "who asked it to run the job went away" if is_gone() else "the job did not end in time"
             self._cancel(job_id, self._site, error)
             # What runs is told at once, and tells the hub; what never started here ends now.
-            self._wait(lambda: job.ending is not None, _BRING_SECONDS if job.is_running else 0.0, lambda: False)
-            return job.ending or Ending("failed", self._site, "start", error), b""
-        return job.ending, job.result
+            if not job.is_running or not self._wait(lambda: job.ending is not None, _BRING_SECONDS, lambda: False):
+                return Ending("failed", self._site, "start", error), b""
+        return job.ending or Ending("failed", self._site, "start", "the job did not end"), job.result
 
     def _cancel(self, job_id: str, site: str, error: str) -> None:
         self._memory.cancel(job_id, sequence=0)

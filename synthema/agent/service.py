@@ -140,12 +140,12 @@ class SiteService:
                     self._memory.drop(job.job_id)
             else:
                 self.agent.offer(job.job_id, job.submission)
-        self._line.start()
         if self.config.flower is not None:
             from synthema.agent.door import Door
 
             section = self.config.flower
             self._door = Door(self.config.place(section.socket), self._orders.answer, group=section.group)
+        self._line.start()
 
     def _settle(self, jobs: set[str]) -> bool:
         """Close the charges that jobs of a process before this one left open; return whether it could be done."""
@@ -305,8 +305,9 @@ class SiteService:
                 self.agent.start(head.job, head.attempt)
             case Cancel():
                 self._memory.cancel(head.job, sequence=message.sequence)
-                self.agent.cancel(head.job, site=head.site or "", error=head.reason or "the job was cancelled")
-                self._orders.stopped(head.job, head.site or "", head.reason or "the job was cancelled")
+                error = head.explanation or head.reason or "the job was cancelled"
+                self.agent.cancel(head.job, site=head.site or "", error=error)
+                self._orders.stopped(head.job, head.site or "", error)
             case Refused():
                 self._orders.stopped(head.job, "", f"the hub refused it: {head.explanation}")
             case Outcome():

@@ -19,7 +19,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from smpc.sharing import LEAST_PARTIES
-from synthema.messages import Cancel, Decision, Head, JobPhase, Offer, Outcome, SiteDecision, Start, Status, Submit
+from synthema.messages import (
+    MOST_ATTEMPTS,
+    Cancel,
+    Decision,
+    Head,
+    JobPhase,
+    Offer,
+    Outcome,
+    SiteDecision,
+    Start,
+    Status,
+    Submit,
+)
 
 OPEN_PHASES: frozenset[JobPhase] = frozenset({"offered", "running"})
 
@@ -153,6 +165,8 @@ def brought(head: Submit, *, site: str, roles: Mapping[str, str], before: Job | 
 
 
 def _offered(head: Submit, *, researcher: str, attempt: int, now: float) -> Step:
+    if attempt > MOST_ATTEMPTS:
+        raise NotPossible("too-many-attempts", f"a study has {MOST_ATTEMPTS} attempts: give it another name")
     deadline = now + head.decide_seconds
     asked = (*head.sites, *(() if head.dealer is None else (head.dealer,)))
     job = Job(head, researcher, "offered", attempt, deadline, tuple(_asked(name) for name in asked))
@@ -273,7 +287,9 @@ def revoked(job: Job, name: str) -> Step:
 def _ended(job: Job, phase: JobPhase, ending: Ending, *, reason: str, told: Collection[str] = ()) -> Step:
     """End a job; all who were asked, except those who know, are told."""
     asked = job.members if job.phase == "running" else job.asked
-    cancel = Cancel(job=job.job_id, attempt=job.attempt, reason=reason, site=ending.site)
+    # Why a site refused is for the researcher; why a job failed is for all who worked on it.
+    said = ending.explanation if phase == "failed" else ""
+    cancel = Cancel(job=job.job_id, attempt=job.attempt, reason=reason, explanation=said, site=ending.site)
     return replace(job, phase=phase, ending=ending), tuple(Send(name, cancel) for name in asked if name not in told)
 
 

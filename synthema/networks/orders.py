@@ -106,7 +106,7 @@ class Answer(OrderHead):
     def decision(self) -> Decision:
         """Return the decision that this is."""
         if self.state in ("accepted", "refused", "waiting"):
-            return Decision(self.state, self.reason, self.explanation)  # type: ignore[arg-type]
+            return Decision(self.state, self.reason, self.explanation)
         return Decision("refused", self.reason or "site", self.explanation or "it gave no answer to an offer")
 
     def ending(self) -> Ending:

@@ -248,3 +248,55 @@ class JobLife(RuleBasedStateMachine):
 
 JobLife.TestCase.settings = settings(max_examples=25, stateful_step_count=25)
 test_a_job_lives_as_the_model_says = JobLife.TestCase
+
+
+def bring(site, before=None, now=0.0, **changes):
+    return jobs.brought(head(**changes), site=site, roles=ROLES, before=before, now=now)
+
+
+def test_a_study_that_its_sites_bring_is_offered_to_the_dealer_alone_and_starts_when_all_have_brought_it():
+    job, sends = bring("a")
+    assert told(sends) == {"dora": "offer"}
+    for name in ("a", "c"):
+        job, sends = bring(name, job)
+        assert (job.phase, sends) == ("offered", ())
+    job, _ = decide(job, "dora", "accepted")
+    job, sends = bring("b", job, now=2.0)
+    assert (job.phase, job.attempt, job.deadline) == ("running", 1, 62.0)
+    assert told(sends) == dict.fromkeys((*SITES, "dora"), "start")
+    # Once more, by whomever, changes nothing.
+    assert bring("a", job) == (job, ())
+    job, sends = finish(job, "b", "done")
+    assert job.phase == "done"
+    # Brought again, it runs again: the sites have the answer.
+    again, _ = bring("c", job)
+    assert (again.phase, again.attempt) == ("offered", 2)
+
+
+def test_a_site_that_does_not_bring_a_study_is_named_when_time_is_over():
+    job, _ = bring("a")
+    job, _ = bring("b", job)
+    job, _ = decide(job, "dora", "accepted")
+    job, sends = jobs.expired(job, now=61.0)
+    assert (job.phase, job.ending.site) == ("failed", "c")
+    assert told(sends) == dict.fromkeys((*SITES, "dora"), "cancel")
+
+
+def test_nobody_brings_a_study_of_others_or_of_a_researcher():
+    with pytest.raises(NotPossible, match="takes part"):
+        bring("outsider")
+    handed_in, _ = submit()
+    for before in (handed_in, running()[0]):
+        with pytest.raises(NotPossible, match="a researcher handed"):
+            bring("a", before)
+    brought, _ = bring("a")
+    with pytest.raises(NotPossible):
+        submit(brought)
+
+
+def test_attempts_at_one_study_are_bounded():
+    job, _ = bring("a")
+    last = jobs.replace(job, phase="failed", attempt=10_000)
+    with pytest.raises(NotPossible) as refused:
+        bring("a", last)
+    assert refused.value.reason == "too-many-attempts"

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from door_members import DoorFederation
+from door_members import DoorFederation, Doors
 from network_contract import NetworkContract
+from network_members import SITES, Researcher, small_study
+
+from privacy.ledger import load_key, open_ledger
+from synthema.agent import orders as agent_orders
+from synthema.agent.door import Door
+from synthema.agent.service import SiteService
+from synthema.errors import SiteFailed, SiteRefused, StudyError
+from synthema.job import SiteJob
+from synthema.networks.ordered import Enough
+from synthema.networks.orders import Answer, Order, OrderRejected
+from synthema.networks.site_socket import ask, send
 
 
 class TestDoors(NetworkContract):
@@ -20,3 +35,222 @@ class TestDoors(NetworkContract):
         found.begin()
         yield found
         found.close()
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[DoorFederation]:
+    found = DoorFederation(tmp_path)
+    found.begin()
+    yield found
+    found.close()
+
+
+def _answer(federation: DoorFederation, site: str, order: Order, payload: bytes = b"") -> Answer:
+    return Answer.decode(ask(str(federation.socket(site)), order.encode(payload), within=30.0))[0]
+
+
+def _offered(federation: DoorFederation, **fields: Any) -> Any:
+    """Offer a study to vienna alone; return the submission."""
+    submission = federation.desk.submission(small_study())
+    order = Order(what="offer", job=submission.job_id, within=10.0, **fields)
+    assert _answer(federation, "vienna", order, submission.encode()).state == "accepted"
+    return submission
+
+
+def _open_charges(federation: DoorFederation, site: str) -> tuple[str, ...]:
+    federation.services[site].agent.wait_until_idle(within=10.0)
+    config = federation.config(site)
+    with open_ledger(config.ledger_url, site=site, signer=load_key(config.place(config.keys.ledger))) as ledger:
+        return ledger.open_charges()
+
+
+class _GoesAway(Doors):
+    """Closes milan's connection in the middle of the run, as a carrier that is killed does."""
+
+    def __init__(self, paths: Mapping[str, Path], when: threading.Event) -> None:
+        super().__init__(paths)
+        self.when = when
+
+    def exchange(self, orders: Mapping[str, bytes], *, within: float, enough: Enough) -> Mapping[str, bytes]:
+        order, _ = Order.decode(orders["milan"]) if "milan" in orders else (None, b"")
+        if order is None or order.what != "run":
+            return super().exchange(orders, within=within, enough=enough)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(self.paths["milan"]))
+        send(connection, orders["milan"])
+
+        def go() -> None:
+            self.when.wait(20.0)
+            connection.close()
+
+        threading.Thread(target=go, daemon=True).start()
+        rest = {site: order for site, order in orders.items() if site != "milan"}
+        return super().exchange(rest, within=within, enough=enough)
+
+
+def test_a_carrier_that_goes_away_in_a_run_takes_its_site_out_at_once_and_names_it(
+    federation: DoorFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting, count = threading.Event(), SiteJob.marginal_counts
+
+    def slow_at_vienna(job: SiteJob) -> Any:
+        if job.site.name == "vienna":
+            # Milan has begun, and waits for vienna's shares when it is left alone.
+            counting.set()
+            time.sleep(1.0)
+        return count(job)
+
+    monkeypatch.setattr(SiteJob, "marginal_counts", slow_at_vienna)
+    doors = federation.network._carrier
+    federation.network._carrier = _GoesAway(doors.paths, counting)
+    began = time.monotonic()
+    with pytest.raises(SiteFailed) as failed:
+        federation.run(small_study())
+    assert failed.value.site == "milan"
+    assert "went away" in failed.value.error
+    # Long before anybody gives up waiting: 8 s for a contribution.
+    assert time.monotonic() - began < 7.0
+    for site in SITES:
+        assert _open_charges(federation, site) == ()
+    assert len(set(federation.spent().values()) - {0.0}) == 1
+    # The same agents go on.
+    monkeypatch.undo()
+    federation.network._carrier = doors
+    assert federation.run(small_study("pilot-2"))["synthetic"]
+
+
+def test_a_site_whose_carrier_never_starts_it_is_named_and_nothing_is_charged(
+    federation: DoorFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_orders, "_BRING_SECONDS", 1.0)
+
+    class Loses(Doors):
+        def exchange(self, orders: Mapping[str, bytes], *, within: float, enough: Enough) -> Mapping[str, bytes]:
+            runs = Order.decode(next(iter(orders.values())))[0].what == "run"
+            kept = {site: order for site, order in orders.items() if not (runs and site == "milan")}
+            return super().exchange(kept, within=within, enough=enough)
+
+    federation.network._carrier = Loses(federation.network._carrier.paths)
+    with pytest.raises(SiteFailed) as failed:
+        federation.run(small_study())
+    assert (failed.value.site, failed.value.step) == ("milan", "start")
+    assert set(federation.spent().values()) == {0.0}
+    assert [_open_charges(federation, site) for site in SITES] == [(), (), ()]
+
+
+def test_an_offer_that_nobody_starts_is_void_when_its_time_is_over(federation: DoorFederation) -> None:
+    submission = _offered(federation, run_seconds=0.1)
+    assert _open_charges(federation, "vienna") != ()
+    job = federation.services["vienna"]._orders._jobs[submission.job_id]
+    job.stands_until = 0.0
+    federation.services["vienna"]._take_approvals()
+    assert _open_charges(federation, "vienna") == ()
+    run = Order(what="run", job=submission.job_id, within=5.0)
+    assert _answer(federation, "vienna", run).state == "failed"
+    assert federation.spent()["vienna"] == 0.0
+
+
+def test_an_agent_that_is_started_again_gives_back_what_was_offered_at_its_door(federation: DoorFederation) -> None:
+    _offered(federation)
+    federation.services["vienna"].close()
+    service = SiteService(federation.config("vienna"), approval=federation.operators["vienna"])
+    federation.services["vienna"] = service
+    service.begin()
+    service.line.wait_until_up(10.0)
+    assert _open_charges(federation, "vienna") == ()
+    assert service._memory.unfinished() == []
+
+
+def test_a_carrier_cannot_run_what_was_not_accepted_nor_run_it_twice(federation: DoorFederation) -> None:
+    submission = federation.desk.submission(small_study())
+    run = Order(what="run", job=submission.job_id, within=3.0)
+    assert _answer(federation, "vienna", run).state == "failed"
+    _offered(federation)
+    answers: list[Answer] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(_answer(federation, "vienna", run)), daemon=True)
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20.0)
+    # One is told at once; the other waits for the other sites, who never come.
+    assert [answer.state for answer in answers] == ["failed", "failed"]
+    assert "has not accepted" in answers[0].explanation
+    assert federation.spent()["vienna"] == 0.0
+
+
+def test_what_a_carrier_changes_or_makes_up_is_refused(federation: DoorFederation) -> None:
+    submission = federation.desk.submission(small_study())
+    data = submission.encode()
+    other = Researcher().submission(small_study("other"))
+    forged = data.replace(submission.result_key.hex().encode(), other.result_key.hex().encode())
+    for job, payload in (
+        (submission.job_id, forged),
+        (submission.job_id, other.encode()),
+        (submission.job_id, data.replace(b"a test of networks", b"a test of burglars")),
+        (submission.job_id, b"nonsense"),
+    ):
+        answer = _answer(federation, "vienna", Order(what="offer", job=job, within=5.0), payload)
+        assert (answer.state, answer.reason) == ("refused", "document")
+    assert federation.spent()["vienna"] == 0.0
+
+
+def test_the_hub_gets_no_result_and_the_carrier_none_that_it_can_read(federation: DoorFederation) -> None:
+    result = federation.run(small_study())
+    assert federation.hub is not None
+    store = federation.hub_folder.store()
+    try:
+        (job,) = store.jobs()
+        assert (job.phase, store.result(job.job_id)) == ("done", b"")
+    finally:
+        store.close()
+    carried = b"".join(federation.network._carrier.carried)
+    first = result["synthetic"].splitlines()[0].encode()
+    assert first not in carried
+    assert b"noisy_counts" not in carried
+    assert len(carried) > 1000
+
+
+def test_a_node_that_answers_for_another_site_is_refused(federation: DoorFederation) -> None:
+    paths = {site: federation.socket(site) for site in SITES}
+    federation.network._carrier = Doors(paths | {"madrid": paths["milan"]})
+    with pytest.raises(SiteRefused, match="answers for 'milan'") as refused:
+        federation.run(small_study())
+    assert refused.value.site == "madrid"
+    assert set(federation.spent().values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff\xff\xff\xff", b"\x02\x00\x00\x00{}", Order(what="run", job="0" * 64, within=1.0).encode()[:-1]],
+)
+def test_what_is_no_order_is_no_order(data: bytes) -> None:
+    with pytest.raises(OrderRejected):
+        Order.decode(data)
+
+
+def test_a_door_is_for_its_user_alone_and_outlives_nonsense(tmp_path_factory: pytest.TempPathFactory) -> None:
+    place = Path("/tmp") / f"door-{threading.get_native_id()}"
+    door = Door(place, lambda _order, payload, _is_gone: (Answer(site="vienna", state="cancelled"), payload))
+    try:
+        assert stat.S_IMODE(place.stat().st_mode) == 0o600
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(str(place))
+            # 2^60 bytes are announced: nothing is kept, the connection ends.
+            caller.sendall((1 << 60).to_bytes(8, "little"))
+            caller.settimeout(5.0)
+            assert caller.recv(1) == b""
+        order = Order(what="cancel", job="0" * 64, within=1.0)
+        assert Answer.decode(ask(str(place), order.encode(b"payload"), within=5.0))[1] == b"payload"
+    finally:
+        door.close()
+    assert not place.exists()
+    file = tmp_path_factory.mktemp("door") / "f"
+    file.write_text("a file of somebody's")
+    with pytest.raises(StudyError, match="is no socket"):
+        Door(file, lambda *_: (Answer(site="", state="down"), b""))
+    assert file.read_text() == "a file of somebody's"
+    with pytest.raises(StudyError, match="at most"):
+        Door(tmp_path_factory.mktemp("door") / ("d" * 120), lambda *_: (Answer(site="", state="down"), b""))
