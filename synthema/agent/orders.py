@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.2
 # In which every site of a study has to bring it: carriers that poll are some seconds apart.
 _BRING_SECONDS = 60.0
+_SETTLE_SECONDS = 5.0
 
 
 class TellHub(Protocol):
@@ -48,6 +49,7 @@ class _Brought:
     decision: Decision | None = None
     is_started: bool = False
     is_running: bool = False
+    is_told: bool = False
     ending: Ending | None = None
     result: bytes = field(default=b"", repr=False)
 
@@ -111,6 +113,13 @@ class Orders:
         with self._changed:
             if job_id in self._jobs:
                 self._jobs[job_id].is_running = True
+
+    def finished(self, job_id: str) -> None:
+        """The hub has heard of the lead that the job is done."""
+        with self._changed:
+            if job_id in self._jobs:
+                self._jobs[job_id].is_told = True
+                self._changed.notify_all()
 
     def stopped(self, job_id: str, site: str, error: str) -> None:
         """The job does not start, or not go on; one that runs comes to its own end."""
@@ -178,7 +187,11 @@ class Orders:
             # What runs is told at once, and tells the hub; what never started here ends now.
             if not job.is_running or not self._wait(lambda: job.ending is not None, _BRING_SECONDS, lambda: False):
                 return Ending("failed", self._site, "start", error), b""
-        return job.ending or Ending("failed", self._site, "start", "the job did not end"), job.result
+        ending = job.ending or Ending("failed", self._site, "start", "the job did not end")
+        if ending.state == "done" and not job.result:
+            # Not done before the hub has heard it of the lead: run again at once, it would be taken for the same run.
+            self._wait(lambda: job.is_told, _SETTLE_SECONDS, is_gone)
+        return ending, job.result
 
     def _cancel(self, job_id: str, site: str, error: str) -> None:
         self._memory.cancel(job_id, sequence=0)

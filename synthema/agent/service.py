@@ -312,6 +312,7 @@ class SiteService:
                 self._orders.stopped(head.job, "", f"the hub refused it: {head.explanation}")
             case Outcome():
                 self._memory.hear(message.sequence)
+                self._orders.finished(head.job)
                 if head.state == "failed":
                     self.agent.cancel(head.job, site=head.site or "", error=head.explanation or "it failed")
             case _:

@@ -199,7 +199,7 @@ def test_what_a_carrier_changes_or_makes_up_is_refused(federation: DoorFederatio
 
 def test_the_hub_gets_no_result_and_the_carrier_none_that_it_can_read(federation: DoorFederation) -> None:
     result = federation.run(small_study())
-    assert federation.hub is not None
+    # Who is not the lead answers when the hub has heard that the job is done.
     store = federation.hub_folder.store()
     try:
         (job,) = store.jobs()
@@ -254,3 +254,9 @@ def test_a_door_is_for_its_user_alone_and_outlives_nonsense(tmp_path_factory: py
     assert file.read_text() == "a file of somebody's"
     with pytest.raises(StudyError, match="at most"):
         Door(tmp_path_factory.mktemp("door") / ("d" * 120), lambda *_: (Answer(site="", state="down"), b""))
+
+
+def test_the_same_study_may_be_handed_in_again_at_once(federation: DoorFederation) -> None:
+    results = [federation.run(small_study())["released"]["synthetic"]["columns"] for _ in range(6)]
+    assert all(result == results[0] for result in results)
+    assert len(set(federation.spent().values())) == 1
