@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from door_members import DoorFederation
 from network_members import SITES
 
+from synthema.demo import demo_frames, demo_study
 from synthema.flower.bundle import QUIET
 from synthema.flower.client import SOCKET_VARIABLE
 from synthema.flower.submitting import hand_in
 from synthema.hub.authority import new_authority
+from synthema.local_federation import LocalFederation, make_federation
+from synthema.study import Study
 
 PROGRAMS = Path(sys.executable).parent
 READY_SECONDS = 60.0
@@ -69,7 +73,26 @@ class FlowerNet:
             self._register(site)
             self.start_node(site)
         for site in self.sites:
-            self._wait_for(site, lambda site=site: "SuperNode ID" in self.log(site))
+            self.wait_for_node(site)
+
+    def wait_for_node(self, site: str) -> None:
+        """Wait until a SuperNode that was started last is known to the SuperLink."""
+        self._wait_for(site, lambda: "SuperNode ID" in self.log(site).rpartition("Starting Flower SuperNode")[2])
+
+    @staticmethod
+    def program(name: str) -> Path:
+        return PROGRAMS / name
+
+    @contextmanager
+    def environ(self) -> Iterator[None]:
+        """What Flower's command line reads, in this process's environment."""
+        before = dict(os.environ)
+        os.environ.update(self.environment())
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
     def _register(self, site: str) -> None:
         key = ec.generate_private_key(ec.SECP384R1())
@@ -149,9 +172,7 @@ class FlowerFederation(DoorFederation):
         self.flower_log: list[str] = []
 
     def hand_in(self, submission: Any, *, offer_within: float, within: float) -> bytes:
-        before = dict(os.environ)
-        os.environ.update(self.net.environment())
-        try:
+        with self.net.environ():
             return hand_in(
                 submission,
                 superlink="here",
@@ -160,9 +181,6 @@ class FlowerFederation(DoorFederation):
                 program=str(PROGRAMS / "flwr"),
                 progress=self.flower_log.append,
             )
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
 
 
 def _free_port() -> int:
@@ -176,5 +194,49 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def spent(federation: FlowerFederation) -> Mapping[str, float]:
-    return federation.spent()
+LISTED = 'automatic = ["marginals", "kaplan-meier", "logistic"]\n'
+
+
+JOB = """\
+[study]
+name = "{name}"
+purpose = "Survival after diagnosis of acute myeloid leukaemia, by age, sex, white cell count and deprivation"
+schema = "schema.toml"
+neighbours = "add_remove_one"
+
+[budget]
+epsilon = 1.0
+delta = 1e-6
+
+[federation]
+dealer = "trust-office"
+
+[sites.vienna]
+[sites.madrid]
+[sites.milan]
+
+"""
+MST = '[synthesis]\nrows = 1000\nmechanism = "mst"\n'
+
+
+def write_job(folder: Path, name: str, asked: str) -> Path:
+    """Write a study of the packaged leukaemia patients, under the names of three hospitals."""
+    demo_study().data_schema.save(folder / "schema.toml")
+    job = folder / f"{name}.toml"
+    job.write_text(JOB.format(name=name) + asked, encoding="utf-8")
+    return job
+
+
+def make_leukaemia_federation(folder: Path, net: FlowerNet) -> LocalFederation:
+    """Hub, agents and dealer, each to be run as a process of its own, with the agents' doors where the net asks."""
+    frames = dict(zip(SITES, demo_frames().values(), strict=False))
+    folder.mkdir(parents=True)
+    study = Study.load(write_job(folder, "first", MST))
+    made = make_federation(folder / "members", study, frames, policy="allow_exact = true\n", studies=20)
+    for site in SITES:
+        file = made.site(site) / "site.toml"
+        text = file.read_text(encoding="utf-8").replace("delta_cap = 1e-06", "delta_cap = 1e-4")
+        # What is asked for by a researcher who is listed; exact releases ask the operator unless they are, too.
+        head, approve, rest = text.rpartition('approve = "automatic"\n')
+        file.write_text(f'{head}{approve}{LISTED}{rest}\n[flower]\nsocket = "{net.sockets / site}"\n', encoding="utf-8")
+    return made

@@ -26,6 +26,7 @@ from synthema.networks.orders import Answer, Order, OrderRejected
 from synthema.networks.site_socket import ask, send
 
 
+@pytest.mark.slow
 class TestDoors(NetworkContract):
     """The contract, over orders."""
 
@@ -119,6 +120,7 @@ def test_a_carrier_that_goes_away_in_a_run_takes_its_site_out_at_once_and_names_
     assert federation.run(small_study("pilot-2"))["synthetic"]
 
 
+@pytest.mark.slow
 def test_a_site_whose_carrier_never_starts_it_is_named_and_nothing_is_charged(
     federation: DoorFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +140,7 @@ def test_a_site_whose_carrier_never_starts_it_is_named_and_nothing_is_charged(
     assert [_open_charges(federation, site) for site in SITES] == [(), (), ()]
 
 
+@pytest.mark.slow
 def test_an_offer_that_nobody_starts_is_void_when_its_time_is_over(federation: DoorFederation) -> None:
     submission = _offered(federation, run_seconds=0.1)
     assert _open_charges(federation, "vienna") != ()
@@ -150,6 +153,7 @@ def test_an_offer_that_nobody_starts_is_void_when_its_time_is_over(federation: D
     assert federation.spent()["vienna"] == 0.0
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_started_again_gives_back_what_was_offered_at_its_door(federation: DoorFederation) -> None:
     _offered(federation)
     federation.services["vienna"].close()
@@ -161,6 +165,7 @@ def test_an_agent_that_is_started_again_gives_back_what_was_offered_at_its_door(
     assert service._memory.unfinished() == []
 
 
+@pytest.mark.slow
 def test_a_carrier_cannot_run_what_was_not_accepted_nor_run_it_twice(federation: DoorFederation) -> None:
     submission = federation.desk.submission(small_study())
     run = Order(what="run", job=submission.job_id, within=3.0)
@@ -197,6 +202,7 @@ def test_what_a_carrier_changes_or_makes_up_is_refused(federation: DoorFederatio
     assert federation.spent()["vienna"] == 0.0
 
 
+@pytest.mark.slow
 def test_the_hub_gets_no_result_and_the_carrier_none_that_it_can_read(federation: DoorFederation) -> None:
     result = federation.run(small_study())
     # Who is not the lead answers when the hub has heard that the job is done.
@@ -256,6 +262,7 @@ def test_a_door_is_for_its_user_alone_and_outlives_nonsense(tmp_path_factory: py
         Door(tmp_path_factory.mktemp("door") / ("d" * 120), lambda *_: (Answer(site="", state="down"), b""))
 
 
+@pytest.mark.slow
 def test_the_same_study_may_be_handed_in_again_at_once(federation: DoorFederation) -> None:
     results = [federation.run(small_study())["released"]["synthetic"]["columns"] for _ in range(6)]
     assert all(result == results[0] for result in results)
