@@ -58,24 +58,15 @@ class Door:
             raise StudyError(
                 f"[flower] socket: a socket's path has {MOST_PATH_BYTES} bytes at most; name a shorter one"
             )
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
                 raise StudyError(f"[flower] socket: {path.name} is there and is no socket")
             path.unlink()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # Made with the rights that it is to have: nobody else may connect in between.
-        before = os.umask(0o177)
-        try:
-            self._listener.bind(str(path))
-        finally:
-            os.umask(before)
-        if group:
-            try:
-                shutil.chown(path, group=group)
-            except (LookupError, OSError):
-                self._listener.close()
-                raise StudyError(f"[flower] group: the socket cannot be given to {group!r}") from None
-            path.chmod(0o660)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._listener.close)
+            self._bind(group)
+            undo.pop_all()
         self._listener.listen(_MOST_CONNECTIONS)
         self._thread = threading.Thread(target=self._serve, name="door", daemon=True)
         self._thread.start()
@@ -91,6 +82,23 @@ class Door:
         self._listener.close()
         self._thread.join(5.0)
         self._path.unlink(missing_ok=True)
+
+    def _bind(self, group: str) -> None:
+        # Made with the rights that it is to have: nobody else may connect in between.
+        before = os.umask(0o177)
+        try:
+            self._listener.bind(str(self._path))
+        except OSError as error:
+            text = f"[flower] socket: {self._path.name} cannot be made in its folder ({type(error).__name__})"
+            raise StudyError(text) from None
+        finally:
+            os.umask(before)
+        if group:
+            try:
+                shutil.chown(self._path, group=group)
+            except (LookupError, OSError):
+                raise StudyError(f"[flower] group: the socket cannot be given to {group!r}") from None
+            self._path.chmod(0o660)
 
     def _serve(self) -> None:
         while not self._closing:

@@ -56,9 +56,10 @@ class Doors:
 class DoorFederation(RelayFederation):
     """Offers, decisions, runs and results go by orders; the hub is what the rounds and letters go over."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, *, sockets: Path | None = None, **options: Any) -> None:
         # A socket's path is short.
-        self.sockets = Path(tempfile.mkdtemp(prefix="doors-"))
+        self.sockets = sockets or Path(tempfile.mkdtemp(prefix="doors-"))
+        self.keeps_sockets = sockets is not None
         super().__init__(folder, **options)
 
     def begin(self) -> None:
@@ -98,4 +99,5 @@ class DoorFederation(RelayFederation):
 
     def close(self) -> None:
         super().close()
-        shutil.rmtree(self.sockets, ignore_errors=True)
+        if not self.keeps_sockets:
+            shutil.rmtree(self.sockets, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,7 +31,7 @@ from synthema.study import Study
 PROGRAMS = Path(sys.executable).parent
 READY_SECONDS = 60.0
 # A SuperNode that has nothing to do looks every three seconds, and each message starts a process.
-OFFER_SECONDS = 45.0
+OFFER_SECONDS, RUN_SECONDS = 90.0, 120.0
 
 
 class FlowerNet:
@@ -144,6 +145,7 @@ class FlowerNet:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+        shutil.rmtree(self.sockets, ignore_errors=True)
 
     def _start(self, member: str, program: str, *arguments: str, **environment: str) -> None:
         with (self.folder / f"{member}.log").open("ab") as log:
@@ -167,8 +169,8 @@ class FlowerFederation(DoorFederation):
     """Agents and hub in threads of this process; orders come by a Flower network that outlives them."""
 
     def __init__(self, folder: Path, net: FlowerNet, **options: Any) -> None:
-        super().__init__(folder, **options)
-        self.sockets, self.net = net.sockets, net
+        super().__init__(folder, sockets=net.sockets, **options)
+        self.net = net
         self.flower_log: list[str] = []
 
     def hand_in(self, submission: Any, *, offer_within: float, within: float) -> bytes:
@@ -177,7 +179,7 @@ class FlowerFederation(DoorFederation):
                 submission,
                 superlink="here",
                 decide_seconds=max(offer_within, OFFER_SECONDS),
-                run_seconds=max(within, 60.0),
+                run_seconds=max(within, RUN_SECONDS),
                 program=str(PROGRAMS / "flwr"),
                 progress=self.flower_log.append,
             )

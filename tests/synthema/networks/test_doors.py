@@ -258,6 +258,11 @@ def test_a_door_is_for_its_user_alone_and_outlives_nonsense(tmp_path_factory: py
     with pytest.raises(StudyError, match="is no socket"):
         Door(file, lambda *_: (Answer(site="", state="down"), b""))
     assert file.read_text() == "a file of somebody's"
+    with pytest.raises(StudyError, match="cannot be made"):
+        Door(Path("/tmp/there-is-no-such-folder/door"), lambda *_: (Answer(site="", state="down"), b""))
+    with pytest.raises(StudyError, match="cannot be given to"):
+        Door(place, lambda *_: (Answer(site="", state="down"), b""), group="no-such-group")
+    place.unlink()
     with pytest.raises(StudyError, match="at most"):
         Door(tmp_path_factory.mktemp("door") / ("d" * 120), lambda *_: (Answer(site="", state="down"), b""))
 

@@ -93,8 +93,8 @@ def test_statistics_of_three_hospitals(leukaemia: LocalFederation, net: FlowerNe
     asked = '[exact]\nmin_cell = 5\n[exact.kaplan_meier]\ngroup = "sex"\ngrid_days = 180\n'
     released = _by_command(leukaemia, net, "curves", asked)
     sizes = _pooled()["sex"].value_counts()
-    assert len(released["curves"]) == 2
-    for curve in released["curves"]:
+    assert len(released["survival"]) == 2
+    for curve in released["survival"]:
         # At the start everybody of the group is at risk.
         assert curve["steps"][0]["at_risk"] == sizes[curve["group"]]
 
