@@ -83,8 +83,10 @@ class Orders:
                 ending, result = self._run(order, is_gone)
                 return Answer.of_ending(self._site, ending), result
             case _:
-                self._cancel(order.job, order.site or "", order.error or "the job was cancelled")
-                self._agent().wait_until_idle(within=order.within)
+                # What the hub offered is the hub's to take back.
+                if self.knows(order.job):
+                    self._cancel(order.job, order.site or "", order.error or "the job was cancelled")
+                    self._agent().wait_until_idle(within=order.within)
                 return Answer(site=self._site, state="cancelled"), b""
 
     # From the agent.

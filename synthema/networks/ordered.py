@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # A site answers somewhat before its answer is given up, so that the reason arrives.
 _LEAD_SECONDS = 2.0
 _CANCEL_SECONDS = 20.0
+# How long an offer stands after the time to decide: if nobody starts it or takes it back, who offered it is gone.
+_STANDS_SECONDS = 300.0
 # After one site said that it failed: the others say so, too, and one of them may know better whose fault it is.
 _AFTER_FAILURE_SECONDS = 3.0
 
@@ -46,14 +48,14 @@ class OrderedNetwork:
     def __repr__(self) -> str:
         return f"OrderedNetwork({self._carrier!r})"
 
-    def offer(self, submission: Submission, *, within: float, run_within: float = 3600.0) -> Mapping[str, Decision]:
-        """Offer a job to every site of its study; `run_within`: how long an offer stands at the site."""
+    def offer(self, submission: Submission, *, within: float) -> Mapping[str, Decision]:
+        """Offer a job to every site of its study; return what each said."""
         from synthema.study import Study
 
         job = submission.job_id
         sites = tuple(Study.from_document(submission.document.body).sites)
         self._sites[job] = sites
-        order = Order(what="offer", job=job, within=_earlier(within), run_seconds=run_within)
+        order = Order(what="offer", job=job, within=_earlier(within), run_seconds=_STANDS_SECONDS)
         answers = self._exchange(sites, order.encode(submission.encode()), within, lambda _answers: None)
         self._decisions[job] = {site: answer.decision() for site, (answer, _) in answers.items()}
         return dict(self._decisions[job])

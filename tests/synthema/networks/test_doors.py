@@ -272,3 +272,24 @@ def test_the_same_study_may_be_handed_in_again_at_once(federation: DoorFederatio
     results = [federation.run(small_study())["released"]["synthetic"]["columns"] for _ in range(6)]
     assert all(result == results[0] for result in results)
     assert len(set(federation.spent().values())) == 1
+
+
+@pytest.mark.slow
+def test_a_carrier_cannot_take_back_what_the_hub_offered(
+    federation: DoorFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, count = small_study(), SiteJob.marginal_counts
+    job_id = federation.desk.submission(study).job_id
+    answers: list[Answer] = []
+
+    def is_cancelled_meanwhile(job: SiteJob) -> Any:
+        if job.site.name == "vienna":
+            cancel = Order(what="cancel", job=job_id, within=5.0)
+            answers.append(_answer(federation, "vienna", cancel))
+            offer = Order(what="offer", job=job_id, within=5.0)
+            answers.append(_answer(federation, "vienna", offer, federation.desk.submission(study).encode()))
+        return count(job)
+
+    monkeypatch.setattr(SiteJob, "marginal_counts", is_cancelled_meanwhile)
+    assert federation.desk.submit(study, decide_seconds=10.0, run_seconds=30.0)["synthetic"]
+    assert [(answer.state, answer.reason) for answer in answers] == [("cancelled", ""), ("refused", "running")]
