@@ -49,7 +49,7 @@ def members(tmp_path_factory):
 def test_a_study_is_handed_in_over_flower_and_its_result_comes_back(benchmark, members, asked):
     from flower_members import write_job
 
-    from synthema.flower.submitting import submit
+    from synthema.flower.submitting import FlowerDesk
 
     net, made = members
     researcher = ResearcherConfig.load(made.researcher)
@@ -60,7 +60,7 @@ def test_a_study_is_handed_in_over_flower_and_its_result_comes_back(benchmark, m
 
     def hand_in():
         with net.environ():
-            return submit(researcher, study(), superlink="here", program=str(net.program("flwr")))
+            return FlowerDesk(researcher, superlink="here", program=str(net.program("flwr"))).submit(study())
 
     result = benchmark.pedantic(hand_in, rounds=2)
     assert result["released"]["job_id"]

@@ -1,6 +1,7 @@
 """Who hands in studies: a simulation in this process, or a researcher over any driver of the network protocol.
 
-`synthema.researcher.ResearchDesk` is a third: a researcher's line to a hub.
+`synthema.researcher.ResearchDesk` is a third: a researcher's line to a hub; `synthema.flower.submitting.FlowerDesk` a
+fourth: a network that runs Flower.
 """
 
 from __future__ import annotations

@@ -51,22 +51,22 @@ def submit(
     with errors(as_json=as_json), input_errors(as_json=as_json):
         from rich.markup import escape
 
-        from synthema.flower.submitting import submit as hand_in
+        from synthema.flower.submitting import FlowerDesk
         from synthema.researcher import ResearcherConfig
         from synthema.study import Study
 
         study = Study.load(job)
         config = ResearcherConfig.load(who)
         with progress(quiet=as_json) as say:
-            bundle = hand_in(
+            desk = FlowerDesk(
                 config,
-                study,
                 superlink=superlink,
                 decide_seconds=decide_within,
                 run_seconds=run_within,
                 program=None if flwr is None else str(flwr),
                 progress=lambda line: say(escape(line), same=True),
             )
+            bundle = desk.submit(study)
         written = write_bundle(bundle, out)
         body = {"out": str(out), "files": [str(path) for path in written], "costs": bundle["costs"]}
         show(body, "\n".join(["done:", *(f"  {path}" for path in written)]), as_json=as_json)

@@ -37,20 +37,13 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _AROUND_SECONDS = 120.0
 
 
-def submit(
-    config: ResearcherConfig,
-    study: Study,
-    *,
-    superlink: str | None = None,
-    decide_seconds: float = 120.0,
-    run_seconds: float = 3600.0,
-    program: str | None = None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Hand in a study, wait for its end, and return what the lead put together (`synthema.site_run.read_bundle`).
+class FlowerDesk:
+    """A researcher over a network that runs Flower. Joint models may be fitted over it, as over any network.
 
     Parameters
     ----------
+    config
+        The researcher's file, with the cards of the sites.
     superlink
         Its name in Flower's configuration; by default the one that is the default there.
     decide_seconds
@@ -59,32 +52,53 @@ def submit(
         Within which the job has to end.
     program
         Path of Flower's command line; by default `flwr` of this environment, or of the search path.
-
-    Raises
-    ------
-    SiteRefused
-        A site refused, or waits for its operator; nothing was charged.
-    SiteFailed, JobFailed
-        The job failed; steps that had started stay charged.
-    StudyError
-        If there is no Flower here, or a site's card is missing.
+    progress
+        Gets the lines of the run's log.
     """
-    lead = config.partners.get(study.compute_parties[0])
-    if lead is None:
-        raise StudyError(
-            f"the card of {study.compute_parties[0]!r} is missing: add it with `synthema researcher trust`"
+
+    def __init__(
+        self,
+        config: ResearcherConfig,
+        *,
+        superlink: str | None = None,
+        decide_seconds: float = 120.0,
+        run_seconds: float = 3600.0,
+        program: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._config, self._superlink, self._program, self._progress = config, superlink, program, progress
+        self._decide_seconds, self._run_seconds = decide_seconds, run_seconds
+
+    def __repr__(self) -> str:
+        return f"FlowerDesk({self._config.name!r}, superlink={self._superlink!r})"
+
+    def submit(self, study: Study, /) -> dict[str, Any]:
+        """Hand in a study, wait for its end, and return what the lead put together (`synthema.site_run.read_bundle`).
+
+        Raises
+        ------
+        SiteRefused
+            A site refused, or waits for its operator; nothing was charged.
+        SiteFailed, JobFailed
+            The job failed; steps that had started stay charged.
+        StudyError
+            If there is no Flower here, or a site's card is missing.
+        """
+        lead = study.compute_parties[0]
+        known = self._config.partners.get(lead)
+        if known is None:
+            raise StudyError(f"the card of {lead!r} is missing: add it with `synthema researcher trust`")
+        submission = make_submission(self._config, study)
+        sealed = hand_in(
+            submission,
+            superlink=self._superlink,
+            decide_seconds=self._decide_seconds,
+            run_seconds=self._run_seconds,
+            program=self._program,
+            progress=self._progress,
         )
-    submission = make_submission(config, study)
-    sealed = hand_in(
-        submission,
-        superlink=superlink,
-        decide_seconds=decide_seconds,
-        run_seconds=run_seconds,
-        program=program,
-        progress=progress,
-    )
-    key = load_result_key(config)
-    return read_result(sealed, key, bytes.fromhex(lead.identity), job_id=submission.job_id)
+        key = load_result_key(self._config)
+        return read_result(sealed, key, bytes.fromhex(known.identity), job_id=submission.job_id)
 
 
 def hand_in(
@@ -96,7 +110,7 @@ def hand_in(
     program: str | None = None,
     progress: Progress | None = None,
 ) -> bytes:
-    """Run one job over Flower, and return its sealed result; as `submit`."""
+    """Run one job over Flower, and return its sealed result; see `FlowerDesk`."""
     flwr = program or _found()
     settings = {
         "submission": base64.b64encode(submission.encode()).decode(),
