@@ -96,7 +96,7 @@ def test_statistics_of_three_hospitals(leukaemia: LocalFederation, net: FlowerNe
     assert len(released["survival"]) == 2
     for curve in released["survival"]:
         # At the start everybody of the group is at risk.
-        assert curve["steps"][0]["at_risk"] == sizes[curve["group"]]
+        assert curve["steps"][0]["at_risk"] == sizes[curve["group"].removeprefix("sex = ")]
 
 
 def test_a_logistic_model_of_three_hospitals_is_that_of_the_pooled_rows(
