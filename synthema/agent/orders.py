@@ -32,6 +32,8 @@ _LOOK_SECONDS = 0.2
 # In which every site of a study has to bring it: carriers that poll are some seconds apart.
 _BRING_SECONDS = 60.0
 _SETTLE_SECONDS = 5.0
+# In which the hub says that not all have, beyond that: else it is not reached.
+_HUB_SECONDS = 15.0
 
 
 class TellHub(Protocol):
@@ -98,15 +100,18 @@ class Orders:
     def decided(self, job_id: str, decision: Decision) -> None:
         """Take the decision on an offer."""
         with self._changed:
-            self._jobs[job_id].decision = decision
-            self._changed.notify_all()
+            job = self._jobs.get(job_id)
+            if job is not None:
+                job.decision = decision
+                self._changed.notify_all()
 
     def ended(self, job_id: str, ending: Ending, result: bytes) -> None:
         """Take how a job ended here."""
         with self._changed:
-            job = self._jobs[job_id]
-            job.ending, job.result, job.is_running = ending, result, False
-            self._changed.notify_all()
+            job = self._jobs.get(job_id)
+            if job is not None:
+                job.ending, job.result, job.is_running = ending, result, False
+                self._changed.notify_all()
 
     # From the hub.
 
@@ -183,17 +188,26 @@ class Orders:
         except StudyError:
             return Ending("failed", self._site, "start", "the site has not accepted this job"), b""
         self._tell_hub(head, job.submission)
-        if not self._wait(lambda: job.ending is not None, order.within, is_gone):
-            error = "who asked it to run the job went away" if is_gone() else "the job did not end in time"
-            self._cancel(job_id, self._site, error)
-            # What runs is told at once, and tells the hub; what never started here ends now.
-            if not job.is_running or not self._wait(lambda: job.ending is not None, _BRING_SECONDS, lambda: False):
-                return Ending("failed", self._site, "start", error), b""
+        began = self._wait(
+            lambda: job.is_running or job.ending is not None, min(order.within, _BRING_SECONDS + _HUB_SECONDS), is_gone
+        )
+        if not began or not self._wait(lambda: job.ending is not None, order.within, is_gone):
+            error = "the job did not end in time" if began else "the hub did not start the job: is it reached?"
+            self._end(job_id, job, "who asked it to run the job went away" if is_gone() else error)
         ending = job.ending or Ending("failed", self._site, "start", "the job did not end")
         if ending.state == "done" and not job.result:
             # Not done before the hub has heard it of the lead: run again at once, it would be taken for the same run.
             self._wait(lambda: job.is_told, _SETTLE_SECONDS, is_gone)
         return ending, job.result
+
+    def _end(self, job_id: str, job: _Brought, error: str) -> None:
+        """Take the site out of a job."""
+        self._cancel(job_id, self._site, error)
+        # What runs is told at once, and tells the hub; what never started here ends now.
+        if job.is_running:
+            self._wait(lambda: job.ending is not None, _BRING_SECONDS, lambda: False)
+        with self._changed:
+            job.ending = job.ending or Ending("failed", self._site, "start", error)
 
     def _cancel(self, job_id: str, site: str, error: str) -> None:
         self._memory.cancel(job_id, sequence=0)

@@ -293,3 +293,23 @@ def test_a_carrier_cannot_take_back_what_the_hub_offered(
     monkeypatch.setattr(SiteJob, "marginal_counts", is_cancelled_meanwhile)
     assert federation.desk.submit(study, decide_seconds=10.0, run_seconds=30.0)["synthetic"]
     assert [(answer.state, answer.reason) for answer in answers] == [("cancelled", ""), ("refused", "running")]
+
+
+@pytest.mark.slow
+def test_without_a_hub_a_run_ends_soon_and_nothing_is_charged(
+    federation: DoorFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_orders, "_BRING_SECONDS", 0.5)
+    monkeypatch.setattr(agent_orders, "_HUB_SECONDS", 0.5)
+    submission = _offered(federation)
+    assert federation.hub is not None
+    federation.hub.stop()
+    federation._hub_thread.join(10)
+    federation.hub = None
+    began = time.monotonic()
+    answer = _answer(federation, "vienna", Order(what="run", job=submission.job_id, within=60.0))
+    assert (answer.state, answer.blamed) == ("failed", "vienna")
+    assert "hub did not start" in answer.explanation
+    assert time.monotonic() - began < 10.0
+    assert _open_charges(federation, "vienna") == ()
+    assert federation.spent()["vienna"] == 0.0
