@@ -24,9 +24,11 @@ def answer_to(order: bytes) -> bytes:
     path = os.environ.get(SOCKET_VARIABLE, "")
     if not path:
         return _down(f"{SOCKET_VARIABLE} is not set where its SuperNode was started")
+    # Of a SuperNode that was killed, this process might be the last to hear; then the site takes no part any more.
+    parent = os.getppid()
     try:
         # The agent answers in the order's own time.
-        return ask(path, order)
+        return ask(path, order, is_wanted=lambda: os.getppid() == parent)
     except OSError as error:
         return _down(f"its agent could not be asked ({type(error).__name__})")
 

@@ -65,6 +65,10 @@ class OrderedNetwork:
         order = Order(what="run", job=job_id, within=_earlier(within), run_seconds=_earlier(within))
         answers = self._exchange(self._sites[job_id], order.encode(), within, _one_failed)
         endings = {site: answer.ending() for site, (answer, _) in answers.items()}
+        # What the others say of a site says more than that its node brought no answer.
+        down = {site for site, (answer, _) in answers.items() if answer.state == "down"}
+        blamed = {ending.site for site, ending in endings.items() if site not in down and ending.state == "failed"}
+        endings = {site: ending for site, ending in endings.items() if site not in down & blamed}
         result = next((payload for _, payload in answers.values() if payload), b"")
         return JobResult(self._decisions.get(job_id, {}), endings, result)
 

@@ -6,8 +6,12 @@ before the answer came has gone, and the agent ends what it was asked.
 
 from __future__ import annotations
 
+import math
+import select
 import socket
 import struct
+import time
+from collections.abc import Callable
 
 MOST_ORDER_BYTES = 1 << 23
 MOST_ANSWER_BYTES = 1 << 30
@@ -16,14 +20,31 @@ MOST_PATH_BYTES = 107
 
 _LENGTH = struct.Struct("<Q")
 _PIECE = 1 << 20
+_LOOK_MILLISECONDS = 200
+# Between two pieces of what is moving.
+_MOVE_SECONDS = 60.0
 
 
-def ask(path: str, order: bytes, *, within: float | None = None) -> bytes:
-    """Return the answer of the agent that listens at a path. Raises OSError (TimeoutError) if there is none."""
+def ask(path: str, order: bytes, *, within: float = math.inf, is_wanted: Callable[[], bool] = lambda: True) -> bytes:
+    """Return the answer of the agent that listens at a path.
+
+    `is_wanted`: asked several times a second; when it says no, the agent is left alone.
+
+    Raises
+    ------
+    OSError
+        If there is no answer: TimeoutError after `within` seconds, or if it is not wanted any more.
+    """
+    deadline = time.monotonic() + within
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(within)
+        connection.settimeout(_MOVE_SECONDS)
         connection.connect(path)
         send(connection, order)
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        while not poll.poll(_LOOK_MILLISECONDS):
+            if time.monotonic() > deadline or not is_wanted():
+                raise TimeoutError("no answer came while it was waited for")
         return receive(connection, MOST_ANSWER_BYTES)
 
 

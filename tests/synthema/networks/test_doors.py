@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +23,7 @@ from synthema.agent import orders as agent_orders
 from synthema.agent.door import Door
 from synthema.agent.service import SiteService
 from synthema.errors import SiteFailed, SiteRefused, StudyError
+from synthema.flower.client import SOCKET_VARIABLE
 from synthema.job import SiteJob
 from synthema.networks.ordered import Enough
 from synthema.networks.orders import Answer, Order, OrderRejected
@@ -313,3 +317,36 @@ def test_without_a_hub_a_run_ends_soon_and_nothing_is_charged(
     assert time.monotonic() - began < 10.0
     assert _open_charges(federation, "vienna") == ()
     assert federation.spent()["vienna"] == 0.0
+
+
+def test_a_client_whose_parent_is_gone_leaves_the_agent_alone() -> None:
+    place = Path("/tmp") / f"door-{threading.get_native_id()}"
+    gone = threading.Event()
+
+    def waits(_order: Order, _payload: bytes, is_gone: Any) -> tuple[Answer, bytes]:
+        deadline = time.monotonic() + 30.0
+        while not is_gone() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        gone.set()
+        return Answer(site="vienna", state="down"), b""
+
+    door = Door(place, waits)
+    order = Order(what="run", job="0" * 64, within=30.0).encode()
+    client = f"from synthema.flower.client import answer_to; answer_to({order!r})"
+    parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {client!r}]); time.sleep(60)"
+    # Nobody waits for the client: it must write nothing where somebody clears up.
+    own = {SOCKET_VARIABLE: str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.Popen([sys.executable, "-c", parent], env={**os.environ, **own})
+    try:
+        # The client has connected, and waits for an answer.
+        deadline = time.monotonic() + 30.0
+        while door._places._value == 16 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert not gone.is_set()
+        process.kill()
+        assert gone.wait(10.0)
+    finally:
+        process.kill()
+        process.wait(10)
+        door.close()
