@@ -45,14 +45,15 @@ class GridCarrier:
         waiting.pop(None, None)
         answers: dict[str, bytes] = {}
         deadline = time.monotonic() + within
-        more: float | None = None
         while waiting and time.monotonic() < deadline:
             for reply in self._grid.pull_messages(list(waiting)):
                 site = waiting.pop(reply.metadata.reply_to_message_id, None)
-                if site is not None:
-                    answers[site] = _content(reply)
-            if more is None and (more := enough(answers)) is not None:
-                deadline = min(deadline, time.monotonic() + more)
+                if site is None:
+                    continue
+                answers[site] = _content(reply)
+                more = enough(answers)
+                if more is not None:
+                    deadline = min(deadline, time.monotonic() + more)
             time.sleep(_POLL_SECONDS)
         return answers
 

@@ -21,7 +21,7 @@ _CANCEL_SECONDS = 20.0
 # How long an offer stands after the time to decide: if nobody starts it or takes it back, who offered it is gone.
 _STANDS_SECONDS = 300.0
 # After one site said that it failed: the others say so, too, and one of them may know better whose fault it is.
-_AFTER_FAILURE_SECONDS = 3.0
+_AFTER_FAILURE_SECONDS, _AFTER_SILENCE_SECONDS = 3.0, 15.0
 
 Enough = Callable[[Mapping[str, bytes]], float | None]
 
@@ -108,5 +108,9 @@ def _answer_of(site: str, data: bytes) -> tuple[Answer, bytes]:
 
 
 def _one_failed(answers: Mapping[str, bytes]) -> float | None:
-    failed = any(_answer_of(site, data)[0].ending().state == "failed" for site, data in answers.items())
-    return _AFTER_FAILURE_SECONDS if failed else None
+    said = [_answer_of(site, data)[0] for site, data in answers.items()]
+    failed = {answer.state for answer in said if answer.ending().state == "failed"}
+    if not failed:
+        return None
+    # A node that brings no answer says nothing of its site; the others will.
+    return _AFTER_SILENCE_SECONDS if failed == {"down"} else _AFTER_FAILURE_SECONDS

@@ -42,12 +42,12 @@ class Doors:
 
         for site in orders:
             threading.Thread(target=carry, args=(site,), daemon=True).start()
-        deadline = time.monotonic() + within
+        deadline, seen = time.monotonic() + within, 0
         with changed:
             while len(answers) < len(orders) and (left := deadline - time.monotonic()) > 0:
-                more = enough(answers)
-                if more is not None:
+                if len(answers) > seen and (more := enough(answers)) is not None:
                     deadline = min(deadline, time.monotonic() + more)
+                seen = len(answers)
                 changed.wait(min(left, 0.1))
             self.carried += answers.values()
             return dict(answers)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from flower_members import MST, FlowerFederation, FlowerNet, make_leukaemia_federation, write_job
+from flower_members import MST, RUN_SECONDS, FlowerFederation, FlowerNet, make_leukaemia_federation, write_job
 from network_contract import NetworkContract
 from network_members import DEALER, small_study
 
@@ -144,7 +144,10 @@ def test_a_supernode_that_is_killed_in_a_job_is_a_typed_failure_that_names_its_s
         with pytest.raises(SiteFailed) as failed:
             federation.run(small_study())
         assert failed.value.site == "milan"
-        assert "went away" in failed.value.error
+        # Long before anybody's patience with the job is over; most of it are Flower's own processes.
+        assert time.monotonic() - killed[0] < RUN_SECONDS
+        # Of the agent, told by the others; or of the SuperLink, if that was the first to notice.
+        assert "went away" in failed.value.error or "reports error" in failed.value.error
     finally:
         monkeypatch.undo()
         net.start_node("milan")
