@@ -31,27 +31,34 @@ ASKED = {
 
 
 @pytest.fixture(scope="module")
-def members(tmp_path_factory):
-    from flower_members import FlowerNet, make_leukaemia_federation
+def net(tmp_path_factory):
+    from flower_members import FlowerNet
 
-    net = FlowerNet(tmp_path_factory.mktemp("flower") / "net")
+    found = FlowerNet(tmp_path_factory.mktemp("flower") / "net")
     try:
-        net.begin()
-        made = make_leukaemia_federation(tmp_path_factory.mktemp("leukaemia") / "all", net)
-        with running(made):
-            yield net, made
+        found.begin()
+        yield found
     finally:
-        net.close()
+        found.close()
+
+
+@pytest.fixture
+def made(tmp_path, net):
+    """Members of their own for each study: two exact releases of one table are refused."""
+    from flower_members import make_leukaemia_federation
+
+    found = make_leukaemia_federation(tmp_path / "all", net)
+    with running(found):
+        yield found
 
 
 @pytest.mark.benchmark(group="flower: a study")
 @pytest.mark.parametrize("asked", sorted(ASKED))
-def test_a_study_is_handed_in_over_flower_and_its_result_comes_back(benchmark, members, asked):
+def test_a_study_is_handed_in_over_flower_and_its_result_comes_back(benchmark, net, made, asked):
     from flower_members import write_job
 
     from synthema.flower.submitting import FlowerDesk
 
-    net, made = members
     researcher = ResearcherConfig.load(made.researcher)
     names = iter(f"{asked}-{number}" for number in range(10))
 
