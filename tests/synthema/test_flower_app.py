@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from synthema.cli.app import app
 from synthema.errors import JobFailed, ModelFailed, SiteFailed, SiteRefused, StudyError
 from synthema.flower import bundle, client, server
 from synthema.flower.needed import flower
@@ -82,11 +84,11 @@ def test_errors_keep_their_type_and_who_is_named(error: Exception) -> None:
 def test_the_app_holds_no_code_and_asks_for_no_installation(tmp_path: Path) -> None:
     file = bundle.write_bundle(tmp_path / "app")
     assert list(file.parent.rglob("*")) == [file]
-    app = tomllib.loads(file.read_text(encoding="utf-8"))
-    assert app["project"]["dependencies"] == []
-    components = app["tool"]["flwr"]["app"]["components"]
+    written = tomllib.loads(file.read_text(encoding="utf-8"))
+    assert written["project"]["dependencies"] == []
+    components = written["tool"]["flwr"]["app"]["components"]
     assert components == {"serverapp": "synthema.flower.server:app", "clientapp": "synthema.flower.client:app"}
-    assert app["tool"]["flwr"]["app"]["config"].keys() == {"submission", "decide-seconds", "run-seconds"}
+    assert written["tool"]["flwr"]["app"]["config"].keys() == {"submission", "decide-seconds", "run-seconds"}
     with pytest.raises(StudyError, match="not empty"):
         bundle.write_bundle(file.parent)
 
@@ -129,3 +131,14 @@ def test_a_module_that_is_missing_inside_flower_is_not_called_flower(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="something_that"):
         flower("needs_nothing")
+
+
+def test_the_command_writes_the_app_once(tmp_path: Path) -> None:
+    runner = CliRunner()
+    written = runner.invoke(app, ["flower", "app", str(tmp_path / "app"), "--json"])
+    assert written.exit_code == 0
+    assert (tmp_path / "app" / "pyproject.toml").read_text(encoding="utf-8") == bundle.APP
+    again = runner.invoke(app, ["flower", "app", str(tmp_path / "app")])
+    assert again.exit_code == 2
+    missing = runner.invoke(app, ["flower", "submit", str(tmp_path / "no.toml"), "--as", str(tmp_path)])
+    assert missing.exit_code == 2
