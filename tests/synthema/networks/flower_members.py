@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -43,6 +44,7 @@ class FlowerNet:
         self.sockets = Path(tempfile.mkdtemp(prefix="doors-"))
         self.port = _free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.node_ids: dict[str, str] = {}
         self.home = folder / "flwr"
         self.home.mkdir(parents=True)
         new_authority(folder, name="superlink", host="127.0.0.1")
@@ -102,8 +104,20 @@ class FlowerNet:
         (self.folder / f"{site}.key").chmod(0o600)
         public = self.folder / f"{site}.pub"
         public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
-        command = [PROGRAMS / "flwr", "supernode", "register", public, "here", "--name", site]
-        subprocess.run(command, env=self.environment(), check=True, capture_output=True, timeout=60)
+        found = self._flwr("supernode", "register", str(public), "here", "--name", site)
+        self.node_ids[site] = str(json.loads(found)["node-id"])
+
+    def _flwr(self, *arguments: str) -> str:
+        command = [PROGRAMS / "flwr", *arguments, "--format", "json"]
+        done = subprocess.run(command, env=self.environment(), check=True, capture_output=True, text=True, timeout=120)
+        return done.stdout
+
+    def replace_node(self, site: str) -> None:
+        """Start a SuperNode anew, under a new key: its SuperLink takes a killed one for alive for a minute."""
+        self._flwr("supernode", "unregister", self.node_ids[site], "here")
+        self._register(site)
+        self.start_node(site)
+        self.wait_for_node(site)
 
     def start_node(self, site: str) -> None:
         self._start(

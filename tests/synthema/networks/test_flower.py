@@ -150,10 +150,9 @@ def test_a_supernode_that_is_killed_in_a_job_is_a_typed_failure_that_names_its_s
         assert "went away" in failed.value.error or "reports error" in failed.value.error
     finally:
         monkeypatch.undo()
-        net.start_node("milan")
+        net.replace_node("milan")
     assert len(killed) == 1
     assert len(set(federation.spent().values()) - {0.0}) == 1
-    net.wait_for_node("milan")
     # The agent was not harmed: with its SuperNode back, the next job runs.
     assert federation.run(small_study("pilot-2"))["synthetic"]
 
