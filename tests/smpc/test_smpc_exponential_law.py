@@ -18,7 +18,12 @@ from smpc.noise import exponential_law
 from smpc.noise.exponential_law import _with_rate
 from smpc.noise.geometric_law import exact_down
 
-mpmath.mp.prec = 300
+
+@pytest.fixture(autouse=True, scope="module")
+def _many_digits():
+    with mpmath.workprec(300):
+        yield
+
 
 LAWS = st.builds(
     exponential_law,
