@@ -252,7 +252,7 @@ class CountingOracle(ABC):
         if not candidates or len(candidates) != len(estimates):
             raise DomainMismatch("select needs at least one candidate, and one estimate for each")
         merged = check_groups(groups, self.domain)
-        factors = _checked_weights(weights, len(candidates))
+        factors = checked_weights(weights, len(candidates))
         offsets = _checked_penalties(penalties, len(candidates))
         change = self._max_records * (1 if self.neighbours == "add_remove_one" else 2)
         sensitivity = max(factors) * change << _SCORE_BITS
@@ -432,7 +432,8 @@ def _fingerprint(estimate: npt.NDArray[np.float64]) -> tuple[tuple[int, ...], in
     return np.shape(estimate), hash(np.asarray(estimate, dtype=np.float64).tobytes())
 
 
-def _checked_weights(weights: Sequence[int] | None, count: int) -> list[int]:
+def checked_weights(weights: Sequence[int] | None, count: int) -> list[int]:
+    """Return the weights of a choice, one if there are none. Raises DomainMismatch unless each is an integer >= 1."""
     if weights is None:
         return [1] * count
     exact = [int(weight) for weight in weights]

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from generators import Domain, DomainMismatch, Measurement
 from generators.domain import Clique
-from generators.grouping import Groups, check_groups
+from generators.grouping import Groups, check_groups, coarse_domain
+from generators.oracle import checked_weights
 from privacy import Event
 from privacy.neighbours import Neighbours
 from synthema.joint_noise import SCORE_BITS, JointTerms, event_of
@@ -122,22 +123,24 @@ class AskingOracle:
         if not candidates or len(candidates) != len(estimates):
             raise DomainMismatch("select needs at least one candidate, and one estimate for each")
         merged = check_groups(groups, self.domain)
+        factors = () if weights is None else tuple(checked_weights(weights, len(candidates)))
+        offsets = () if penalties is None else rounded_penalties(penalties, len(candidates))
+        coarse = coarse_domain(self.domain, merged)
         known, fresh, keys = [], [], []
         for i, clique in enumerate(candidates):
-            estimate = rounded(np.asarray(estimates[i]))
+            estimate = rounded_estimate(estimates[i], coarse.sizes(clique))
             marks = tuple(merged[name].tobytes() if name in merged else b"" for name in clique)
             key = (tuple(clique), marks, hashlib.sha256(estimate.tobytes()).digest())
             known.append(self._distances.get(key, -1))
             if known[-1] < 0:
                 keys.append(key)
                 fresh.append(estimate.ravel())
-        factors = () if weights is None else tuple(int(weight) for weight in weights)
         question = Select(
             candidates=_plain(candidates),
             known=tuple(known),
             epsilon=float(epsilon),
             weights=factors,
-            penalties=() if penalties is None else tuple(rounded(np.asarray(penalties)).tolist()),
+            penalties=offsets,
             groups=_plain_groups(merged),
         )
         estimated = np.concatenate(fresh) if fresh else np.zeros(0, dtype=np.int64)
@@ -174,6 +177,21 @@ def rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         raise DomainMismatch("estimates and penalties must be finite numbers of rows, at most 2^40")
     integers: npt.NDArray[np.int64] = scaled.astype(np.int64)
     return integers
+
+
+def rounded_estimate(estimate: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Return the estimate of a marginal of this shape, in units of 2^-4 rows. Raises DomainMismatch if it is none."""
+    array = np.asarray(estimate)
+    if array.shape != shape:
+        raise DomainMismatch("an estimate must have the shape of its candidate's marginal")
+    return rounded(array)
+
+
+def rounded_penalties(penalties: Sequence[float], count: int) -> tuple[int, ...]:
+    """Return so many penalties, in units of 2^-4 rows. Raises DomainMismatch if there are more or fewer."""
+    if len(penalties) != count:
+        raise DomainMismatch("penalties must be numbers of rows, one for each candidate")
+    return tuple(rounded(np.asarray(penalties)).tolist())
 
 
 def _plain(cliques: Sequence[Clique]) -> tuple[tuple[str, ...], ...]:

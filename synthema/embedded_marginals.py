@@ -22,11 +22,12 @@ from generators import Domain, DomainMismatch, Measurement, encode
 from generators.domain import Clique
 from generators.grouping import Groups, check_groups, coarse_domain
 from generators.marginals import count_marginals
+from generators.oracle import checked_weights
 from privacy import Event, Schema
 from privacy._checks import check_count
 from privacy.neighbours import Neighbours
 from smpc import Session, SharePackage, run_local, share
-from synthema.asking_oracle import rounded
+from synthema.asking_oracle import rounded_estimate, rounded_penalties
 from synthema.errors import StudyError
 from synthema.joint_noise import JointTerms, event_of
 from synthema.marginal_layout import SynthesisLayout
@@ -127,11 +128,10 @@ class EmbeddedMarginals:
             raise DomainMismatch("select needs at least one candidate, and one estimate for each")
         merged = check_groups(groups, self.domain)
         coarse, wanted = coarse_domain(self.domain, merged), [tuple(clique) for clique in candidates]
-        factors = [1] * len(wanted) if weights is None else [int(weight) for weight in weights]
-        offsets = rounded(np.zeros(len(wanted)) if penalties is None else np.asarray(penalties)).tolist()
-        public = rounded(np.concatenate([np.asarray(estimates[i]).ravel() for i in range(len(wanted))]))
-        if public.size != sum(coarse.cells(clique) for clique in wanted):
-            raise DomainMismatch("an estimate must have the shape of its candidate's marginal")
+        factors = checked_weights(weights, len(wanted))
+        offsets = rounded_penalties([0.0] * len(wanted) if penalties is None else penalties, len(wanted))
+        parts = [rounded_estimate(estimates[i], coarse.sizes(clique)) for i, clique in enumerate(wanted)]
+        public = np.concatenate([part.ravel() for part in parts])
         choice = self._terms.choice(epsilon, largest_weight=max(factors), n_candidates=len(wanted))
         layout, shared = self._shared(wanted)
 

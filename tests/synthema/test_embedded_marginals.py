@@ -1,6 +1,7 @@
 """The same mechanisms on secret shares of several sites as on one table."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,10 @@ from privacy.samplers import sample_discrete_gaussian
 from smpc.bitplanes import unpack_bits
 from smpc.noise import exponential_law
 from smpc.noise.exponential import random_words
+from synthema.asking_oracle import AskingOracle
 from synthema.embedded_marginals import EmbeddedMarginals
 from synthema.errors import StudyError
+from synthema.joint_noise import JointTerms
 
 SCHEMA = Schema.from_dict(
     {
@@ -24,6 +27,17 @@ SCHEMA = Schema.from_dict(
         }
     }
 )
+NONSENSE = [
+    ({"weights": [-500, 1]}, "weights"),
+    ({"weights": [0, 1]}, "weights"),
+    ({"weights": [1.5, 1]}, "weights"),
+    ({"weights": [1]}, "weights"),
+    ({"penalties": [1.0]}, "penalties"),
+    ({"penalties": [math.nan, 0.0]}, "penalties"),
+    # As many cells in all, but not of these marginals.
+    ({"estimates": [np.zeros((2, 3)), np.zeros(2)]}, "shape"),
+    ({"estimates": [np.zeros(2), np.zeros((3, 2))]}, "shape"),
+]
 MECHANISMS = [Independent, ChowLiu, MST, PrivBayes, AIM, Adaptive]
 
 
@@ -134,6 +148,44 @@ def test_weights_and_penalties_decide_a_selection(sites):
     assert oracle.events == [ExponentialMechanism(20.0)] * 3
 
 
+@pytest.mark.parametrize("m", [1, 2])
+def test_no_score_moves_by_more_than_a_patient_at_so_many_sites_pays_for(m, sites, monkeypatch):
+    # Scores as they are compared, opened here; weights, penalties and estimates of their own for each candidate.
+    asked = []
+
+    async def told(session, scores, law):
+        opened = await session.open(scores)
+        if session.party == 0:
+            asked.append((opened, law))
+        return 0
+
+    monkeypatch.setattr("synthema.shared_marginals.opened_draw", told)
+    rng = np.random.default_rng(m)
+    candidates, weights, penalties = [("a",), ("a", "b"), ("c", "b")], [3, 7, 1], [2.03, -0.71, 11.0]
+
+    def paid_for(extra):
+        """Whether the law pays for the largest change of a score, in several trials; and that change."""
+        changes = []
+        for _ in range(6):
+            estimates = [rng.random(shape) * 300 for shape in ((2,), (2, 3), (2, 3))]
+            patient = [pd.DataFrame([[str(rng.integers(k)) for k in (2, 3, 2)]], columns=list("abc")) for _ in sites]
+            there = {
+                site: pd.concat([frame, row]) if i < extra else frame
+                for i, ((site, frame), row) in enumerate(zip(sites.items(), patient, strict=True))
+            }
+            asked.clear()
+            for frames in (sites, there):
+                oracle = EmbeddedMarginals(frames, SCHEMA, max_sites_per_patient=m)
+                oracle.select(candidates, estimates, epsilon=0.3, weights=weights, penalties=penalties)
+            (before, law), (after, _) = asked
+            changes.append(int(np.abs(after - before).max()))
+        return 2 * law.rate * max(changes) + law.excess <= Fraction(0.3), max(changes)
+
+    assert paid_for(m) == (True, 7 * 16 * m)
+    # Negative control: one site more than was stated.
+    assert not paid_for(m + 1)[0]
+
+
 @pytest.mark.slow
 def test_a_close_choice_is_random_and_a_weak_one_nearly_even(sites):
     oracle = EmbeddedMarginals(sites, SCHEMA)
@@ -158,3 +210,17 @@ def test_what_does_not_fit_is_refused(sites):
     with pytest.raises(DomainMismatch):
         oracle.measure([], rho=1.0)
     assert oracle.events == []
+
+
+@pytest.mark.parametrize(("options", "what"), NONSENSE)
+def test_choices_with_senseless_weights_penalties_or_estimates_are_refused_and_cost_nothing(options, what, sites):
+    # A weight below one would move a score by more than the largest weight pays for.
+    choice = {"candidates": [("a",), ("a", "b")], "estimates": [np.zeros(2), np.zeros((2, 3))], "epsilon": 1.0}
+    asked = []
+    embedded = EmbeddedMarginals(sites, SCHEMA)
+    asking = AskingOracle(embedded.domain, JointTerms(3, 1), send=asked.append)
+    for oracle in (embedded, asking):
+        with pytest.raises(DomainMismatch, match=what):
+            oracle.select(**choice | options)
+        assert oracle.events == []
+    assert not asked
