@@ -126,8 +126,9 @@ class SharedMarginals:
         self._distances = concatenate(*parts)
         self._distance_of.extend((clique, _marks(clique, groups)) for clique in new)
         distances = self._distances[[next(numbers) if number < 0 else number for number in known]]
-        factors = np.array(weights, dtype=np.int64)
-        scores = distances * factors - np.array(penalties, dtype=np.int64) * factors
+        # Products in Python's integers: what a word does not hold is refused, and does not wrap round.
+        offsets = [weight * penalty for weight, penalty in zip(weights, penalties, strict=True)]
+        scores = distances * np.array(weights, dtype=np.int64) - np.array(offsets, dtype=object)
         return await opened_draw(session, scores, choice.law)
 
     async def _compare(

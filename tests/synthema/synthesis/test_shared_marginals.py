@@ -146,14 +146,25 @@ def test_contributions_of_another_form_are_refused():
             pooled_words(bad, LAYOUT.size)
 
 
-def test_scores_beyond_the_ring_are_refused_before_anything_is_compared():
+@pytest.mark.parametrize(
+    # A penalty's product with its weight of 2^64 would wrap round to none at all; a word does not hold 2^63.
+    ("estimate", "penalty"),
+    [(1 << 44, 0), (0, 1 << 44), (0, -(1 << 44)), (0, 1 << 43)],
+)
+def test_scores_beyond_the_ring_are_refused_before_anything_is_compared(estimate, penalty):
     terms = JointTerms(3, 1)
 
     async def ask(counts):
         choice = terms.choice(1.0, largest_weight=1 << 20, n_candidates=2)
-        estimates = np.full(4, 1 << 44)
+        estimates = np.full(4, estimate)
         return await counts.select(
-            [("a",), ("c",)], [-1, -1], estimates, choice, weights=[1 << 20] * 2, penalties=[0, 0], groups={}
+            [("a",), ("c",)],
+            [-1, -1],
+            estimates,
+            choice,
+            weights=[1 << 20] * 2,
+            penalties=[penalty, 0],
+            groups={},
         )
 
     with pytest.raises(PartyFailed) as failed:
