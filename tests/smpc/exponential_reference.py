@@ -1,7 +1,6 @@
 """The integer arithmetic of `smpc.noise.exponential` in plain Python: everything that may come out, mask by mask."""
 
 import itertools
-from fractions import Fraction
 
 import numpy as np
 
@@ -27,20 +26,30 @@ def weights(law, below, mask):
     return {value * law.powers[differences[-1] % side] for value in factors[0]}
 
 
-def point(law, total, r, ups):
-    """16 r T / 2^k as it comes out where the parts of it are cut up or down: `ups`, one for each limb but the last."""
+def parts(law, total, r):
+    """The parts of 16 r T / 2^k but the highest, lowest first: what is cut, and by how many bits; and the highest."""
     limbs = [(r >> LIMB * place) & (2**LIMB - 1) for place in range(law.n_limbs)]
     top = law.n_limbs - 1
-    return limbs[top] * total + sum(
-        (limb * total >> LIMB * (top - place)) + up
-        for place, (limb, up) in enumerate(zip(limbs[:top], ups, strict=True))
-    )
+    return [(limb * total, LIMB * (top - place)) for place, limb in enumerate(limbs[:top])], limbs[top] * total
 
 
-def probabilities(law, values, ups):
-    """The exact law of the index over all r, given the weights and how the parts of the point are cut."""
+def point(law, total, r, ups):
+    """16 r T / 2^k as it comes out where the parts of it are cut up or down: `ups`, one for each limb but the last."""
+    lower, highest = parts(law, total, r)
+    return highest + sum((part >> n_bits) + up for (part, n_bits), up in zip(lower, ups, strict=True))
+
+
+def cut(number, n_bits, opened):
+    """A number after truncation that opened this word: up where its low bits are beyond those of the word."""
+    low = 2**n_bits - 1
+    return (number >> n_bits) + ((number & low) > (opened & low))
+
+
+def probabilities(law, values, opened):
+    """The exact law of the index over all r, given the weights and what was opened when the parts were cut."""
     n = 2 ** (LIMB * law.n_limbs)
-    u = point(law, sum(values), np.arange(n), ups)
+    lower, highest = parts(law, sum(values), np.arange(n))
+    u = highest + sum(cut(part, n_bits, word) for (part, n_bits), word in zip(lower, opened, strict=True))
     # The first candidate whose sum of weights, in sixteenths, is beyond u; else the last.
     index = np.searchsorted(np.cumsum(values[:-1]) << LIMB, u, side="right")
-    return [Fraction(int(count), n) for count in np.bincount(index, minlength=len(values))]
+    return np.bincount(index, minlength=len(values)) / n

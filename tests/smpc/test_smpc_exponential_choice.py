@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exponential_reference import weights
+from exponential_reference import cut, weights
 from noise_checks import fit_pvalue
 from scipy import stats
 
@@ -15,6 +15,7 @@ from smpc.bitplanes import unpack_bits
 from smpc.kinds import OneHot
 from smpc.material import MaterialStore
 from smpc.noise import exponential, exponential_law
+from smpc.truncation import truncated
 
 SAMPLE_SIZE = 4_000
 ALPHA = 1e-6
@@ -143,6 +144,21 @@ def test_the_point_on_shares_is_as_near_as_was_said():
     assert max(map(abs, seen)) > 1
 
 
+def test_what_a_cut_does_is_told_by_what_was_opened():
+    # The law of a choice given all that is opened, which the enumeration of laws takes, rests on this.
+    x = np.arange(300) * 0x9E3779B97F4A7 % 2**61
+
+    async def protocol(s, mine):
+        words = (await s.input(mine))[0]._share
+        return await s.open(s.shared(await truncated(s, words, 12, "stochastic")))
+
+    done = run_local(protocol, [x] * 2, rng=InsecureSeededRng(3), record_views=True)
+    [words] = [part for name, part in done.views[0].record.opened if name == "truncate"]
+    expected = [cut(number, 12, word) for number, word in zip(x.tolist(), words.tolist(), strict=True)]
+    assert done.results[0].tolist() == expected
+    assert 0 < (done.results[0] - (x >> 12)).sum() < len(x)
+
+
 # What is opened on the way.
 
 
@@ -165,6 +181,22 @@ def test_nothing_but_masked_words_and_the_index_is_opened():
             checked += 1
     # Steps of the tournament, the cut, the lookup, products, their cuts, U, the comparison.
     assert checked >= 8
+
+
+def test_rounds_and_sizes_are_the_same_whatever_the_scores():
+    # In each of them the cut, and differences of several digits; one of 64 candidates or fewer, and one of more.
+    for m in (5, 70):
+        law, _ = exponential_law(1e-2, 1, m)
+
+        async def protocol(s, x, law=law):
+            return await exponential.opened_draw(s, (await s.input(x, max_abs=10**6))[0], law)
+
+        told = []
+        for scores in ([0] * m, [10**6, -(10**6), *range(m - 2)]):
+            done = run_local(protocol, [scores] * 3, record_views=True)
+            told.append([(name, part.dtype, part.shape) for name, part in done.views[0].record.opened])
+            told[-1].append((done.cost.rounds, done.cost.material))
+        assert told[0] == told[1]
 
 
 def lookups(monkeypatch, change=None):
