@@ -241,6 +241,28 @@ def test_lookups_without_a_mask_or_with_one_mask_for_two_are_caught(monkeypatch)
     assert uniform_pvalue((first - second) % np.uint64(64)) < ALPHA
 
 
+@pytest.mark.parametrize("unmasked", [None, 0, 1, 2])
+def test_every_digit_of_the_word_has_a_mask(unmasked, monkeypatch):
+    law, _ = exponential_law(1e-3, 1, 4)
+    assert law.n_digits == 3
+    take = MaterialStore.take
+
+    def handed(self, kind, count):
+        arrays = take(self, kind, count)
+        if isinstance(kind, OneHot) and unmasked is not None:
+            # Negative controls: the masks of this digit are zero. Each party's share of that is none.
+            arrays[1].reshape(law.n_digits, -1)[unmasked] = 0
+        return arrays
+
+    monkeypatch.setattr(MaterialStore, "take", handed)
+    _, _, done = opened((4, -4, 0, 1), 1e-3, rows=1_000)
+    [words] = [part for name, part in done.views[0].record.opened if name.startswith("one hot")]
+    digits = [(words >> np.uint64(46 + 6 * place)) % np.uint64(64) for place in range(law.n_digits)]
+    assert not (words % np.uint64(1 << 46)).any()
+    hidden = [uniform_pvalue(digit) > ALPHA for digit in digits]
+    assert hidden == [place != unmasked for place in range(law.n_digits)]
+
+
 def test_no_party_alone_knows_the_random_number():
     # All but one party draw zeros: the law is still that of the mechanism, from the words of the last alone.
     random_words = exponential.random_words

@@ -235,13 +235,26 @@ def test_many_small_questions_are_refused_once_they_exceed_the_whole():
     assert "costs more" in error.rule
 
 
-def test_parties_that_are_told_different_questions_open_nothing(monkeypatch):
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        # Same operations, same shapes: only what the parties believe to have paid differs.
+        (encode_question(GOOD), encode_question(GOOD.model_copy(update={"rho": 0.002}))),
+        # Or what they choose by.
+        (
+            encode_question(CHOICE.model_copy(update={"penalties": (0, 0)}), ESTIMATES),
+            encode_question(CHOICE.model_copy(update={"penalties": (0, 5)}), ESTIMATES),
+        ),
+        (encode_question(CHOICE, ESTIMATES), encode_question(CHOICE, ESTIMATES + 1)),
+    ],
+    ids=["price", "penalties", "estimates"],
+)
+def test_parties_that_are_told_different_questions_open_nothing(one, other, monkeypatch):
     from smpc import Session
 
     opened, study = [], small_study("mst", epsilon=1.0, synthesis={"input_check": "none"})
     monkeypatch.setattr(Session, "open", lambda *_: opened.append(1))
-    # Same operations, same shapes: only what the parties believe to have paid differs.
-    told = [encode_question(GOOD.model_copy(update={"rho": rho})) for rho in (0.001, 0.001, 0.002)]
+    told = [one, one, other]
 
     async def protocol(session, packages):
         if session.party:
