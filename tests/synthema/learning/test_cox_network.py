@@ -11,13 +11,15 @@ from clinics import pooled
 from cox_cases import EXACT_TIMES, SCHEMA, SITES, frames, maximum, raw_design
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
+import network_members
 from network_members import DEALER, LocalFederation
 
 from synthema.study import Study
 
 
 @pytest.mark.slow
-def test_a_model_over_the_network_is_that_of_the_pooled_rows(tmp_path: Path) -> None:
+def test_a_model_over_the_network_is_that_of_the_pooled_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_members, "SCHEMA", SCHEMA)
     federation = LocalFederation(tmp_path, sites=SITES)
     federation.frames = frames()
     federation.policies = {site: dict(EXACT_TIMES) for site in SITES}
