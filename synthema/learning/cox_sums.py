@@ -94,10 +94,10 @@ def cells_of(spec: CoxSpec, schema: Schema) -> Cells:
 def patients_of(spec: CoxSpec, schema: Schema, rows: pd.DataFrame) -> Patients:
     """Return a site's rows as the model sees them. `rows`: valid for the schema."""
     time, died = survival_of(schema, rows)
-    stratum = np.zeros(len(rows), dtype=np.int64)
+    stratum: Ints = np.zeros(len(rows), dtype=np.int64)
     for name in spec.strata:
         column = schema.column(name)
-        stratum = stratum * len(column.categories) + encoded(schema, rows, [name])[name]
+        stratum = stratum * len(column.categories) + encoded(schema, rows, [name])[name].astype(np.int64)
     x = matrix(encoded(schema, rows, spec.covariates), schema, design_of(schema, spec.covariates))[:, 1:]
     return sorted_by_cell(Patients(x=x, place=-(-time // spec.grid_days), stratum=stratum, died=died))
 

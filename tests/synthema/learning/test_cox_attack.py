@@ -11,6 +11,7 @@ unknown of each patient is the standard deviation of the posterior.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def _recovered(sums: list[Any], x: Any) -> int:
     """How many patients' covariates are a ratio of two neighbouring sums' differences: (sum of w, sum of w x)."""
     known = {tuple(row) for row in np.round(x, 5)}
     found = set()
-    for before, after in zip(sums, sums[1:], strict=False):
+    for before, after in itertools.pairwise(sums):
         left = before - after
         if abs(left[0]) > 1e-9:
             candidate = tuple(np.round(left[1 : 1 + x.shape[1]] / left[0], 5))
@@ -68,7 +69,9 @@ def test_sums_at_risk_on_a_grid_of_days_would_tell_hundreds_and_what_is_opened_t
     ]
     assert sum(_recovered(sequence, patients.x) for sequence in sequences) == 0
     # Nor is an opened vector, or a ratio of two, a patient as it stands.
-    alone = [np.zeros(p + 1)] + [each for sequence in sequences for pair in sequence for each in (pair, np.zeros(p + 1))]
+    alone = [np.zeros(p + 1)] + [
+        each for sequence in sequences for pair in sequence for each in (pair, np.zeros(p + 1))
+    ]
     assert _recovered(alone, patients.x) == 0
 
 
