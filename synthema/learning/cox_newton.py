@@ -233,8 +233,7 @@ class CoxNewton:
 
 
 def _solved(matrix: Floats, right: Floats) -> Floats:
-    out: Floats = np.linalg.solve(matrix, right)
-    return out
+    return np.asarray(np.linalg.solve(matrix, right), dtype=np.float64)
 
 
 MONOTONE = (
