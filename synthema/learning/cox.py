@@ -99,7 +99,10 @@ class CoxSpec(ModelSpec):
     @property
     def what(self) -> str:
         """See `ModelSpec.what`."""
-        return f"Cox regression on {', '.join(self.covariates)}: score and information of each Newton step"
+        opened = "score and information of each Newton step, log-likelihood"
+        if self.mode == "private":
+            opened = "deaths and time at risk by bins of time, moments, score and information of three Newton steps"
+        return f"Cox regression on {', '.join(self.covariates)}: {opened}"
 
     def exact_rules(self, policy: SitePolicy, study: Study) -> Iterator[tuple[Reason, str]]:
         """See `ModelSpec.exact_rules`."""
