@@ -37,6 +37,9 @@ class CoxSpec(ModelSpec):
     ties        deaths at one time of the grid: "efron" or "breslow"
     max_ties    "efron": most deaths at one time in one stratum; if there are more, nothing is opened
     strata      columns with categories: each combination has a baseline hazard of its own
+
+    With noise, the hazard is constant within each of the schema's bins of time (`private_cox`), whatever the grid, and
+    there are no strata.
     """
 
     kind: Literal["cox"] = "cox"
@@ -70,6 +73,8 @@ class CoxSpec(ModelSpec):
                 raise ValueError(f"covariates: {name!r} must have categories or be a number, and not be nullable")
         if self.n_coefficients(schema) > _MOST_COEFFICIENTS:
             raise ValueError(f"covariates: at most {_MOST_COEFFICIENTS} coefficients; merge categories or drop some")
+        if self.mode == "private" and self.strata:
+            raise ValueError("strata: a private model has none; take the columns as covariates")
         if self.mode == "exact":
             check_covariates(schema, (*self.covariates, *self.strata), where="covariates")
             if not any(not schema.column(name).categories for name in self.covariates):
@@ -94,7 +99,10 @@ class CoxSpec(ModelSpec):
     @property
     def what(self) -> str:
         """See `ModelSpec.what`."""
-        return f"Cox regression on {', '.join(self.covariates)}: score and information of each Newton step"
+        opened = "score and information of each Newton step, log-likelihood"
+        if self.mode == "private":
+            opened = "deaths and time at risk by bins of time, moments, score and information of three Newton steps"
+        return f"Cox regression on {', '.join(self.covariates)}: {opened}"
 
     def exact_rules(self, policy: SitePolicy, study: Study) -> Iterator[tuple[Reason, str]]:
         """See `ModelSpec.exact_rules`."""

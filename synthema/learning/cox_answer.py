@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthema.learning import regression_answer
+from synthema.learning import private_glm, regression_answer
 from synthema.learning.design import Floats
 from synthema.learning.model import Table
 from synthema.learning.regression_answer import estimates
@@ -29,6 +29,8 @@ def wald(answer: Mapping[str, Any]) -> float:
 
 def tables(spec: CoxSpec, answer: Mapping[str, Any]) -> tuple[Table, ...]:
     """See `ModelSpec.summary`."""
+    if spec.mode == "private":
+        return _private_tables(spec, answer)
     columns = ("term", "log hazard ratio", "std. error", "z", "p", "hazard ratio", "95 % from", "to")
     rows = tuple(
         (each.term, each.estimate, each.std_error, each.deviate, each.p, *_ratios(each)) for each in estimates(answer)
@@ -37,12 +39,21 @@ def tables(spec: CoxSpec, answer: Mapping[str, Any]) -> tuple[Table, ...]:
     note = f"{days[0].upper()}{days[1:]}; ties by {_TIES[spec.ties]}"
     if spec.strata:
         note += f"; stratified by {', '.join(spec.strata)}"
-    fit: list[tuple[str | float | int | None, ...]] = []
-    if answer.get("log_likelihood") is not None:
-        fit.append(("log partial likelihood", float(answer["log_likelihood"])))
-    fit.append((f"Wald test, chi-square of {len(rows)} df", wald(answer)))
-    fit.append(("Newton steps", answer["iterations"]))
-    return (Table(spec.title, columns, rows, note=f"{note}."), Table("Fit", ("", "value"), tuple(fit)))
+    fit: tuple[tuple[str | float | int | None, ...], ...] = (
+        ("log partial likelihood", float(answer["log_likelihood"])),
+        (f"Wald test, chi-square of {len(rows)} df", wald(answer)),
+        ("Newton steps", answer["iterations"]),
+    )
+    return (Table(spec.title, columns, rows, note=f"{note}."), Table("Fit", ("", "value"), fit))
+
+
+def _private_tables(spec: CoxSpec, answer: Mapping[str, Any]) -> tuple[Table, ...]:
+    rows: list[tuple[str | float | int | None, ...]] = []
+    for each, sampling in zip(estimates(answer), answer["sampling_errors"], strict=True):
+        share = 1 - (float(sampling) / each.std_error) ** 2
+        rows.append((each.term, each.estimate, each.std_error, *_ratios(each), f"{share:.0%}"))
+    columns = ("term", "log hazard ratio", "std. error", "hazard ratio", "95 % from", "to", "due to noise")
+    return (Table(spec.title, columns, tuple(rows), note=private_glm.note_of(answer)),)
 
 
 def chart(answer: Mapping[str, Any], *, key: str) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from synthema.errors import ModelFailed
 from synthema.learning.cox_sums import FRAC_BITS, Encoding
@@ -115,7 +116,7 @@ class CoxNewton:
         self.iterations += 1
         p = len(self.beta)
         if self._phase == "ending":
-            self._end_or_go_on(np.linalg.solve(self._information, opened))
+            self._end_or_go_on(_solved(self._information, opened))
         else:
             information = np.zeros((p, p))
             information[np.triu_indices(p)] = opened[p:]
@@ -145,7 +146,7 @@ class CoxNewton:
             return
         self._check(information, error)
         self._information = information
-        step = np.linalg.solve(information, score)
+        step = _solved(information, score)
         self._check_way(step)
         if np.abs(step).max() < max(_NEAR, 3 * noise):
             self._phase = "ending"
@@ -172,7 +173,7 @@ class CoxNewton:
     def _at_the_end(self, score: Floats, information: Floats) -> None:
         self._check(information, math.ldexp(1.0, -FRAC_BITS))
         self._information = information
-        step = np.linalg.solve(information, score)
+        step = _solved(information, score)
         self.converged = bool(np.abs(step).max() < max(_TOLERANCE, self._noise))
         if not self.converged:
             self._phase, self._last_step = "ending", math.inf
@@ -218,7 +219,7 @@ class CoxNewton:
             involved = self._named(weights > 0.1 * weights.max())
             raise ModelFailed(f"the covariates are collinear ({involved}): leave one of them out")
 
-    def _named(self, which: Floats) -> str:
+    def _named(self, which: npt.NDArray[np.bool_]) -> str:
         return ", ".join(name for name, is_meant in zip(self.names, which, strict=True) if is_meant)
 
     def _monotone(self, step: Floats) -> ModelFailed:
@@ -229,6 +230,10 @@ class CoxNewton:
         scale = np.array(self.design.scale[1:])
         covariance = np.linalg.inv(self._information) / scale[:, None] / scale
         return Fit(self.names, self.beta / scale, covariance, self.iterations)
+
+
+def _solved(matrix: Floats, right: Floats) -> Floats:
+    return np.asarray(np.linalg.solve(matrix, right), dtype=np.float64)
 
 
 MONOTONE = (

@@ -15,6 +15,7 @@ patients' parts in the expected score and in the information if the hazard were 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from smpc import FixedPoint
 from synthema.errors import ModelFailed
 from synthema.learning.design import Floats, design_of, encoded, matrix
+from synthema.learning.dominance import LARGEST_PART
 from synthema.learning.rows import survival_of
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ MOST_WEIGHT = 2**60
 # The least weight that a patient may have, in units of the sums.
 _LEAST_WEIGHT = 2**16
 _DOMINANCE_BITS = 24
-_BLOCK = 1 << 16
+_BLOCK = 1 << 12
 
 TOO_WIDE = (
     "patients at the two ends of the schema's bounds would differ in their hazard by more than sums can hold: narrow "
@@ -66,10 +68,10 @@ class Cells:
 class Patients:
     """A site's rows as the model sees them.
 
-    x       scaled design matrix without intercept, shape (n, p), entries in [-1, 1], columns contiguous
-    place   index of the time on the grid, shape (n,)
-    stratum shape (n,)
-    died    shape (n,)
+    x        scaled design matrix without intercept, shape (n, p), entries in [-1, 1]
+    place    index of the time on the grid, shape (n,)
+    stratum  shape (n,)
+    died     shape (n,)
     """
 
     x: Floats
@@ -92,12 +94,20 @@ def cells_of(spec: CoxSpec, schema: Schema) -> Cells:
 def patients_of(spec: CoxSpec, schema: Schema, rows: pd.DataFrame) -> Patients:
     """Return a site's rows as the model sees them. `rows`: valid for the schema."""
     time, died = survival_of(schema, rows)
-    stratum = np.zeros(len(rows), dtype=np.int64)
+    stratum: Ints = np.zeros(len(rows), dtype=np.int64)
     for name in spec.strata:
         column = schema.column(name)
-        stratum = stratum * len(column.categories) + encoded(schema, rows, [name])[name]
+        stratum = stratum * len(column.categories) + encoded(schema, rows, [name])[name].astype(np.int64)
     x = matrix(encoded(schema, rows, spec.covariates), schema, design_of(schema, spec.covariates))[:, 1:]
-    return Patients(x=x, place=-(-time // spec.grid_days), stratum=stratum, died=died)
+    return sorted_by_cell(Patients(x=x, place=-(-time // spec.grid_days), stratum=stratum, died=died))
+
+
+def sorted_by_cell(patients: Patients) -> Patients:
+    """Return the same patients in the order of strata, times, and whether they died: what sums of blocks need."""
+    order = np.lexsort((patients.died, patients.place, patients.stratum))
+    return Patients(
+        np.ascontiguousarray(patients.x[order]), patients.place[order], patients.stratum[order], patients.died[order]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,47 +198,67 @@ def _cell(patients: Patients, cells: Cells) -> Ints:
 
 
 def _by_cell(patients: Patients, cells: Cells, w: Floats, *, score_alone: bool = False) -> tuple[Floats, Floats]:
+    """Return S and D; `patients`: sorted by cell."""
     p = patients.x.shape[1]
-    first, second = np.triu_indices(0 if score_alone else p)
-    cell, died = _cell(patients, cells), patients.died
-    dying = cell[died]
-    out = np.empty((2, 1 + p + len(first), cells.n))
-    for row in range(out.shape[1]):
-        if row == 0:
-            value = w
-        elif row <= p:
-            value = w * patients.x[:, row - 1]
-        else:
-            j, k = first[row - 1 - p], second[row - 1 - p]
-            value = w * patients.x[:, j] * patients.x[:, k]
-        out[0, row] = np.bincount(cell, weights=value, minlength=cells.n)
-        out[1, row] = np.bincount(dying, weights=value[died], minlength=cells.n)
+    upper = np.triu_indices(0 if score_alone else p)
+    block = 2 * _cell(patients, cells) + patients.died
+    here, starts = np.unique(block, return_index=True)
+    ends = np.append(starts[1:], len(block))[: len(here)]
+    out = np.zeros((2 * cells.n, 1 + p + len(upper[0])))
+    for at, start, end in zip(here.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        x, weight = patients.x[start:end], w[start:end]
+        out[at, 0] = weight.sum()
+        out[at, 1 : 1 + p] = weight @ x
+        if not score_alone:
+            out[at, 1 + p :] = ((x * weight[:, None]).T @ x)[upper]
+    dying = out[1::2]
     # Who leaves at a time was at risk at every earlier one of the stratum.
-    leaving = out[0].reshape(-1, cells.n_strata, cells.n_times)
-    risk = np.cumsum(leaving[..., ::-1], axis=-1)[..., ::-1].reshape(-1, cells.n)
-    return np.ascontiguousarray(risk.T), np.ascontiguousarray(out[1].T)
+    leaving = (out[0::2] + dying).reshape(cells.n_strata, cells.n_times, -1)
+    risk = np.cumsum(leaving[:, ::-1], axis=1)[:, ::-1].reshape(cells.n, -1)
+    return risk, dying
 
 
 def statements(
     patients: Patients, cells: Cells, beta: Floats, top: float, *, score_alone: bool = False
 ) -> tuple[Floats, Floats]:
-    """Return S and a of each tested sum, shape (statements,) each: over deaths, then over weighted time at risk."""
+    """Return S and a of each tested sum, shape (statements,) each: over deaths, then over weighted time at risk.
+
+    The largest |x_j x_k| is at most the geometric mean of the largest squares: where this bound shows that nobody
+    dominates the sum at this site, it is what the site states; the other pairs are looked at one by one.
+    """
     p = patients.x.shape[1]
-    first, second = np.triu_indices(0 if score_alone else p)
-    totals, largest = np.zeros((2, n_statements(p, score_alone=score_alone)))
-    for start in range(0, len(patients.x), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        x = patients.x[rows]
-        size = np.abs(x)
-        at_risk = np.exp(x @ beta - top) * (patients.place[rows] + 1) / cells.n_times
+    j, k = np.triu_indices(0 if score_alone else p)
+    squares, largest_square = np.zeros((p, p)), np.zeros(p)
+    singles, largest_single = np.zeros((2, 2, p))
+    for rows in _blocks(patients):
+        size, at_risk = _sizes(patients, rows, cells, beta, top)
         weighted = size * at_risk[:, None]
-        for column, part in enumerate(
-            [
-                *(size[patients.died[rows]].T),
-                *weighted.T,
-                *(weighted[:, j] * size[:, k] for j, k in zip(first, second, strict=True)),
-            ]
-        ):
-            totals[column] += part.sum()
-            largest[column] = max(largest[column], float(part.max(initial=0.0)))
-    return totals, largest
+        for row, part in enumerate((size[patients.died[rows]], weighted)):
+            singles[row] += part.sum(axis=0)
+            largest_single[row] = np.maximum(largest_single[row], part.max(axis=0, initial=0.0))
+        if not score_alone:
+            squares += weighted.T @ size
+            largest_square = np.maximum(largest_square, (weighted * size).max(axis=0, initial=0.0))
+    totals = squares[j, k]
+    # Rounded up, as roots and products are not exact.
+    pairs = np.sqrt(largest_square[j] * largest_square[k]) * (1 + 1e-12)
+    pairs[totals == 0] = 0.0
+    [unclear] = np.nonzero((pairs > LARGEST_PART * (1 - 1e-9) * totals) & (j != k))
+    if len(unclear):
+        pairs[unclear] = 0.0
+        for rows in _blocks(patients):
+            size, at_risk = _sizes(patients, rows, cells, beta, top)
+            weighted = size * at_risk[:, None]
+            for at in unclear:
+                here = (weighted[:, j[at]] * size[:, k[at]]).max(initial=0.0)
+                pairs[at] = max(pairs[at], float(here))
+    return np.concatenate([*singles, totals]), np.concatenate([*largest_single, pairs])
+
+
+def _blocks(patients: Patients) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, len(patients.x), _BLOCK))
+
+
+def _sizes(patients: Patients, rows: slice, cells: Cells, beta: Floats, top: float) -> tuple[Floats, Floats]:
+    x = patients.x[rows]
+    return np.abs(x), np.exp(x @ beta - top) * (patients.place[rows] + 1) / cells.n_times

@@ -56,14 +56,14 @@ def efron_rule(max_ties: int) -> Rule:
     nodes, weights = np.zeros((2, max_ties + 1, n))
     for d in range(1, n + 1):
         nodes[d, :d], weights[d, :d] = np.arange(d) / d, 1.0
-    d = np.arange(n + 1, max_ties + 1, dtype=np.float64)
-    if len(d):
+    many = np.arange(n + 1, max_ties + 1, dtype=np.float64)
+    if len(many):
         k = np.arange(1, n, dtype=np.float64)
-        beside = np.sqrt(k * k * (d[:, None] ** 2 - k * k) / (4 * (4 * k * k - 1)))
-        jacobi = np.zeros((len(d), n, n))
+        beside = np.sqrt(k * k * (many[:, None] ** 2 - k * k) / (4 * (4 * k * k - 1)))
+        jacobi = np.zeros((len(many), n, n))
         at = np.arange(n - 1)
         jacobi[:, at, at + 1] = jacobi[:, at + 1, at] = beside
         values, vectors = np.linalg.eigh(jacobi)
-        nodes[n + 1 :] = ((d[:, None] - 1) / 2 + values) / d[:, None]
-        weights[n + 1 :] = d[:, None] * vectors[:, 0, :] ** 2
+        nodes[n + 1 :] = ((many[:, None] - 1) / 2 + values) / many[:, None]
+        weights[n + 1 :] = many[:, None] * vectors[:, 0, :] ** 2
     return Rule(nodes, weights)

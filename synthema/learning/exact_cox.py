@@ -76,9 +76,7 @@ def fit(spec: CoxSpec, rounds: Rounds) -> dict[str, Any]:
 
     log_likelihood = _decoded(_not_refused(spec, rounds.run("value", value, opened=opened)), FRAC_BITS)[0]
     found = newton.fit()
-    return {
-        "terms": [list(term) for term in newton.design.terms],
-        "levels": {column.name: list(column.categories) for column in categorical(schema, spec.covariates)},
+    return described(spec, schema) | {
         "coefficients": [
             [name, repr(estimate), repr(std_error)]
             for name, estimate, std_error in zip(
@@ -88,6 +86,14 @@ def fit(spec: CoxSpec, rounds: Rounds) -> dict[str, Any]:
         "covariance": [[repr(each) for each in row] for row in found.covariance.tolist()],
         "log_likelihood": repr(float(log_likelihood)),
         "iterations": found.iterations,
+    }
+
+
+def described(spec: CoxSpec, schema: Schema) -> dict[str, Any]:
+    """Return what an answer says of its terms: public, and enough to predict from rows."""
+    return {
+        "terms": [list(term) for term in design_of(schema, spec.covariates).terms],
+        "levels": {column.name: list(column.categories) for column in categorical(schema, spec.covariates)},
     }
 
 

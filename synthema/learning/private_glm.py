@@ -11,6 +11,7 @@ standard errors in `private_posterior`. Here: what it costs, and the fit over a 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,6 +169,11 @@ def tables(spec: RegressionSpec, answer: dict[str, Any]) -> tuple[Table, ...]:
         rows.append((name, b, *factor, error, low, high, f"{share:.0%}"))
     names = ("term", "coefficient", "std error", "95 % from", "to", "due to noise")
     columns = names if spec.kind == "linear" else (*names[:2], spec.effect, *names[2:])
+    return (Table(f"{spec.title} of {answer['outcome']}", columns, tuple(rows), note=note_of(answer)),)
+
+
+def note_of(answer: Mapping[str, Any]) -> str:
+    """Return what is to be said below a private regression's coefficients."""
     note = (
         f"About {answer['noisy_patients']} patients, give or take {2 * float(answer['noisy_patients_std']):.2g}. "
         "Standard errors and intervals reckon with sampling and with the noise that protects patients; the last column "
@@ -178,4 +184,4 @@ def tables(spec: RegressionSpec, answer: dict[str, Any]) -> tuple[Table, ...]:
             f" The spread of {', '.join(answer['untold'])} within the schema's bounds is too small to be told from the "
             "noise: such coefficients are drawn towards 0. Narrower bounds or a larger budget help."
         )
-    return (Table(f"{spec.title} of {answer['outcome']}", columns, tuple(rows), note=note),)
+    return note

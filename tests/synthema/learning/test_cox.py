@@ -45,7 +45,9 @@ ROSSI_LOG_LIKELIHOOD = -658.747659
 
 def _rossi() -> tuple[dict[str, pd.DataFrame], Any]:
     table, _ = three_sites()
-    return table, study_of({"columns": MEN, "survival": {"time": "week", "event": "arrest"}}, tuple(table), policy=EXACT_TIMES)
+    return table, study_of(
+        {"columns": MEN, "survival": {"time": "week", "event": "arrest"}}, tuple(table), policy=EXACT_TIMES
+    )
 
 
 def test_the_published_fit_of_432_men_at_three_sites() -> None:
@@ -67,9 +69,7 @@ def test_the_published_fit_of_432_men_at_three_sites() -> None:
     assert answer["iterations"] <= 8
 
 
-@pytest.mark.parametrize(
-    ("ties", "strata", "max_ties"), [("breslow", ("ward",), 256), ("efron", ("ward",), 60)]
-)
+@pytest.mark.parametrize(("ties", "strata", "max_ties"), [("breslow", ("ward",), 256), ("efron", ("ward",), 60)])
 def test_it_is_the_maximum_of_the_pooled_likelihood(ties, strata, max_ties) -> None:
     table, names = frames(), ("dose", "age", "grade")
     spec = CoxSpec(covariates=names, grid_days=3, ties=ties, strata=strata, max_ties=max_ties)
@@ -87,6 +87,8 @@ def test_it_is_the_maximum_of_the_pooled_likelihood(ties, strata, max_ties) -> N
 
 
 @pytest.mark.slow
+# Of the peer's own calls.
+@pytest.mark.filterwarnings("ignore:Starting with pandas version")
 def test_lifelines_agrees_on_leukaemia_patients_over_a_simulated_network() -> None:
     from lifelines import CoxPHFitter
 
@@ -117,7 +119,7 @@ def test_lifelines_agrees_on_leukaemia_patients_over_a_simulated_network() -> No
     text = str(model.summary())
     assert "hazard ratio" in text
     assert "Days rounded up to multiples of 30; ties by Efron." in text
-    assert "age: 1.03 (" in model.plot()
+    assert "Hazard ratios with 95 % intervals" in model.plot()
     again = CoxRegression.from_json(model.to_json())
     np.testing.assert_array_equal(again.coef_, model.coef_)
 
@@ -159,21 +161,14 @@ def test_nothing_is_opened_but_scores_informations_and_masked_tests(monkeypatch)
     assert [len(values) for values in numbers] == [len(rounds.answers[name]) - 1 for name in rounds.answers][1:]
     assert {len(values) for values in numbers} == {5, 2, 1}
     assert sum(len(values) == 1 for values in numbers) == 1
+    # On the way in units of 2^-8, so that 450 patients' sums are no larger than this; once in units of 2^-28.
+    steps = [values for values in numbers if len(values) == 5]
+    assert all(np.abs(values).max() < 450 * 2**8 for values in steps[:-1])
+    assert np.abs(steps[-1]).max() > 2**28
     tests = [values for domain, values in seen if domain == str(FIELD61)]
     # Of a test, all is opened as its product with a random number: zero, or uniform.
     assert len(tests) == 2 + 3 * answer["iterations"] + 2
     assert all(values.size in (1, 2) for values in tests)
-
-
-def test_fractional_bits_on_the_way_are_few(monkeypatch) -> None:
-    seen = _all_that_opens(monkeypatch)
-    _, rounds = fitted(small_job(), CoxSpec(covariates=("dose", "age"), grid_days=1), frames())
-    numbers = [values for domain, values in seen if domain == str(RING64)]
-    first = [values for values in numbers if len(values) == 5][:-1]
-    assert len(first) >= 2
-    # In units of 2^-8: at most the number of patients times 2^8.
-    assert all(np.abs(values).max() < 450 * 2**8 for values in first)
-    assert np.abs(rounds.answers["sums/0"]).max() > 2**8
 
 
 @pytest.mark.parametrize(
@@ -225,9 +220,9 @@ def test_what_may_not_be_opened(columns, fields, why) -> None:
 def test_total_coefficients_of_the_study_count() -> None:
     table = frames(died=lambda t: np.where(t.index < 2, "1", "0"))
     spec = CoxSpec(covariates=("dose",), grid_days=1)
-    answer, _ = fitted(small_job(), spec, table)
-    assert len(answer["coefficients"]) == 1
     rounds = LocalRounds(small_job().with_model("model", spec), table)
+    # One of them alone has deaths enough.
+    assert spec.n_coefficients(rounds.schema) == 1
     both = {name: {"kind": "cox", "covariates": [name], "grid_days": 1} for name in ("dose", "age")}
     rounds.study = small_job(models=both)
     with pytest.raises(DisclosureRefused, match="2 coefficients need at least 7 deaths"):
@@ -243,7 +238,11 @@ def _run(x: Any, time: Any, died: Any) -> Any:
 
 @settings(max_examples=15, deadline=None)
 @given(
-    seed=st.integers(0, 2**32 - 1), p=st.integers(1, 3), n=st.integers(40, 90), size=st.floats(0.1, 2), tied=st.booleans()
+    seed=st.integers(0, 2**32 - 1),
+    p=st.integers(1, 3),
+    n=st.integers(40, 90),
+    size=st.floats(0.1, 2),
+    tied=st.booleans(),
 )
 def test_newton_finds_the_maximum_from_rounded_sums(seed, p, n, size, tied) -> None:
     random = np.random.default_rng(seed)
@@ -264,7 +263,7 @@ def test_failures_name_the_reason_and_the_covariate() -> None:
     died = np.ones(n, dtype=bool)
     monotone = np.column_stack([x[:, 0], x[:, 1] > 0])
     time = np.where(monotone[:, 1] == 1, random.uniform(0, 1, n), random.uniform(2, 3, n))
-    with pytest.raises(ModelFailed, match="monotone in x1: .* leave the covariate out"):
+    with pytest.raises(ModelFailed, match=r"monotone in x1: .* leave the covariate out"):
         _run(monotone, time, died)
     time = random.exponential(1, n)
     with pytest.raises(ModelFailed, match=r"collinear \(x0, x1\): leave one of them out"):
