@@ -16,7 +16,9 @@ from privacy.schema import Column
 # Most coefficients per patient with, and per patient without, the outcome: tested on shares, never against a count
 # that anybody sees.
 PARAMETER_RATIO = 0.33
-_FEWEST_VALUES = 20
+FEWEST_VALUES = 20
+# As a covariate must have so many values, deaths must fall into so many different intervals.
+LEAST_TIMES = 20
 _MOST_CELLS = 1024
 
 
@@ -42,7 +44,7 @@ def check_covariates(schema: Schema, covariates: Sequence[str], *, where: str = 
         if column.categories:
             continue
         low, high = column.bin_edges[[0, -1]]
-        if column.kind == "integer" and high - low + 1 < _FEWEST_VALUES:
+        if column.kind == "integer" and high - low + 1 < FEWEST_VALUES:
             raise ValueError(f"{where}: {name!r} has few values; make it categorical")
         numeric += 1
     if not numeric:

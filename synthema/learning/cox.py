@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from synthema.learning.covariates import check_covariates
+from synthema.learning.covariates import LEAST_TIMES, check_covariates
 from synthema.learning.estimator import JointModel
 from synthema.learning.model import ModelSpec, Rounds, SiteHalf, Table
 
@@ -50,6 +51,8 @@ class CoxSpec(ModelSpec):
     strata: tuple[str, ...] = ()
 
     title: ClassVar[str] = "Cox regression"
+    # At coefficients of zero, the score of a category is observed minus expected deaths of a log-rank test.
+    stands_beside_no_curves: ClassVar[bool] = True
 
     def check(self, schema: Schema) -> None:
         """See `ModelSpec.check`."""
@@ -71,6 +74,15 @@ class CoxSpec(ModelSpec):
             column = schema.column(name)
             if not column.is_coded or column.nullable or (column.kind == "date" and not column.categories):
                 raise ValueError(f"covariates: {name!r} must have categories or be a number, and not be nullable")
+        longest = float(schema.column(survival.time).bin_edges[-1])
+        if self.grid_days > longest:
+            raise ValueError(f"grid_days: follow-up ends after {longest:g} days by the schema, within one interval")
+        # Numbers about a table of few cells could be solved for it.
+        if self.mode == "exact" and longest / self.grid_days <= LEAST_TIMES - 1:
+            most = math.floor(longest / LEAST_TIMES)
+            raise ValueError(
+                f"grid_days: an exact model needs {LEAST_TIMES} intervals at least, so at most {most} days"
+            )
         if self.n_coefficients(schema) > _MOST_COEFFICIENTS:
             raise ValueError(f"covariates: at most {_MOST_COEFFICIENTS} coefficients; merge categories or drop some")
         if self.mode == "private" and self.strata:
