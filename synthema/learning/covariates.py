@@ -17,8 +17,6 @@ from privacy.schema import Column
 # that anybody sees.
 PARAMETER_RATIO = 0.33
 FEWEST_VALUES = 20
-# As a covariate must have so many values, deaths must fall into so many different intervals.
-LEAST_TIMES = 20
 _MOST_CELLS = 1024
 
 

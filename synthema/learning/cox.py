@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from synthema.learning.covariates import LEAST_TIMES, check_covariates
+from synthema.learning.covariates import check_covariates
 from synthema.learning.estimator import JointModel
 from synthema.learning.model import ModelSpec, Rounds, SiteHalf, Table
 
@@ -77,12 +76,6 @@ class CoxSpec(ModelSpec):
         longest = float(schema.column(survival.time).bin_edges[-1])
         if self.grid_days > longest:
             raise ValueError(f"grid_days: follow-up ends after {longest:g} days by the schema, within one interval")
-        # Numbers about a table of few cells could be solved for it.
-        if self.mode == "exact" and longest / self.grid_days <= LEAST_TIMES - 1:
-            most = math.floor(longest / LEAST_TIMES)
-            raise ValueError(
-                f"grid_days: an exact model needs {LEAST_TIMES} intervals at least, so at most {most} days"
-            )
         if self.n_coefficients(schema) > _MOST_COEFFICIENTS:
             raise ValueError(f"covariates: at most {_MOST_COEFFICIENTS} coefficients; merge categories or drop some")
         if self.mode == "private" and self.strata:

@@ -27,12 +27,14 @@ import numpy.typing as npt
 from smpc import concatenate
 from synthema.errors import ModelFailed
 from synthema.learning import noisy_counts
-from synthema.learning.covariates import LEAST_TIMES, PARAMETER_RATIO
+from synthema.learning.covariates import PARAMETER_RATIO
 from synthema.learning.kaplan_meier import GROUP_FACTOR
 
 if TYPE_CHECKING:
     from smpc import Session, Shared
 
+# Deaths must fall into so many different intervals, as a covariate must have so many values.
+LEAST_TIMES = 20
 # Fractional bits of quotients while they are added up, and of what is opened.
 _QUOTIENT_BITS, _OPENED_BITS = 25, 20
 RULE = (

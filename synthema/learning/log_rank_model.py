@@ -56,7 +56,7 @@ class LogRankSpec(ModelSpec):
 
     def check(self, schema: Schema) -> None:
         """See `ModelSpec.check`."""
-        from synthema.learning.covariates import LEAST_TIMES
+        from synthema.learning.log_rank import LEAST_TIMES
 
         check_survival(schema, (self.group, *self.strata))
         if len({self.group, *self.strata}) < 1 + len(self.strata):

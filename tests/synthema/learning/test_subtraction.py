@@ -175,8 +175,6 @@ def test_the_first_score_of_cox_is_that_of_a_log_rank_test() -> None:
     with pytest.raises(StudyError, match="share grid_days"):
         job(schema, SITES, models={"a": cox, "b": cox | {"grid_days": 4}})
     assert job(schema, SITES, models={"a": cox, "b": curves | PRIVATE, "c": cox | {"covariates": ["dose"]}}).models
-    with pytest.raises(StudyError, match="20 intervals at least"):
-        job(schema, SITES, models={"a": cox | {"grid_days": 50}})
     for kind in ({"kind": "cox", "covariates": ["dose"]}, {"kind": "log-rank", "group": "arm"} | PRIVATE):
         with pytest.raises(StudyError, match="within one interval"):
             job(schema, SITES, models={"a": kind | {"grid_days": 10**30}})
