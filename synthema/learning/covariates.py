@@ -30,6 +30,13 @@ def n_cells(schema: Schema, covariates: Sequence[str]) -> int:
     return 2 * math.prod(len(column.categories) for column in categorical(schema, covariates))
 
 
+def check_death(schema: Schema) -> None:
+    """Raise ValueError unless the schema's event has a category "1": of several causes, the death that a model is of."""
+    survival = schema.survival
+    if survival is not None and "1" not in schema.column(survival.event).categories:
+        raise ValueError(f"{survival.event!r} needs a category '1': what counts as death in this model")
+
+
 def check_covariates(schema: Schema, covariates: Sequence[str], *, where: str = "exact.logistic.covariates") -> None:
     """Raise ValueError, naming the covariate and the rule, unless the model may be fitted."""
     if len(set(covariates)) < len(covariates):

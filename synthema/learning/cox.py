@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from synthema.learning.covariates import check_covariates
+from synthema.learning.covariates import check_covariates, check_death
 from synthema.learning.estimator import JointModel
 from synthema.learning.model import ModelSpec, Rounds, SiteHalf, Table
 
@@ -61,6 +61,7 @@ class CoxSpec(ModelSpec):
         for name in (survival.time, survival.event):
             if schema.column(name).nullable:
                 raise ValueError(f"survival results need {name!r} without missing values")
+        check_death(schema)
         for name in (*self.covariates, *self.strata):
             if name in (survival.time, survival.event):
                 raise ValueError(f"covariates: {name!r} is the outcome or belongs to it")

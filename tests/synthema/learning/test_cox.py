@@ -338,3 +338,21 @@ def test_a_site_gives_each_step_once_and_in_order() -> None:
     half.contribute("sums/0", None)
     with pytest.raises(StudyError, match="'sums/0' is not due"):
         half.contribute("sums/0", None)
+
+
+def test_follow_up_ends_at_the_schemas_horizon_as_it_does_for_curves() -> None:
+    columns = COLUMNS | {"days": {"kind": "integer", "bounds": [0, 40], "edges": [10, 20]}}
+    ends = {"columns": columns, "survival": {"time": "days", "event": "died", "horizon": 20}}
+    table = frames()
+    stopped = {
+        site: rows.assign(days=rows["days"].clip(upper=20), died=rows["died"].where(rows["days"] < 20, "0"))
+        for site, rows in table.items()
+    }
+    spec = CoxSpec(covariates=("dose", "age"), grid_days=1)
+    answers = [
+        fitted(study_of(schema, SITES, policy=EXACT_TIMES), spec, rows)[0]
+        for schema, rows in ((ends, table), (SCHEMA, stopped), (SCHEMA, table))
+    ]
+    found = [[float(b) for _, b, _ in answer["coefficients"]] for answer in answers]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-7)
+    assert np.abs(np.subtract(found[0], found[2])).max() > 1e-3

@@ -196,3 +196,24 @@ def test_files_that_hold_no_answer_are_refused(estimator: Any, fields: Any, answ
     spec = estimator(**fields).spec_.model_dump()
     with pytest.raises(StudyError, match="this is no"):
         estimator.from_json(json.dumps({"format": "synthema-model-v1", "spec": spec, "answer": json.loads(answer)}))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "cox", "covariates": ["dose"], "grid_days": 5},
+        {"kind": "logistic", "covariates": ["dose"], "horizon_days": 5},
+        {"kind": "boosted-trees", "covariates": ["dose"], "horizon_days": 5, "rounds": 1, "depth": 1},
+    ],
+)
+def test_causes_without_a_death_are_refused_before_anything_is_charged(model: dict[str, Any]) -> None:
+    schema = {
+        "columns": {
+            "days": {"kind": "integer", "bounds": [0, 100], "edges": [50]},
+            "cause": {"categories": ["0", "2", "3"]},
+            "dose": {"kind": "continuous", "bounds": [-1, 1], "edges": [0]},
+        },
+        "survival": {"time": "days", "event": "cause", "competing": {"2": "relapse", "3": "other"}},
+    }
+    with pytest.raises(StudyError, match="needs a category '1'"):
+        job(schema, SITES, models={"m": model})
