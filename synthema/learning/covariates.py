@@ -31,7 +31,7 @@ def n_cells(schema: Schema, covariates: Sequence[str]) -> int:
 
 
 def check_death(schema: Schema) -> None:
-    """Raise ValueError unless the schema's event has a category "1": of several causes, the death that a model is of."""
+    """Raise ValueError unless the schema's event has a category "1": of several causes, the one a model is of."""
     survival = schema.survival
     if survival is not None and "1" not in schema.column(survival.event).categories:
         raise ValueError(f"{survival.event!r} needs a category '1': what counts as death in this model")

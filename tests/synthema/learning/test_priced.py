@@ -1,4 +1,4 @@
-"""Whatever a patient's row holds, each round's sum changes by no more than was priced, and no round is without a price."""
+"""Whatever a row holds, each round's sum changes by no more than was priced, and no round is without a price."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_clusters_of_survival_times_stand_beside_no_survival_results() -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_patient_at_the_far_bound_makes_up_the_sum_of_distances_from_the_other(turned: bool) -> None:
+def test_a_patient_at_the_far_bound_makes_up_the_sum_of_distances_from_the_other(*, turned: bool) -> None:
     frames, study = _frames(), job(SCHEMA, SITES)
     for frame in frames.values():
         frame["grafts"] = 20 * turned
