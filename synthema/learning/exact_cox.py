@@ -78,15 +78,20 @@ def fit(spec: CoxSpec, rounds: Rounds) -> dict[str, Any]:
     found = newton.fit()
     return described(spec, schema) | {
         "coefficients": [
-            [name, repr(estimate), repr(std_error)]
+            [name, _text(estimate), _text(std_error)]
             for name, estimate, std_error in zip(
                 found.names, found.estimate.tolist(), np.sqrt(np.diag(found.covariance)).tolist(), strict=True
             )
         ],
-        "covariance": [[repr(each) for each in row] for row in found.covariance.tolist()],
-        "log_likelihood": repr(float(log_likelihood)),
+        "covariance": [[_text(each) for each in row] for row in found.covariance.tolist()],
+        "log_likelihood": _text(float(log_likelihood)),
         "iterations": found.iterations,
     }
+
+
+def _text(value: float) -> str:
+    # Members' arithmetic may differ in the last bits.
+    return repr(float(f"{value:.12g}"))
 
 
 def described(spec: CoxSpec, schema: Schema) -> dict[str, Any]:

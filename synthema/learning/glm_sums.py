@@ -13,7 +13,7 @@ site states: the decision is the same. The other pairs are looked at one by one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +89,15 @@ class Encoding:
             ]
         )
 
+    def encode_tested(self, totals: Floats, largest: Floats) -> Ints:
+        """Return S rounded down and a rounded up of what is tested and not opened, shape (2 E,)."""
+        return np.concatenate(
+            [
+                np.floor(np.ldexp(totals, self.dominance_bits)).astype(np.int64),
+                np.ceil(np.ldexp(largest, self.dominance_bits)).astype(np.int64),
+            ]
+        )
+
     def decode(self, opened: Ints) -> Floats:
         """Return opened sums as numbers."""
         return FixedPoint(self.frac_bits).decode(opened)
@@ -150,6 +159,49 @@ def site_sums(family: Family, patients: Patients, beta: Floats, *, score_alone: 
         totals=np.concatenate([size_of_score, totals, [size_of_value]]),
         largest=np.concatenate([largest_score, largest, [largest_value]]),
     )
+
+
+def distances(
+    family: Family, patients: Patients, beta: Floats, numbers: Sequence[int], *, score_alone: bool = False
+) -> tuple[Floats, Floats]:
+    """Return S and a of the sums of distances from the bounds, shape (E,) each.
+
+    Sums of x_j and sums of 1 are both opened, so that sums of 1 + x_j and of 1 - x_j are known as well, times anything
+    else; where all patients but one lie at a bound, these are that patient's. So each sum is tested three times: as
+    opened, and with every number's distance from its lower, and from its upper bound, in its place (halved, as bounds
+    are 2 apart). A linear model's outcome is a number too.
+
+    Parameters
+    ----------
+    numbers
+        Indices of the terms that are numbers.
+    """
+    p = len(beta)
+    j, k = np.triu_indices(p)
+    totals, largest = [], []
+    for sign in (1.0, -1.0):
+        size_of_score, largest_score = np.zeros((2, p))
+        size_of_information, largest_of_information = np.zeros((2, len(j)))
+        for start in range(0, len(patients.y), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            size = np.abs(patients.x.T[:, rows])
+            size[list(numbers)] = np.maximum(1 + sign * patients.x.T[list(numbers), rows], 0.0) / 2
+            eta = beta @ patients.x.T[:, rows]
+            if patients.offset is not None:
+                eta += patients.offset[rows]
+            r, w, _ = family.parts(eta, patients.y[rows])
+            residual = np.maximum(1 + sign * patients.y[rows], 0.0) / 2 if family.one_step else np.abs(r)
+            size_of_score += size @ residual
+            largest_score = np.maximum(largest_score, (size * residual).max(axis=1, initial=0.0))
+            if score_alone:
+                continue
+            weighted = size * w
+            size_of_information += (weighted @ size.T)[j, k]
+            of_pairs = np.array([(weighted[a] * size[b]).max(initial=0.0) for a, b in zip(j, k, strict=True)])
+            largest_of_information = np.maximum(largest_of_information, of_pairs)
+        totals.append(size_of_score if score_alone else np.concatenate([size_of_score, size_of_information]))
+        largest.append(largest_score if score_alone else np.concatenate([largest_score, largest_of_information]))
+    return np.concatenate(totals), np.concatenate(largest)
 
 
 def _largest_products(

@@ -125,6 +125,22 @@ def test_a_patient_at_the_far_bound_makes_up_the_sum_of_distances_from_the_other
     assert age["mean"] is not None
 
 
+@pytest.mark.parametrize("fields", [{"outcome": "dose", "covariates": ("grafts", "age")}, {"outcome": "grafts"}])
+def test_a_number_that_one_patient_has_does_not_give_away_the_others_of_that_patient(fields: dict[str, Any]) -> None:
+    frames, study = _frames(), job(SCHEMA, SITES)
+    frames["vienna"].loc[1, "grafts"] = 20
+    spec = LinearSpec(**({"covariates": ("age", "dose")} | fields))
+    with pytest.raises(DisclosureRefused, match="one patient would make up more than 0.9 of a sum"):
+        fitted(study, spec, frames)
+    # The attack on what would be opened: the sum of (1 + x) y less nobody else's, for x = -1 at all others.
+    rows = pd.concat(list(frames.values()), ignore_index=True)
+    x, y = rows["grafts"] / 10 - 1, rows["dose"] / 5 - 1
+    assert ((x * y).sum() + y.sum()) / 2 == pytest.approx(frames["vienna"].loc[1, "dose"] / 5 - 1)
+    for frame in frames.values():
+        frame.loc[:20, "grafts"] = 20
+    assert fitted(study, spec, frames)[0]["coefficients"]
+
+
 def test_sums_of_few_values_are_counts() -> None:
     frames, study = _frames(), job(SCHEMA, SITES)
     network = SimulatedNetwork(frames)
