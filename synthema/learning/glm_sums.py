@@ -176,32 +176,52 @@ def distances(
     numbers
         Indices of the terms that are numbers.
     """
-    p = len(beta)
-    j, k = np.triu_indices(p)
+    j, k = np.triu_indices(len(beta))
     totals, largest = [], []
     for sign in (1.0, -1.0):
-        size_of_score, largest_score = np.zeros((2, p))
-        size_of_information, largest_of_information = np.zeros((2, len(j)))
-        for start in range(0, len(patients.y), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            size = np.abs(patients.x.T[:, rows])
-            size[list(numbers)] = np.maximum(1 + sign * patients.x.T[list(numbers), rows], 0.0) / 2
-            eta = beta @ patients.x.T[:, rows]
-            if patients.offset is not None:
-                eta += patients.offset[rows]
-            r, w, _ = family.parts(eta, patients.y[rows])
-            residual = np.maximum(1 + sign * patients.y[rows], 0.0) / 2 if family.one_step else np.abs(r)
+        size_of_score, largest_score, largest_square = np.zeros((3, len(beta)))
+        size_of_information = np.zeros((len(beta), len(beta)))
+        for size, residual, w in _distance_blocks(family, patients, beta, numbers, sign):
             size_of_score += size @ residual
             largest_score = np.maximum(largest_score, (size * residual).max(axis=1, initial=0.0))
-            if score_alone:
-                continue
-            weighted = size * w
-            size_of_information += (weighted @ size.T)[j, k]
-            of_pairs = np.array([(weighted[a] * size[b]).max(initial=0.0) for a, b in zip(j, k, strict=True)])
-            largest_of_information = np.maximum(largest_of_information, of_pairs)
-        totals.append(size_of_score if score_alone else np.concatenate([size_of_score, size_of_information]))
-        largest.append(largest_score if score_alone else np.concatenate([largest_score, largest_of_information]))
+            if not score_alone:
+                weighted = size * w
+                size_of_information += weighted @ size.T
+                largest_square = np.maximum(largest_square, (weighted * size).max(axis=1, initial=0.0))
+        totals.append(size_of_score)
+        largest.append(largest_score)
+        if score_alone:
+            continue
+        totals.append(size_of_information[j, k])
+        # As in `_largest_products`: a bound where it is clear that nobody dominates, the others one by one.
+        bound = np.sqrt(largest_square[j] * largest_square[k]) * (1 + 1e-12)
+        bound[j == k] = largest_square
+        [unclear] = np.nonzero((bound > dominance.LARGEST_PART * (1 - 1e-9) * totals[-1]) & (j != k))
+        if len(unclear):
+            bound[unclear] = 0.0
+            for size, _, w in _distance_blocks(family, patients, beta, numbers, sign):
+                weighted = size * w
+                for at in unclear:
+                    here = float((weighted[j[at]] * size[k[at]]).max(initial=0.0))
+                    bound[at] = max(bound[at], here)
+        largest.append(bound)
     return np.concatenate(totals), np.concatenate(largest)
+
+
+def _distance_blocks(
+    family: Family, patients: Patients, beta: Floats, numbers: Sequence[int], sign: float
+) -> Iterator[tuple[Floats, Floats, Floats]]:
+    columns, which = patients.x.T, list(numbers)
+    for start in range(0, columns.shape[1], _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        x, y = columns[:, rows], patients.y[rows]
+        size = np.abs(x)
+        size[which] = np.maximum(1 + sign * x[which], 0.0) / 2
+        eta = beta @ x
+        if patients.offset is not None:
+            eta += patients.offset[rows]
+        r, w, _ = family.parts(eta, y)
+        yield size, np.maximum(1 + sign * y, 0.0) / 2 if family.one_step else np.abs(r), w
 
 
 def _largest_products(

@@ -130,7 +130,7 @@ def test_a_number_that_one_patient_has_does_not_give_away_the_others_of_that_pat
     frames, study = _frames(), job(SCHEMA, SITES)
     frames["vienna"].loc[1, "grafts"] = 20
     spec = LinearSpec(**({"covariates": ("age", "dose")} | fields))
-    with pytest.raises(DisclosureRefused, match="one patient would make up more than 0.9 of a sum"):
+    with pytest.raises(DisclosureRefused, match=r"one patient would make up more than 0\.9 of a sum"):
         fitted(study, spec, frames)
     # The attack on what would be opened: the sum of (1 + x) y less nobody else's, for x = -1 at all others.
     rows = pd.concat(list(frames.values()), ignore_index=True)
