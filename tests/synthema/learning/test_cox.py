@@ -376,3 +376,17 @@ def test_follow_up_ends_at_the_schemas_horizon_as_it_does_for_curves() -> None:
     found = [[float(b) for _, b, _ in answer["coefficients"]] for answer in answers]
     np.testing.assert_allclose(found[0], found[1], atol=1e-7)
     assert np.abs(np.subtract(found[0], found[2])).max() > 1e-3
+
+
+def test_a_number_that_one_patient_has_does_not_give_away_that_patients_death() -> None:
+    columns = COLUMNS | {"grafts": {"kind": "integer", "bounds": [0, 20]}}
+    schema = {"columns": columns, "survival": SCHEMA["survival"]}
+    table = frames(grafts=lambda rows: pd.Series(0, index=rows.index))
+    table["vienna"].loc[3, "grafts"] = 20
+    spec = CoxSpec(covariates=("dose", "grafts"), grid_days=1)
+    study = study_of(schema, SITES, policy=EXACT_TIMES)
+    with pytest.raises(DisclosureRefused, match="one patient would make up"):
+        fitted(study, spec, table)
+    for rows in table.values():
+        rows.loc[:20, "grafts"] = 20
+    assert fitted(study, spec, table)[0]["coefficients"]
