@@ -282,15 +282,21 @@ class Study(_Section):
         tables = [name for name, model in self.models.items() if model.mode == "exact" and model.opens_column_counts]
         if len(tables) > 1:
             raise ValueError(f"models.{tables[1]}: a second exact table of counts could be subtracted from the first")
-        if tables and any(model.opens_survival_counts or model.has_horizon for model in exact):
-            survival = self.data_schema.survival
-            described = getattr(self.models[tables[0]], "columns", ())
-            if survival is not None and {survival.time, survival.event} & set(described):
-                raise ValueError(
-                    f"models.{tables[0]}: leave the survival columns out beside exact survival results, from whose "
-                    "counts they could be subtracted"
-                )
         check_curves(self.models)
+        alone: dict[str, str] = {}
+        for name, model in self.models.items():
+            if model.mode == "exact" and model.one_in_a_study and alone.setdefault(model.kind, name) != name:
+                raise ValueError(
+                    f"models.{name}: a second exact {model.kind} could be subtracted from the first: make it private"
+                )
+        survival = self.data_schema.survival
+        if survival is not None and any(model.opens_survival_counts or model.has_horizon for model in exact):
+            for name in (*tables, *alone.values()):
+                if {survival.time, survival.event} & set(getattr(self.models[name], "columns", ())):
+                    raise ValueError(
+                        f"models.{name}: leave the survival columns out beside exact survival results, from whose "
+                        "counts they could be subtracted"
+                    )
         deaths = {model.tells_deaths(self.data_schema) for model in exact} - {""}
         if deaths and any(model.opens_survival_counts for model in exact):
             raise ValueError(

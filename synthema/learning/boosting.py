@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from synthema.errors import StudyError
+from synthema.learning.covariates import check_death
 from synthema.learning.estimator import JointModel
 from synthema.learning.model import ModelSpec, Rounds, SiteHalf, Table
 
@@ -100,6 +101,7 @@ class BoostedTreesSpec(ModelSpec):
             used |= {schema.survival.time, schema.survival.event}
             if any(schema.column(name).nullable for name in (schema.survival.time, schema.survival.event)):
                 raise ValueError("horizon_days needs follow-up time and event without missing values")
+            check_death(schema)
         if len(set(self.covariates)) < len(self.covariates):
             raise ValueError("covariates: name each once")
         for name in self.covariates:

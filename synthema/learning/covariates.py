@@ -16,7 +16,7 @@ from privacy.schema import Column
 # Most coefficients per patient with, and per patient without, the outcome: tested on shares, never against a count
 # that anybody sees.
 PARAMETER_RATIO = 0.33
-_FEWEST_VALUES = 20
+FEWEST_VALUES = 20
 _MOST_CELLS = 1024
 
 
@@ -28,6 +28,13 @@ def categorical(schema: Schema, covariates: Sequence[str]) -> list[Column]:
 def n_cells(schema: Schema, covariates: Sequence[str]) -> int:
     """Return the number of cells of the table of the outcome and all categorical covariates."""
     return 2 * math.prod(len(column.categories) for column in categorical(schema, covariates))
+
+
+def check_death(schema: Schema) -> None:
+    """Raise ValueError unless the schema's event has a category "1": of several causes, the one a model is of."""
+    survival = schema.survival
+    if survival is not None and "1" not in schema.column(survival.event).categories:
+        raise ValueError(f"{survival.event!r} needs a category '1': what counts as death in this model")
 
 
 def check_covariates(schema: Schema, covariates: Sequence[str], *, where: str = "exact.logistic.covariates") -> None:
@@ -42,7 +49,7 @@ def check_covariates(schema: Schema, covariates: Sequence[str], *, where: str = 
         if column.categories:
             continue
         low, high = column.bin_edges[[0, -1]]
-        if column.kind == "integer" and high - low + 1 < _FEWEST_VALUES:
+        if column.kind == "integer" and high - low + 1 < FEWEST_VALUES:
             raise ValueError(f"{where}: {name!r} has few values; make it categorical")
         numeric += 1
     if not numeric:

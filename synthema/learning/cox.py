@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from synthema.learning.covariates import check_covariates
+from synthema.learning.covariates import check_covariates, check_death
 from synthema.learning.estimator import JointModel
 from synthema.learning.model import ModelSpec, Rounds, SiteHalf, Table
 
@@ -50,6 +50,8 @@ class CoxSpec(ModelSpec):
     strata: tuple[str, ...] = ()
 
     title: ClassVar[str] = "Cox regression"
+    # At coefficients of zero, the score of a category is observed minus expected deaths of a log-rank test.
+    stands_beside_no_curves: ClassVar[bool] = True
 
     def check(self, schema: Schema) -> None:
         """See `ModelSpec.check`."""
@@ -59,6 +61,7 @@ class CoxSpec(ModelSpec):
         for name in (survival.time, survival.event):
             if schema.column(name).nullable:
                 raise ValueError(f"survival results need {name!r} without missing values")
+        check_death(schema)
         for name in (*self.covariates, *self.strata):
             if name in (survival.time, survival.event):
                 raise ValueError(f"covariates: {name!r} is the outcome or belongs to it")
@@ -71,6 +74,9 @@ class CoxSpec(ModelSpec):
             column = schema.column(name)
             if not column.is_coded or column.nullable or (column.kind == "date" and not column.categories):
                 raise ValueError(f"covariates: {name!r} must have categories or be a number, and not be nullable")
+        longest = float(schema.column(survival.time).bin_edges[-1])
+        if self.grid_days > longest:
+            raise ValueError(f"grid_days: follow-up ends after {longest:g} days by the schema, within one interval")
         if self.n_coefficients(schema) > _MOST_COEFFICIENTS:
             raise ValueError(f"covariates: at most {_MOST_COEFFICIENTS} coefficients; merge categories or drop some")
         if self.mode == "private" and self.strata:

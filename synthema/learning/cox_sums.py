@@ -26,7 +26,7 @@ from smpc import FixedPoint
 from synthema.errors import ModelFailed
 from synthema.learning.design import Floats, design_of, encoded, matrix
 from synthema.learning.dominance import LARGEST_PART
-from synthema.learning.rows import survival_of
+from synthema.learning.rows import deaths_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,12 +72,14 @@ class Patients:
     place    index of the time on the grid, shape (n,)
     stratum  shape (n,)
     died     shape (n,)
+    numbers  indices of the columns that are numbers
     """
 
     x: Floats
     place: Ints
     stratum: Ints
     died: npt.NDArray[np.bool_]
+    numbers: tuple[int, ...] = ()
 
 
 def cells_of(spec: CoxSpec, schema: Schema) -> Cells:
@@ -93,20 +95,26 @@ def cells_of(spec: CoxSpec, schema: Schema) -> Cells:
 
 def patients_of(spec: CoxSpec, schema: Schema, rows: pd.DataFrame) -> Patients:
     """Return a site's rows as the model sees them. `rows`: valid for the schema."""
-    time, died = survival_of(schema, rows)
+    time, died = deaths_of(schema, rows)
     stratum: Ints = np.zeros(len(rows), dtype=np.int64)
     for name in spec.strata:
         column = schema.column(name)
         stratum = stratum * len(column.categories) + encoded(schema, rows, [name])[name].astype(np.int64)
-    x = matrix(encoded(schema, rows, spec.covariates), schema, design_of(schema, spec.covariates))[:, 1:]
-    return sorted_by_cell(Patients(x=x, place=-(-time // spec.grid_days), stratum=stratum, died=died))
+    design = design_of(schema, spec.covariates)
+    x = matrix(encoded(schema, rows, spec.covariates), schema, design)[:, 1:]
+    numbers = tuple(j - 1 for j in design.numbers)
+    return sorted_by_cell(Patients(x, -(-time // spec.grid_days), stratum, died, numbers))
 
 
 def sorted_by_cell(patients: Patients) -> Patients:
     """Return the same patients in the order of strata, times, and whether they died: what sums of blocks need."""
     order = np.lexsort((patients.died, patients.place, patients.stratum))
     return Patients(
-        np.ascontiguousarray(patients.x[order]), patients.place[order], patients.stratum[order], patients.died[order]
+        np.ascontiguousarray(patients.x[order]),
+        patients.place[order],
+        patients.stratum[order],
+        patients.died[order],
+        patients.numbers,
     )
 
 
@@ -144,7 +152,7 @@ class Encoding:
 
 def n_statements(p: int, *, score_alone: bool) -> int:
     """Return how many sums are tested for dominance."""
-    return 2 * p + (0 if score_alone else p * (p + 1) // 2)
+    return 3 * (2 * p + (0 if score_alone else p * (p + 1) // 2))
 
 
 def contribution(
@@ -221,7 +229,19 @@ def _by_cell(patients: Patients, cells: Cells, w: Floats, *, score_alone: bool =
 def statements(
     patients: Patients, cells: Cells, beta: Floats, top: float, *, score_alone: bool = False
 ) -> tuple[Floats, Floats]:
-    """Return S and a of each tested sum, shape (statements,) each: over deaths, then over weighted time at risk.
+    """Return S and a of each tested sum, shape (statements,) each.
+
+    Three times: of the covariates as they are scaled, and with every number's distance from its lower, and from its
+    upper bound in its place (`glm_sums.distances` says why).
+    """
+    found = [_statements(patients, cells, beta, top, sign, score_alone=score_alone) for sign in (0, 1, -1)]
+    return np.concatenate([each[0] for each in found]), np.concatenate([each[1] for each in found])
+
+
+def _statements(
+    patients: Patients, cells: Cells, beta: Floats, top: float, sign: int, *, score_alone: bool
+) -> tuple[Floats, Floats]:
+    """Return S and a: over deaths, then over weighted time at risk.
 
     The largest |x_j x_k| is at most the geometric mean of the largest squares: where this bound shows that nobody
     dominates the sum at this site, it is what the site states; the other pairs are looked at one by one.
@@ -231,7 +251,7 @@ def statements(
     squares, largest_square = np.zeros((p, p)), np.zeros(p)
     singles, largest_single = np.zeros((2, 2, p))
     for rows in _blocks(patients):
-        size, at_risk = _sizes(patients, rows, cells, beta, top)
+        size, at_risk = _sizes(patients, rows, cells, beta, top, sign)
         weighted = size * at_risk[:, None]
         for row, part in enumerate((size[patients.died[rows]], weighted)):
             singles[row] += part.sum(axis=0)
@@ -247,7 +267,7 @@ def statements(
     if len(unclear):
         pairs[unclear] = 0.0
         for rows in _blocks(patients):
-            size, at_risk = _sizes(patients, rows, cells, beta, top)
+            size, at_risk = _sizes(patients, rows, cells, beta, top, sign)
             weighted = size * at_risk[:, None]
             for at in unclear:
                 here = (weighted[:, j[at]] * size[:, k[at]]).max(initial=0.0)
@@ -259,6 +279,10 @@ def _blocks(patients: Patients) -> Iterator[slice]:
     return (slice(start, start + _BLOCK) for start in range(0, len(patients.x), _BLOCK))
 
 
-def _sizes(patients: Patients, rows: slice, cells: Cells, beta: Floats, top: float) -> tuple[Floats, Floats]:
+def _sizes(patients: Patients, rows: slice, cells: Cells, beta: Floats, top: float, sign: int) -> tuple[Floats, Floats]:
     x = patients.x[rows]
-    return np.abs(x), np.exp(x @ beta - top) * (patients.place[rows] + 1) / cells.n_times
+    size = np.abs(x)
+    if sign:
+        which = list(patients.numbers)
+        size[:, which] = np.maximum(1 + sign * x[:, which], 0.0) / 2
+    return size, np.exp(x @ beta - top) * (patients.place[rows] + 1) / cells.n_times

@@ -73,7 +73,8 @@ def check_together(models: Mapping[str, ModelSpec]) -> None:
 
     Curves of the same group on the same grid, with the same least cell, are read from the same opened counts: the
     second opens nothing new. Another group or grid would be a difference of few patients. The numbers of a log-rank
-    test could be solved for the few cells that curves leave closed, and those of two tests for each other's.
+    test could be solved for the few cells that curves leave closed, and those of two tests for each other's. The first
+    score of Cox's model is that of a log-rank test of each of its categories.
     """
     exact = {name: model for name, model in models.items() if model.mode == "exact"}
     curves = {name: model for name, model in exact.items() if isinstance(model, CurveSpec)}
@@ -83,12 +84,23 @@ def check_together(models: Mapping[str, ModelSpec]) -> None:
             f"models {', '.join(curves)}: exact curves of one study share group, grid_days and min_cell, for two that "
             "differ can be subtracted: make the others private"
         )
-    tests = [name for name, model in exact.items() if model.stands_beside_no_curves]
-    if tests and (curves or len(tests) > 1):
+    both = {name: model for name, model in exact.items() if model.stands_beside_no_curves}
+    tests = [name for name, model in both.items() if model.one_in_a_study]
+    if (tests and curves) or len(tests) > 1:
         raise ValueError(
             f"models {', '.join([*curves, *tests])}: an exact log-rank test is the only one of its study, and stands "
             "beside no exact curves, whose closed cells its numbers would tell: make one of them private, or read the "
             "test off the curves as far as they were opened (KaplanMeier.log_rank)"
+        )
+    if both and curves:
+        raise ValueError(
+            f"models {', '.join([*curves, *both])}: an exact Cox model stands beside no exact curves, whose closed "
+            "cells its first score would tell, as a log-rank test's would: make one of them private"
+        )
+    if len({getattr(model, "grid_days", None) for model in both.values()}) > 1:
+        raise ValueError(
+            f"models {', '.join(both)}: exact Cox models and log-rank tests of one study share grid_days, for two that "
+            "differ can be subtracted: make the others private"
         )
 
 

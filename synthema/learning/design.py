@@ -50,6 +50,11 @@ class Design:
         return ("intercept", *(f"{name} = {category}" if category else name for name, category in self.terms))
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """Indices of the coefficients whose terms are numbers, as the intercept's is 0."""
+        return tuple(j for j, (_, category) in enumerate(self.terms, start=1) if not category)
+
+    @property
     def back(self) -> Floats:
         """Matrix that takes coefficients of scaled terms to those of raw ones, shape (p, p)."""
         # beta' x_scaled = (beta / scale)' x + intercept - sum(beta centre / scale)

@@ -135,5 +135,10 @@ class JointModel:
             raise StudyError(f"this is the model of another kind than {kind!r}")
         model = cls(**fields)
         model._answer = answer
-        model._read(answer)
+        try:
+            model._read(answer)
+            # What the file lacks is said now, and not where it is looked for.
+            model.spec_.summary(answer)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
+            raise StudyError("this is no answer of such a model") from None
         return model

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from smpc import FIELD61, RING64, Session, SharePackage
+from smpc import FIELD61, RING64, Session, SharePackage, concatenate
 from synthema.errors import DisclosureRefused, StudyError
 from synthema.learning import dominance
 from synthema.learning.covariates import categorical
 from synthema.learning.design import Column, Floats, design_of, encoded
 from synthema.learning.families import FAMILIES
-from synthema.learning.glm_sums import Encoding, SiteSums, site_sums
+from synthema.learning.glm_sums import Encoding, SiteSums, distances, site_sums
 from synthema.learning.model import Contribution, Rounds, SiteHalf, pooled
 from synthema.learning.newton import Newton
 from synthema.learning.responses import outcome_of, patients_from, response_of
@@ -63,10 +63,12 @@ def fit(spec: RegressionSpec, rounds: Rounds) -> dict[str, Any]:
         raise DisclosureRefused(f"the {spec.kind} model was not opened: {reason}")
     totals = None
     if spec.kind == "poisson":
-        totals = _run_sums(spec, rounds, "totals", None)
+        totals = _run_sums(spec, rounds, "totals", None, n_tested=0)
     newton, opened = newton_of(spec, rounds.study, totals), totals
     while not newton.converged:
-        opened = _run_sums(spec, rounds, f"sums/{newton.iterations}", opened)
+        p = newton.design.n_coefficients
+        n_tested = 2 * (p if newton.score_alone else p + p * (p + 1) // 2)
+        opened = _run_sums(spec, rounds, f"sums/{newton.iterations}", opened, n_tested=n_tested)
         newton.update(newton.encoding.decode(opened))
     found = newton.fit()
     answer: dict[str, Any] = {
@@ -134,8 +136,11 @@ def _of_totals(spec: RegressionSpec, study: Study) -> Encoding:
     return Encoding.of(largest, n_sites=len(study.sites), most_rows=study.largest_cohort * len(study.sites))
 
 
-def _run_sums(spec: RegressionSpec, rounds: Rounds, what: str, opened: Ints | None) -> Ints:
-    found: Ints = rounds.run(what, open_undominated, opened=opened)
+def _run_sums(spec: RegressionSpec, rounds: Rounds, what: str, opened: Ints | None, *, n_tested: int) -> Ints:
+    async def protocol(session: Session, packages: Sequence[SharePackage]) -> Ints:
+        return await open_undominated(session, packages, n_tested=n_tested)
+
+    found: Ints = rounds.run(what, protocol, opened=opened)
     if not found.size:
         raise DisclosureRefused(
             f"the {spec.kind} model was not opened: {dominance.RULE}; narrow the bounds of a covariate, or leave it out"
@@ -143,10 +148,18 @@ def _run_sums(spec: RegressionSpec, rounds: Rounds, what: str, opened: Ints | No
     return found
 
 
-async def open_undominated(session: Session, packages: Sequence[SharePackage]) -> Ints:
-    """Open the sums of all sites if no patient dominates one of them, else nothing. Packages: `Encoding.encode`."""
-    parts = [session.shared(package.expand(), RING64).reshape(3, -1) for package in packages]
-    if await dominance.any_dominated(session, [part[1] for part in parts], [part[2] for part in parts]):
+async def open_undominated(session: Session, packages: Sequence[SharePackage], *, n_tested: int = 0) -> Ints:
+    """Open the sums of all sites if no patient dominates one of them, else nothing.
+
+    Packages: `Encoding.encode`, and `n_tested` more sums that are tested and not opened, `Encoding.encode_tested`.
+    """
+    flat = [session.shared(package.expand(), RING64) for package in packages]
+    parts = [each[: each.size - 2 * n_tested].reshape(3, -1) for each in flat]
+    totals, largest = [part[1] for part in parts], [part[2] for part in parts]
+    if n_tested:
+        totals = [concatenate(s, each[-2 * n_tested : -n_tested]) for s, each in zip(totals, flat, strict=True)]
+        largest = [concatenate(a, each[-n_tested:]) for a, each in zip(largest, flat, strict=True)]
+    if await dominance.any_dominated(session, totals, largest):
         return np.zeros(0, dtype=np.int64)
     total = parts[0][0]
     for part in parts[1:]:
@@ -186,7 +199,14 @@ class _RegressionAtSite:
             raise StudyError(f"step of a {self._spec.kind} model: {what!r} is not due")
         newton = self._newton
         sums_here = site_sums(newton.family, self._patients, newton.beta, score_alone=newton.score_alone)
-        return Contribution(newton.encoding.encode(sums_here))
+        tested = distances(
+            newton.family,
+            self._patients,
+            newton.beta,
+            newton.design.numbers,
+            score_alone=newton.score_alone,
+        )
+        return Contribution(np.concatenate([newton.encoding.encode(sums_here), newton.encoding.encode_tested(*tested)]))
 
 
 def _counts(

@@ -13,7 +13,7 @@ site states: the decision is the same. The other pairs are looked at one by one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +89,15 @@ class Encoding:
             ]
         )
 
+    def encode_tested(self, totals: Floats, largest: Floats) -> Ints:
+        """Return S rounded down and a rounded up of what is tested and not opened, shape (2 E,)."""
+        return np.concatenate(
+            [
+                np.floor(np.ldexp(totals, self.dominance_bits)).astype(np.int64),
+                np.ceil(np.ldexp(largest, self.dominance_bits)).astype(np.int64),
+            ]
+        )
+
     def decode(self, opened: Ints) -> Floats:
         """Return opened sums as numbers."""
         return FixedPoint(self.frac_bits).decode(opened)
@@ -150,6 +159,69 @@ def site_sums(family: Family, patients: Patients, beta: Floats, *, score_alone: 
         totals=np.concatenate([size_of_score, totals, [size_of_value]]),
         largest=np.concatenate([largest_score, largest, [largest_value]]),
     )
+
+
+def distances(
+    family: Family, patients: Patients, beta: Floats, numbers: Sequence[int], *, score_alone: bool = False
+) -> tuple[Floats, Floats]:
+    """Return S and a of the sums of distances from the bounds, shape (E,) each.
+
+    Sums of x_j and sums of 1 are both opened, so that sums of 1 + x_j and of 1 - x_j are known as well, times anything
+    else; where all patients but one lie at a bound, these are that patient's. So each sum is tested three times: as
+    opened, and with every number's distance from its lower, and from its upper bound, in its place (halved, as bounds
+    are 2 apart). A linear model's outcome is a number too.
+
+    Parameters
+    ----------
+    numbers
+        Indices of the terms that are numbers.
+    """
+    j, k = np.triu_indices(len(beta))
+    totals, largest = [], []
+    for sign in (1.0, -1.0):
+        size_of_score, largest_score, largest_square = np.zeros((3, len(beta)))
+        size_of_information = np.zeros((len(beta), len(beta)))
+        for size, residual, w in _distance_blocks(family, patients, beta, numbers, sign):
+            size_of_score += size @ residual
+            largest_score = np.maximum(largest_score, (size * residual).max(axis=1, initial=0.0))
+            if not score_alone:
+                weighted = size * w
+                size_of_information += weighted @ size.T
+                largest_square = np.maximum(largest_square, (weighted * size).max(axis=1, initial=0.0))
+        totals.append(size_of_score)
+        largest.append(largest_score)
+        if score_alone:
+            continue
+        totals.append(size_of_information[j, k])
+        # As in `_largest_products`: a bound where it is clear that nobody dominates, the others one by one.
+        bound = np.sqrt(largest_square[j] * largest_square[k]) * (1 + 1e-12)
+        bound[j == k] = largest_square
+        [unclear] = np.nonzero((bound > dominance.LARGEST_PART * (1 - 1e-9) * totals[-1]) & (j != k))
+        if len(unclear):
+            bound[unclear] = 0.0
+            for size, _, w in _distance_blocks(family, patients, beta, numbers, sign):
+                weighted = size * w
+                for at in unclear:
+                    here = float((weighted[j[at]] * size[k[at]]).max(initial=0.0))
+                    bound[at] = max(bound[at], here)
+        largest.append(bound)
+    return np.concatenate(totals), np.concatenate(largest)
+
+
+def _distance_blocks(
+    family: Family, patients: Patients, beta: Floats, numbers: Sequence[int], sign: float
+) -> Iterator[tuple[Floats, Floats, Floats]]:
+    columns, which = patients.x.T, list(numbers)
+    for start in range(0, columns.shape[1], _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        x, y = columns[:, rows], patients.y[rows]
+        size = np.abs(x)
+        size[which] = np.maximum(1 + sign * x[which], 0.0) / 2
+        eta = beta @ x
+        if patients.offset is not None:
+            eta += patients.offset[rows]
+        r, w, _ = family.parts(eta, y)
+        yield size, np.maximum(1 + sign * y, 0.0) / 2 if family.one_step else np.abs(r), w
 
 
 def _largest_products(

@@ -38,6 +38,8 @@ class KMeansSpec(ModelSpec):
     max_iterations: int = Field(default=30, ge=1, le=50)
 
     title: ClassVar[str] = "k-means"
+    # Sizes of clusters are counts between two numbers, and other clusters lie between other numbers, often near by.
+    one_in_a_study: ClassVar[bool] = True
 
     def check(self, schema: Schema) -> None:
         """See `ModelSpec.check`."""

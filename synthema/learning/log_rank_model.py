@@ -52,6 +52,7 @@ class LogRankSpec(ModelSpec):
 
     title: ClassVar[str] = "Log-rank test"
     stands_beside_no_curves: ClassVar[bool] = True
+    one_in_a_study: ClassVar[bool] = True
 
     def check(self, schema: Schema) -> None:
         """See `ModelSpec.check`."""
@@ -64,6 +65,10 @@ class LogRankSpec(ModelSpec):
             raise ValueError(f"group: {self.group!r} has one category, and a test compares two at least")
         if self.cause is not None and self.cause not in causes_of(schema):
             raise ValueError(f"cause: {self.cause!r} is none of {', '.join(causes_of(schema))}")
+        if self.grid_days > longest_of(schema):
+            raise ValueError(
+                f"grid_days: follow-up ends after {longest_of(schema):g} days by the schema, within one interval"
+            )
         n_intervals = grid_of(schema, self.grid_days).n_intervals
         if self.mode == "exact" and n_intervals < LEAST_TIMES:
             most = math.floor(longest_of(schema) / LEAST_TIMES)

@@ -107,6 +107,8 @@ class ModelSpec(BaseModel):
     opens_column_counts: ClassVar[bool] = False
     # In exact mode: whether its numbers would tell cells that exact curves of the same patients leave closed.
     stands_beside_no_curves: ClassVar[bool] = False
+    # In exact mode: whether two of the kind in one study could be subtracted from each other, whatever they ask.
+    one_in_a_study: ClassVar[bool] = False
     # Whether a private fit needs correlated randomness: anything but opening sums does. An exact one always does.
     needs_material: ClassVar[bool] = False
 

@@ -22,6 +22,8 @@ from synthema.learning.responses import Patients
 FRAC_BITS = 20
 # Numbers that are worked on at once.
 _AT_ONCE = 1 << 21
+# A variance that vanishes, where noise drove coefficients far out, clips nothing.
+_TINY = 1e-200
 
 Ints = npt.NDArray[np.int64]
 
@@ -99,9 +101,9 @@ def _step(shape: Shape, step: Step, patients: Patients) -> Floats:
     residual = np.clip(step.residuals.of(patients.y, eta), -bound, bound)
     length = np.sqrt((z * z).sum(axis=1)) * (1 + 1e-12)
     weight = np.minimum(1, step.score_clip / (bound * length))
-    weight = np.minimum(weight, step.information_clip / (weighing * length * length))
+    weight = np.minimum(weight, step.information_clip / np.maximum(weighing * length * length, _TINY))
     # The score alone decides where the fit ends; its slope may lose a little of those with long times.
-    of_slope = np.minimum(weight, step.information_clip / (variance * length * length))
+    of_slope = np.minimum(weight, step.information_clip / np.maximum(variance * length * length, _TINY))
     of_score, of_information, of_spread = np.sqrt(step.shares) * (1 - 1e-12)
     upper = np.triu_indices(p)
     out = np.empty((len(z), shape.dimension(1)))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from synthema.errors import StudyError
-from synthema.learning.covariates import check_covariates
+from synthema.learning.covariates import check_covariates, check_death
 from synthema.learning.estimator import JointModel
 from synthema.learning.model import ModelSpec, Rounds, SiteHalf, Table
 
@@ -190,6 +190,7 @@ class LogisticSpec(RegressionSpec):
             for name in (schema.survival.time, schema.survival.event):
                 if schema.column(name).nullable:
                     raise ValueError(f"horizon_days: survival results need {name!r} without missing values")
+            check_death(schema)
             return
         _check_two(_outcome(schema, self.outcome), self.event_category)
 

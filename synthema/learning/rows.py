@@ -51,6 +51,12 @@ def causes_of_rows(
     return time, cause
 
 
+def deaths_of(schema: Schema, rows: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return what `survival_of` does, with follow-up that ends at the schema's horizon as in `causes_of_rows`."""
+    time, cause = causes_of_rows(schema, rows, ("1",))
+    return time, cause > 0
+
+
 def _survival(schema: Schema) -> Survival:
     if schema.survival is None:
         raise StudyError("the schema has no [survival] section")

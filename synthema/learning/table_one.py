@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from synthema.learning.covariates import FEWEST_VALUES
 from synthema.learning.estimator import JointModel
 from synthema.learning.model import ModelSpec, Rounds, SiteHalf, Table
 
@@ -45,6 +46,12 @@ class TableOneSpec(ModelSpec):
             column = schema.column(name)
             if not (column.is_coded and (column.categories or column.is_numeric)):
                 raise ValueError(f"columns: {name!r} must have categories, or be a number with bounds")
+            if self.mode == "private" or column.categories or column.kind != "integer":
+                continue
+            # A sum of few values is a count of patients, and nobody would test it.
+            low, high = column.bin_edges[[0, -1]]
+            if high - low + 1 < FEWEST_VALUES:
+                raise ValueError(f"columns: {name!r} has few values; make it categorical, or the table private")
         if self.by is not None and not schema.column(self.by).categories:
             raise ValueError(f"by: {self.by!r} must be a column with categories")
 

@@ -4,8 +4,11 @@
    smaller group is. There is no row for all groups together, which it could be subtracted from.
 2. A column's counts are opened if each of them, in every group that is open, is 0 or at least the least cell; for a
    number: who has a value (as many as in a group), and who has none. One answer for each column.
+   Beside other exact models, which tell how many patients there are and what they sum up to, nothing is opened if any
+   group is small: the others, subtracted from all, would be its numbers.
 3. Sums and sums of squares of a number are opened if nobody dominates any of them (`dominance`). Numbers are scaled
-   by the column's public bounds to [-1, 1]; sums are rounded to 2^-24 of half the range.
+   by the column's public bounds to [-1, 1]; sums are rounded to 2^-24 of half the range. Whoever knows both also knows
+   the sums of distances from either bound and of their squares: nobody may dominate these either.
 4. Of a quartile, the narrowest bin that holds the least cell (`shared_quantiles`).
 """
 
@@ -37,6 +40,10 @@ Floats = npt.NDArray[np.float64]
 
 QUANTILES = (0.25, 0.5, 0.75)
 FRAC_BITS = 24
+# Sums that are opened, and sums that are tested for dominance; the largest number that a patient adds to one.
+_N_SUMS, _N_TESTED = 2, 6
+_LARGEST = 4
+_HISTOGRAM = _N_SUMS + 2 * _N_TESTED
 _SMALL = "a cell holds too few patients"
 
 
@@ -83,19 +90,21 @@ class AtSite:
         return tables
 
     def _moments(self, column: Column) -> Ints:
-        """Return for each group sum, sum of squares, their S and a (`dominance`), and the histogram."""
+        """Return for each group sum, sum of squares, S and a of what is tested (`dominance`), and the histogram."""
         values = self._rows[column.name].to_numpy()
         z, raw = scaled(column, values), column.numbers(values)
         bins, encoding = Bins.of(column), FixedPoint(FRAC_BITS)
-        out = np.zeros((self._n_groups, 6 + FINEST), dtype=np.int64)
+        out = np.zeros((self._n_groups, _HISTOGRAM + FINEST), dtype=np.int64)
+        ends = slice(_N_SUMS, _N_SUMS + _N_TESTED), slice(_N_SUMS + _N_TESTED, _HISTOGRAM)
         for g in range(self._n_groups):
             own = (self._group == g) & ~np.isnan(z)
             terms = np.stack([z[own], z[own] ** 2])
-            sizes = np.abs(terms)
-            out[g, :2] = encoding.encode(terms.sum(axis=1), max_abs=float(self._most))
-            out[g, 2:4] = np.floor(np.ldexp(sizes.sum(axis=1), FRAC_BITS))
-            out[g, 4:6] = np.ceil(np.ldexp(sizes.max(axis=1, initial=0.0), FRAC_BITS))
-            out[g, 6:] = bins.count(raw[own])
+            from_low, from_high = np.maximum(1 + z[own], 0), np.maximum(1 - z[own], 0)
+            sizes = np.stack([*np.abs(terms), from_low, from_high, from_low**2, from_high**2])
+            out[g, :_N_SUMS] = encoding.encode(terms.sum(axis=1), max_abs=float(self._most))
+            out[g, ends[0]] = np.floor(np.ldexp(sizes.sum(axis=1), FRAC_BITS))
+            out[g, ends[1]] = np.ceil(np.ldexp(sizes.max(axis=1, initial=0.0), FRAC_BITS))
+            out[g, _HISTOGRAM:] = bins.count(raw[own])
         return out
 
 
@@ -104,8 +113,18 @@ def fit(spec: TableOneSpec, rounds: Rounds) -> dict[str, Any]:
     schema, min_cell = rounds.schema, spec.min_cell
     columns = [schema.column(name) for name in spec.columns]
     widths = [column.n_codes if column.categories else 2 for column in columns]
-    counts = rounds.run("counts", lambda session, packages: _open_counts(session, packages, columns, widths, min_cell))
+    beside = sum(model.mode == "exact" for model in rounds.study.models.values()) > 1
+
+    async def open_counts(session: Session, packages: Sequence[SharePackage]) -> dict[str, Any]:
+        return await _open_counts(session, packages, columns, widths, min_cell=min_cell, beside=beside)
+
+    counts = rounds.run("counts", open_counts)
     sizes: list[int] = counts["sizes"]
+    if not sizes:
+        raise DisclosureRefused(
+            f"table one was not opened: a group holds 1 to {GROUP_FACTOR * min_cell - 1} patients, and other exact "
+            "models of the study would tell them by subtraction: merge rare groups, or leave `by` out"
+        )
     if max(sizes) <= 0:
         raise DisclosureRefused(f"table one was not opened: no group has {GROUP_FACTOR * min_cell} patients")
     numeric = spec.numeric(schema)
@@ -134,9 +153,17 @@ def fit(spec: TableOneSpec, rounds: Rounds) -> dict[str, Any]:
 
 
 async def _open_counts(
-    session: Session, packages: Sequence[SharePackage], columns: Sequence[Column], widths: Sequence[int], min_cell: int
+    session: Session,
+    packages: Sequence[SharePackage],
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    *,
+    min_cell: int,
+    beside: bool,
 ) -> dict[str, Any]:
     table = pooled(session, packages, FIELD61)
+    if beside and await any_small(session, [(table[g, 0], GROUP_FACTOR * min_cell) for g in range(table.shape[0])]):
+        return {"sizes": [], "cells": []}
     hidden = await small_cells(session, table[:, 0], threshold=GROUP_FACTOR * min_cell)
     shown = np.flatnonzero(~hidden)
     ends = 1 + np.cumsum(widths)
@@ -181,17 +208,20 @@ async def _open_moments(
     async def of_column(i: int, n: list[int]) -> dict[str, Any]:
         groups = [g for g, held in enumerate(n) if held]
         parts = [site[i][groups] for site in sites]
-        largest = [part[:, 4:6].reshape(-1).declare(1 << FRAC_BITS) for part in parts]
-        totals = [part[:, 2:4].reshape(-1).declare(study.largest_cohort << FRAC_BITS) for part in parts]
+        most = _LARGEST << FRAC_BITS
+        largest = [part[:, _N_SUMS + _N_TESTED : _HISTOGRAM].reshape(-1).declare(most) for part in parts]
+        totals = [
+            part[:, _N_SUMS : _N_SUMS + _N_TESTED].reshape(-1).declare(study.largest_cohort * most) for part in parts
+        ]
         pool_of = parts[0]
         for part in parts[1:]:
             pool_of = pool_of + part
         ranks = [[rank_of(q, n[g]) for q in QUANTILES] for g in groups]
-        histograms = pool_of[:, 6:].declare(n_rows)
+        histograms = pool_of[:, _HISTOGRAM:].declare(n_rows)
         dominated, bins = await session.together(
             any_dominated(session, totals, largest), open_quantiles(session, histograms, ranks, min_cell=min_cell)
         )
-        sums = None if dominated else (await session.open(pool_of[:, :2])).tolist()
+        sums = None if dominated else (await session.open(pool_of[:, :_N_SUMS])).tolist()
         return {"groups": groups, "sums": sums, "bins": bins.tolist()}
 
     wanted = [(i, column.name) for i, column in enumerate(numeric) if sum(present.get(column.name, []))]

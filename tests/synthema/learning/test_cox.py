@@ -358,3 +358,35 @@ def test_the_same_model_again_is_the_stored_answer_and_a_failed_one_is_charged_o
     assert not any(character.isdigit() for character in str(failed.value))
     with open_ledger(f"sqlite:///{tmp_path}/fails/ledgers/madrid.db") as ledger:
         assert len(ledger.events("exact")) == 1
+
+
+def test_follow_up_ends_at_the_schemas_horizon_as_it_does_for_curves() -> None:
+    columns = COLUMNS | {"days": {"kind": "integer", "bounds": [0, 40], "edges": [10, 20]}}
+    ends = {"columns": columns, "survival": {"time": "days", "event": "died", "horizon": 20}}
+    table = frames()
+    stopped = {
+        site: rows.assign(days=rows["days"].clip(upper=20), died=rows["died"].where(rows["days"] < 20, "0"))
+        for site, rows in table.items()
+    }
+    spec = CoxSpec(covariates=("dose", "age"), grid_days=1)
+    answers = [
+        fitted(study_of(schema, SITES, policy=EXACT_TIMES), spec, rows)[0]
+        for schema, rows in ((ends, table), (SCHEMA, stopped), (SCHEMA, table))
+    ]
+    found = [[float(b) for _, b, _ in answer["coefficients"]] for answer in answers]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-7)
+    assert np.abs(np.subtract(found[0], found[2])).max() > 1e-3
+
+
+def test_a_number_that_one_patient_has_does_not_give_away_that_patients_death() -> None:
+    columns = COLUMNS | {"grafts": {"kind": "integer", "bounds": [0, 20]}}
+    schema = {"columns": columns, "survival": SCHEMA["survival"]}
+    table = frames(grafts=lambda rows: pd.Series(0, index=rows.index))
+    table["vienna"].loc[3, "grafts"] = 20
+    spec = CoxSpec(covariates=("dose", "grafts"), grid_days=1)
+    study = study_of(schema, SITES, policy=EXACT_TIMES)
+    with pytest.raises(DisclosureRefused, match="one patient would make up"):
+        fitted(study, spec, table)
+    for rows in table.values():
+        rows.loc[:20, "grafts"] = 20
+    assert fitted(study, spec, table)[0]["coefficients"]
