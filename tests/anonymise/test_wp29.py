@@ -307,6 +307,7 @@ def test_a_star_in_one_row_fits_everybody():
 # ---------------------------------------------------------------- statistics
 
 
+@pytest.mark.slow
 def test_a_release_of_other_people_is_no_excess_and_one_of_these_is():
     false_alarms, alarms = Counter(), Counter()
     for run in range(N_RUNS):
@@ -322,6 +323,7 @@ def test_a_release_of_other_people_is_no_excess_and_one_of_these_is():
     assert alarms["all columns"] > MOST_FALSE_ALARMS
 
 
+@pytest.mark.slow
 def test_a_sample_of_attacks_covers_what_all_of_them_find():
     raw = people(3, 900)
     raw["age"], raw["code"] = raw["age"] // 30 * 30, raw["code"] // 40 * 40

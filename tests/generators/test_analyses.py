@@ -31,6 +31,7 @@ def table():
     }
 
 
+@pytest.mark.slow
 def test_linear_regression_equals_statsmodels(table, sm):
     found = linear_regression(table["x"], table["y"])
     other = sm.OLS(table["y"], sm.add_constant(table["x"])).fit()
@@ -38,6 +39,7 @@ def test_linear_regression_equals_statsmodels(table, sm):
     assert np.allclose(found.variance, other.bse**2, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_logistic_regression_equals_statsmodels(table, sm):
     found = logistic_regression(table["x"], table["success"])
     other = sm.Logit(table["success"].astype(float), sm.add_constant(table["x"])).fit(disp=False, tol=1e-12)
@@ -45,6 +47,7 @@ def test_logistic_regression_equals_statsmodels(table, sm):
     assert np.allclose(found.variance, other.bse**2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_kaplan_meier_with_greenwood_equals_statsmodels(table, sm):
     other = sm.SurvfuncRight(table["time"], table["event"].astype(int))
     found = survival_at(table["time"], table["event"], other.surv_times)

@@ -14,6 +14,7 @@ from generators import Domain, DomainMismatch, compare_marginals, encode, kaplan
 from privacy import Schema
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), min_size=1, max_size=40))
 def test_kaplan_meier_equals_lifelines(patients):
     time = np.array([t for t, _ in patients], dtype=float)

@@ -19,6 +19,7 @@ def _patients(n: int, *, seed: int, steps: int):
     return X, time, rng.random(n) < 0.7
 
 
+@pytest.mark.slow
 def test_the_logistic_fit_is_that_of_statsmodels_with_the_same_penalty():
     import statsmodels.api as sm
 
@@ -54,6 +55,7 @@ def test_the_auc_counts_pairs(rows):
         assert auc(s, b) == pytest.approx(brute, nan_ok=True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Starting with pandas version 4.0")
 @pytest.mark.parametrize("steps", [3, 10_000])
 def test_the_cox_fit_is_that_of_lifelines_with_many_ties_and_with_few(steps):
@@ -68,6 +70,7 @@ def test_the_cox_fit_is_that_of_lifelines_with_many_ties_and_with_few(steps):
     assert np.allclose(fit.std_errors, oracle.standard_errors_, atol=1e-6)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.booleans(), st.integers(0, 3)), min_size=2, max_size=25).filter(
         lambda rows: any(e and any(u > t or (u == t and not d) for u, d, _ in rows) for t, e, _ in rows)

@@ -32,6 +32,7 @@ def test_incidences_of_all_causes_and_survival_of_any_sum_to_one(patients):
     assert (np.diff(incidence, axis=1) >= -1e-12).all()
 
 
+@pytest.mark.slow
 def test_cumulative_incidence_equals_lifelines():
     from lifelines import AalenJohansenFitter
 
@@ -95,6 +96,7 @@ def test_distances_need_a_grid_and_follow_up():
         compare_survival(([0], [1]), ([1], [1]), [1])
 
 
+@pytest.mark.slow
 def test_the_confidence_band_equals_lifelines():
     from lifelines import KaplanMeierFitter
 

@@ -170,6 +170,7 @@ def test_the_interval_holds_the_exact_sampled_gaussian_and_lies_below_rdp():
     assert accountant.delta(epsilon=high) <= 1.01e-5
 
 
+@pytest.mark.slow
 def test_a_mixture_is_priced_between_its_neighbours_of_less_and_more():
     events = (Gaussian(5.0), Laplace(3.0), PureDP(0.1), ApproximateDP(0.1, 1e-8))
     low, high = account_of(*events, **PATIENT).epsilon_interval(delta=1e-6)

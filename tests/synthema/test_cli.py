@@ -223,6 +223,7 @@ def test_verify_says_that_a_file_is_no_ledger(tmp_path):
     assert not (tmp_path / "nowhere.db").exists()
 
 
+@pytest.mark.slow
 def test_a_foreign_package_of_the_same_name_is_named_with_the_way_out(tmp_path):
     (tmp_path / "generators").mkdir()
     (tmp_path / "generators" / "__init__.py").write_text("")

@@ -26,6 +26,7 @@ def pooled(demo_tables):
     return pd.concat(demo_tables.values(), ignore_index=True)
 
 
+@pytest.mark.slow
 def test_the_logistic_model_equals_statsmodels_on_the_pooled_rows(demo_outcome, pooled):
     # Imported here: seconds that every worker would wait for before its first test.
     import statsmodels.api as sm
@@ -64,6 +65,7 @@ def test_opened_survival_counts_equal_the_pooled_ones_and_small_cells_stay_close
         assert len(opened) >= 5
 
 
+@pytest.mark.slow
 def test_the_released_curve_brackets_the_pooled_grid_curve_and_follows_lifelines(demo_outcome, pooled):
     from lifelines import KaplanMeierFitter
 

@@ -52,6 +52,7 @@ def score_and_information(x, died, beta):
     return site_sums(logistic.FAMILY, patients, beta).without_value().values
 
 
+@pytest.mark.slow
 def test_the_fit_equals_statsmodels_in_the_columns_own_units():
     columns, died = patients(400, seed=5)
     model = fit(columns, died)

@@ -65,6 +65,7 @@ def test_within_the_rules_the_values_tell_no_more_than_the_model_is_for() -> Non
     assert read < 0.4
 
 
+@pytest.mark.slow
 def test_without_the_rules_the_same_attack_reads_the_outcomes() -> None:
     rules = {"rounds": 100, "depth": 3, "min_leaf": 1, "min_cell": 0}
     model, attack, read = np.mean([attacked(150, seed, rounded=False, **rules) for seed in range(2)], axis=0)

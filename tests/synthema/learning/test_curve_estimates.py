@@ -49,6 +49,7 @@ def all_opened(seed: int = 0):
     return days, cause, counts, survival(counts, s, ends)
 
 
+@pytest.mark.slow
 def test_survival_and_its_limits_are_those_of_lifelines():
     from lifelines import KaplanMeierFitter
     from lifelines.utils import median_survival_times, restricted_mean_survival_time
@@ -72,6 +73,7 @@ def test_survival_and_its_limits_are_those_of_lifelines():
     assert mean.std_error == pytest.approx(variance**0.5, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_cumulative_hazard_is_that_of_lifelines():
     from lifelines import NelsonAalenFitter
 
@@ -98,6 +100,7 @@ def test_incidence_is_the_sum_written_out_and_adds_up_to_all_deaths():
     np.testing.assert_allclose(found[0].low + found[1].low, 1 - curve.low, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_incidence_without_ties_and_its_limits_are_those_of_lifelines():
     from lifelines import AalenJohansenFitter
 

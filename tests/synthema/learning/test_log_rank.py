@@ -45,6 +45,7 @@ def patients(n, n_groups, seed=0, n_times=60):
     return group, time, rng.integers(0, 2, n), rng.integers(0, 3, n)
 
 
+@pytest.mark.slow
 def test_two_strata_and_three_groups_agree_with_statsmodels():
     from statsmodels.duration.survfunc import survdiff
 
@@ -64,6 +65,7 @@ def test_two_strata_and_three_groups_agree_with_statsmodels():
     assert abs(survdiff(time, event, group)[0] - expected) > 1e-3 * expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Starting with pandas version 4.0")
 def test_convicts_on_parole_agree_with_lifelines():
     from lifelines.datasets import load_rossi
@@ -148,6 +150,7 @@ def test_of_a_large_cohort_the_quotients_keep_their_digits():
     assert found.chi_square == pytest.approx(exact.chi_square, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_at_hospitals_it_is_the_test_of_the_pooled_rows():
     from statsmodels.duration.survfunc import survdiff
 

@@ -125,6 +125,7 @@ def test_sums_at_many_coefficients_of_the_attackers_choice_tell_everybody(kind) 
     assert left_unknown(equations(kind, x, y, chosen)).max() < 0.05
 
 
+@pytest.mark.slow
 def test_a_solver_finds_everybody_from_chosen_sums_and_others_from_those_of_a_fit() -> None:
     x, y = patients("logistic", 3, 20, seed=5)
     rng = np.random.default_rng(1)

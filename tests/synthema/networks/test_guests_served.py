@@ -220,6 +220,7 @@ def test_the_operator_decides_for_the_guest_by_its_name(federation: GuestFederat
     assert len(got) == 1
 
 
+@pytest.mark.slow
 def test_without_a_consent_the_guest_takes_no_part_and_the_host_serves(
     federation: GuestFederation, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_table_of_other_patients_is_noticed(frame, synthetic, schema):
     assert max(column.distance for column in far.columns) > 1.5
 
 
+@pytest.mark.slow
 def test_survival_on_the_grid_is_lifelines_kaplan_meier(frame, fidelity):
     # Imported here: seconds that every worker would wait for before its first test.
     from lifelines import KaplanMeierFitter
