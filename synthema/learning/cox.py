@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 _MOST_COEFFICIENTS = 100
+# Times of the grid of an exact model, as of an exact log-rank test.
+LEAST_TIMES = 20
 # Numbers at a time on shares: cells, nodes of each, covariates.
 _MOST_WORK = 1 << 22
 
@@ -85,7 +88,19 @@ class CoxSpec(ModelSpec):
             check_covariates(schema, (*self.covariates, *self.strata), where="covariates")
             if not any(not schema.column(name).categories for name in self.covariates):
                 raise ValueError("covariates: at least one must be a number with many values")
+            self._check_times(schema)
             self._check_size(schema)
+
+    def _check_times(self, schema: Schema) -> None:
+        """Refuse a grid of few times: what is opened of few cells could be solved for what is in them."""
+        from synthema.learning.curves import longest_of
+
+        longest = float(longest_of(schema))
+        if math.ceil(longest / self.grid_days) < LEAST_TIMES:
+            most = math.floor(longest / LEAST_TIMES)
+            raise ValueError(
+                f"grid_days: an exact model needs a grid of {LEAST_TIMES} times at least, so at most {most} days"
+            )
 
     def _check_size(self, schema: Schema) -> None:
         from synthema.learning.cox_sums import cells_of
@@ -97,6 +112,11 @@ class CoxSpec(ModelSpec):
                 "grid_days: too many times, strata and covariates to be worked on together; take a coarser grid, a "
                 "smaller max_ties, or fewer strata"
             )
+
+    def tells_deaths(self, schema: Schema) -> str:
+        """See `ModelSpec.tells_deaths`."""
+        del schema
+        return "at any time"
 
     def n_coefficients(self, schema: Schema) -> int:
         """See `ModelSpec.n_coefficients`."""
@@ -116,8 +136,7 @@ class CoxSpec(ModelSpec):
         from synthema.learning.tested_counts import MOST_COEFFICIENTS
         from synthema.steps import total_coefficients
 
-        if self.grid_days < policy.min_grid_days:
-            yield "exact", f"grid_days must be at least {policy.min_grid_days}"
+        # A site's narrowest grid is for curves: sums by time are not opened here, and a coarse grid protects nobody.
         if total_coefficients(study) > MOST_COEFFICIENTS:
             yield "exact", f"all exact models together may have at most {MOST_COEFFICIENTS} coefficients"
         yield from regression_rules(policy, study, (*self.covariates, *self.strata))

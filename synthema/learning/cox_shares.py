@@ -29,6 +29,7 @@ from smpc.fine import RECIPROCAL_BITS, Product, fine_products, fine_reciprocal
 from smpc.shared import concatenate
 from smpc.tables import leading_power, lookup
 from synthema.learning import dominance
+from synthema.learning.cox import LEAST_TIMES
 from synthema.learning.cox_sums import FRAC_BITS, MOST_WEIGHT, Cells, Encoding, n_statements
 from synthema.learning.cox_ties import HEAVIEST, efron_rule
 
@@ -43,7 +44,7 @@ _HEAVIEST = (17, 20)
 assert _HEAVIEST[0] / _HEAVIEST[1] == HEAVIEST  # noqa: S101 - one number in two forms
 
 # What is opened in place of sums that may not be.
-TOO_MANY_TIES, HEAVY_TIES, DOMINATED = 1, 2, 3
+TOO_MANY_TIES, HEAVY_TIES, DOMINATED, TOO_FEW_TIMES = 1, 2, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ def _sum_of(parts: Sequence[Shared]) -> Shared:
 
 
 async def _cells_and_ties(session: Session, total: Shared, q: int, plan: Plan) -> tuple[_Cells, int]:
-    """Bring cells to one size; return why sums over them may not be opened, or 0. Opens two yes/no for that."""
+    """Bring cells to one size; return why sums over them may not be opened, or 0. Opens one to three yes/no for it."""
     n, m = plan.cells.n, plan.n_nodes
     s, d = total[: n * q].reshape(n, q), total[n * q : 2 * n * q].reshape(n, q)
     deaths = total[2 * n * q : 2 * n * q + n]
@@ -242,14 +243,25 @@ def _beside(x: Shared, y: Shared) -> Shared:
 
 async def _why_not(session: Session, cells: _Cells, too_many: SharedBits | None) -> int:
     if cells.many is None or too_many is None:
-        return 0
+        return 0 if await _enough_times(session, cells.deaths) else TOO_FEW_TIMES
     part, whole = _HEAVIEST
     left = part * cells.s[:, 0] - whole * cells.d[:, 0] + (1 - cells.many) * (1 << (_MEAN + 6))
     heavy = await session.negative_bits(left)
-    flags = await session.together(_any(session, too_many), _any(session, heavy))
+    enough, *flags = await session.together(
+        _enough_times(session, cells.deaths), _any(session, too_many), _any(session, heavy)
+    )
+    if not enough:
+        return TOO_FEW_TIMES
     if flags[0]:
         return TOO_MANY_TIES
     return HEAVY_TIES if flags[1] else 0
+
+
+async def _enough_times(session: Session, deaths: Shared) -> bool:
+    """Open whether deaths fall on at least `LEAST_TIMES` times: of few cells, sums could be solved for their counts."""
+    quiet = (await session.to_numbers(await session.negative_bits(deaths - 1))).sum().reshape(1)
+    too_few = await session.negative_bits((len(deaths) - LEAST_TIMES) - quiet)
+    return not await _any(session, too_few)
 
 
 async def _any(session: Session, bits: SharedBits) -> bool:

@@ -21,6 +21,7 @@ from smpc import FIELD61, FixedPoint, Session, Shared, SharePackage, small_cells
 from synthema.errors import DisclosureRefused, StudyError
 from synthema.learning import cox_shares, dominance
 from synthema.learning.covariates import PARAMETER_RATIO, categorical
+from synthema.learning.cox import LEAST_TIMES
 from synthema.learning.cox_newton import CoxNewton
 from synthema.learning.cox_sums import (
     FRAC_BITS,
@@ -162,6 +163,10 @@ def _not_refused(spec: CoxSpec, opened: Ints) -> Ints:
             raise DisclosureRefused(
                 f"{_REFUSED}at some time of the grid nearly all patients at risk die; take a finer grid, or ties "
                 "'breslow'"
+            )
+        case cox_shares.TOO_FEW_TIMES:
+            raise DisclosureRefused(
+                f"{_REFUSED}deaths fall on fewer than {LEAST_TIMES} times of the grid; take a finer grid"
             )
         case _:
             raise DisclosureRefused(f"{_REFUSED}{dominance.RULE}; narrow the bounds of a covariate, or leave it out")

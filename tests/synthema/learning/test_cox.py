@@ -33,7 +33,7 @@ from regression_cases import COVARIATES, three_sites
 from privacy import Schema
 from privacy.ledger import open_ledger
 from smpc import FIELD61, RING64, Session
-from synthema.errors import DisclosureRefused, ModelFailed, SiteRefused, StudyError
+from synthema.errors import DisclosureRefused, ModelFailed, StudyError
 from synthema.learning import CoxRegression
 from synthema.learning.cox import CoxSpec
 from synthema.learning.cox_sums import TOO_WIDE, Encoding
@@ -74,11 +74,11 @@ def test_the_published_fit_of_432_men_at_three_sites() -> None:
 @pytest.mark.parametrize(("ties", "strata", "max_ties"), [("breslow", ("ward",), 256), ("efron", ("ward",), 60)])
 def test_it_is_the_maximum_of_the_pooled_likelihood(ties, strata, max_ties) -> None:
     table, names = frames(), ("dose", "age", "grade")
-    spec = CoxSpec(covariates=names, grid_days=3, ties=ties, strata=strata, max_ties=max_ties)
+    spec = CoxSpec(covariates=names, grid_days=2, ties=ties, strata=strata, max_ties=max_ties)
     answer, _ = fitted(small_job(), spec, table)
     rows = pooled(table)
     stratum = (rows["ward"] == "b").to_numpy().astype(int) if strata else np.zeros(len(rows), dtype=int)
-    time = np.ceil(rows["days"].to_numpy() / 3)
+    time = np.ceil(rows["days"].to_numpy() / 2)
     estimate, error, value = maximum(raw_design(rows, names), time, (rows["died"] == "1").to_numpy(), stratum, ties)
     model = CoxRegression(**spec.model_dump(exclude={"kind"}))
     model._read(answer)
@@ -169,7 +169,7 @@ def test_nothing_is_opened_but_scores_informations_and_masked_tests(monkeypatch)
     assert np.abs(steps[-1]).max() > 2**28
     tests = [values for domain, values in seen if domain == str(FIELD61)]
     # Of a test, all is opened as its product with a random number: zero, or uniform.
-    assert len(tests) == 2 + 3 * answer["iterations"] + 2
+    assert len(tests) == 2 + 4 * answer["iterations"] + 3
     assert all(values.size in (1, 2) for values in tests)
 
 
@@ -188,11 +188,13 @@ def test_nothing_is_opened_but_scores_informations_and_masked_tests(monkeypatch)
             {"strata": ("ward",)},
             "an empty stratum",
         ),
-        ({}, {"grid_days": 10, "max_ties": 12}, "more than 12 patients die; raise max_ties"),
+        ({}, {"grid_days": 2, "max_ties": 12}, "more than 12 patients die; raise max_ties"),
         (
             {
-                "died": lambda t: np.where(t.index < 20, "1", "0"),
-                "days": lambda t: np.where(t.index < 20, 40, np.minimum(t["days"], 39)),
+                "died": lambda t: np.where(t.index < 42, "1", "0"),
+                "days": lambda t: np.where(
+                    t.index < 22, 1 + t.index, np.where(t.index < 42, 40, np.minimum(t["days"], 39))
+                ),
             },
             {},
             "nearly all patients at risk die; take a finer grid",
@@ -317,10 +319,27 @@ def test_specs_that_make_no_sense_are_refused_by_field(fields, why) -> None:
         CoxRegression(**({"covariates": ["dose"], "grid_days": 1} | fields)).fit(SimulatedNetwork({}), small_job())
 
 
-def test_a_grid_finer_than_a_site_allows_is_refused() -> None:
-    policy = OPEN_POLICY | {"min_grid_days": 7}
-    with pytest.raises(SiteRefused, match="grid_days must be at least 7"):
-        CoxRegression(covariates=["dose"], grid_days=1).fit(SimulatedNetwork(frames()), small_job(policy=policy))
+def test_a_sites_narrowest_grid_is_for_curves() -> None:
+    policy = OPEN_POLICY | {"min_grid_days": 90}
+    assert CoxRegression(covariates=["dose"], grid_days=1).fit(SimulatedNetwork(frames()), small_job(policy=policy))
+
+
+def test_deaths_on_few_times_are_not_worked_on() -> None:
+    with pytest.raises(StudyError, match="20 times at least, so at most 2 days"):
+        small_job().with_model("model", CoxSpec(covariates=("dose",), grid_days=3))
+    early = frames(days=lambda t: np.where(t["died"] == "1", 1 + t.index % 19, 40))
+    for ties in ("efron", "breslow"):
+        spec = CoxSpec(covariates=("dose", "age"), grid_days=1, ties=ties)
+        with pytest.raises(DisclosureRefused, match="fewer than 20 times"):
+            fitted(small_job(), spec, early)
+    later = frames(days=lambda t: np.where(t["died"] == "1", 1 + t.index % 20, 40))
+    assert fitted(small_job(), CoxSpec(covariates=("dose", "age"), grid_days=1), later)
+
+
+def test_beside_a_model_by_a_horizon_its_deaths_could_be_subtracted() -> None:
+    by = {"kind": "logistic", "horizon_days": 20, "covariates": ["dose"]}
+    with pytest.raises(StudyError, match="stand in studies of their own"):
+        small_job(models={"a": {"kind": "cox", "covariates": ["dose"], "grid_days": 1}, "b": by})
 
 
 def test_too_much_to_work_on_is_refused() -> None:
@@ -361,11 +380,11 @@ def test_the_same_model_again_is_the_stored_answer_and_a_failed_one_is_charged_o
 
 
 def test_follow_up_ends_at_the_schemas_horizon_as_it_does_for_curves() -> None:
-    columns = COLUMNS | {"days": {"kind": "integer", "bounds": [0, 40], "edges": [10, 20]}}
-    ends = {"columns": columns, "survival": {"time": "days", "event": "died", "horizon": 20}}
+    columns = COLUMNS | {"days": {"kind": "integer", "bounds": [0, 40], "edges": [10, 21]}}
+    ends = {"columns": columns, "survival": {"time": "days", "event": "died", "horizon": 21}}
     table = frames()
     stopped = {
-        site: rows.assign(days=rows["days"].clip(upper=20), died=rows["died"].where(rows["days"] < 20, "0"))
+        site: rows.assign(days=rows["days"].clip(upper=21), died=rows["died"].where(rows["days"] < 21, "0"))
         for site, rows in table.items()
     }
     spec = CoxSpec(covariates=("dose", "age"), grid_days=1)
