@@ -20,7 +20,7 @@ from synthema.governance.families import family_of
 from synthema.governance.history import tagged
 from synthema.learning import kaplan_meier, logistic
 from synthema.learning.design import encoded, matrix
-from synthema.learning.glm_sums import site_sums
+from synthema.learning.exact_glm import step_here
 from synthema.learning.newton import Newton
 from synthema.learning.responses import Patients, outcome_within
 from synthema.learning.rows import survival_of
@@ -161,7 +161,7 @@ class SiteJob:
     def logistic_sums(self, opened: npt.NDArray[np.float64] | None) -> list[SharePackage]:
         """Return shares of this site's score and information for the next Newton step, in fixed point.
 
-        Behind them stand the numbers that decide whether they may be opened (`dominance`), shape (3 P,) for P sums.
+        Behind them stand the numbers that decide whether they may be opened (`exact_glm.open_undominated`).
         `opened`: what was opened in the step before; None for the first. The site moves the coefficients itself, so
         nobody can ask it for sums at coefficients of their choice, or for more of them than Newton's method takes.
         """
@@ -177,9 +177,7 @@ class SiteJob:
             self._newton.update(opened)
         if self._patients is None or len(self._patients.y) > self.study.largest_cohort:
             raise StudyError(f"a site may hold at most {self.study.largest_cohort} patients for this model")
-        newton = self._newton
-        sums = site_sums(logistic.FAMILY, self._patients, newton.beta, score_alone=newton.score_alone)
-        return self._share(newton.encoding.encode(sums if newton.score_alone else sums.without_value()))
+        return self._share(step_here(self._newton, self._patients, with_value=False))
 
     @property
     def _logistic(self) -> Any:

@@ -6,6 +6,7 @@ Each function runs one step of the plan over a network and returns released valu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from synthema.errors import DisclosureRefused, OverlapTooLarge, StudyError
 from synthema.job import SiteJob, survival_grid
 from synthema.learning import dominance, kaplan_meier, logistic
 from synthema.learning.design import design_of
-from synthema.learning.exact_glm import open_undominated
+from synthema.learning.exact_glm import n_tested_of, open_undominated
 from synthema.learning.model import Rounds
 from synthema.learning.tested_counts import table_size, why_not
 from synthema.networks.base import StepNetwork
@@ -101,7 +102,8 @@ def fit_logistic(network: StepNetwork) -> LogisticModel:
         newton, opened = logistic.newton_of(study, wanted.covariates), None
         while not newton.converged:
             shares = network.gather("logistic", lambda job, opened=opened: job.logistic_sums(opened))  # type: ignore[misc]
-            opened = newton.encoding.decode(network.compute("logistic", open_undominated, shares))
+            step = partial(open_undominated, n_tested=n_tested_of(newton))
+            opened = newton.encoding.decode(network.compute("logistic", step, shares))
             if not opened.size:
                 raise DisclosureRefused(f"the logistic model was not opened: {dominance.RULE}")
             newton.update(opened)

@@ -19,7 +19,7 @@ Approve = Literal["ask", "automatic"]
 
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 # What a step does is a promise to those who allowed it: a change of what leaves a site is another version.
-# logistic: sums are opened coarsely on the way and finely at the end.
+# logistic: sums are opened coarsely on the way and finely at the end, and tested from both bounds.
 _VERSIONS: Final[dict[str, int]] = {"logistic": 2}
 _FIRST_VERSION = 1
 _MECHANISM: Final = {"anonymised": "k-anonymity", "logistic": "newton", "overlap": "buckets", "kaplan-meier": "counts"}

@@ -29,7 +29,7 @@ from synthema.learning.families import FAMILIES
 from synthema.learning.glm_sums import Encoding, SiteSums, distances, site_sums
 from synthema.learning.model import Contribution, Rounds, SiteHalf, pooled
 from synthema.learning.newton import Newton
-from synthema.learning.responses import outcome_of, patients_from, response_of
+from synthema.learning.responses import Patients, outcome_of, patients_from, response_of
 from synthema.learning.tested_counts import cells_of, count_table, why_not
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def fit(spec: RegressionSpec, rounds: Rounds) -> dict[str, Any]:
         totals = _run_sums(spec, rounds, "totals", None, n_tested=0)
     newton, opened = newton_of(spec, rounds.study, totals), totals
     while not newton.converged:
-        p = newton.design.n_coefficients
-        n_tested = 2 * (p if newton.score_alone else p + p * (p + 1) // 2)
-        opened = _run_sums(spec, rounds, f"sums/{newton.iterations}", opened, n_tested=n_tested)
+        opened = _run_sums(spec, rounds, f"sums/{newton.iterations}", opened, n_tested=n_tested_of(newton))
         newton.update(newton.encoding.decode(opened))
     found = newton.fit()
     answer: dict[str, Any] = {
@@ -148,7 +146,25 @@ def _run_sums(spec: RegressionSpec, rounds: Rounds, what: str, opened: Ints | No
     return found
 
 
-async def open_undominated(session: Session, packages: Sequence[SharePackage], *, n_tested: int = 0) -> Ints:
+def n_tested_of(newton: Newton) -> int:
+    """Return how many sums of distances are tested in the step that is due."""
+    p = newton.design.n_coefficients
+    return 2 * (p if newton.score_alone else p + p * (p + 1) // 2)
+
+
+def step_here(newton: Newton, patients: Patients, *, with_value: bool = True) -> Ints:
+    """Return what a site shares in the step that is due, as `open_undominated` takes it.
+
+    `with_value`: also the value that tells whether a step was an improvement.
+    """
+    alone = newton.score_alone
+    sums = site_sums(newton.family, patients, newton.beta, score_alone=alone)
+    tested = distances(newton.family, patients, newton.beta, newton.design.numbers, score_alone=alone)
+    opened = sums if alone or with_value else sums.without_value()
+    return np.concatenate([newton.encoding.encode(opened), newton.encoding.encode_tested(*tested)])
+
+
+async def open_undominated(session: Session, packages: Sequence[SharePackage], *, n_tested: int) -> Ints:
     """Open the sums of all sites if no patient dominates one of them, else nothing.
 
     Packages: `Encoding.encode`, and `n_tested` more sums that are tested and not opened, `Encoding.encode_tested`.
@@ -197,16 +213,7 @@ class _RegressionAtSite:
             self._newton.update(self._newton.encoding.decode(opened))
         if self._newton.converged or what != f"sums/{self._newton.iterations}":
             raise StudyError(f"step of a {self._spec.kind} model: {what!r} is not due")
-        newton = self._newton
-        sums_here = site_sums(newton.family, self._patients, newton.beta, score_alone=newton.score_alone)
-        tested = distances(
-            newton.family,
-            self._patients,
-            newton.beta,
-            newton.design.numbers,
-            score_alone=newton.score_alone,
-        )
-        return Contribution(np.concatenate([newton.encoding.encode(sums_here), newton.encoding.encode_tested(*tested)]))
+        return Contribution(step_here(self._newton, self._patients))
 
 
 def _counts(

@@ -187,6 +187,22 @@ def test_a_model_whose_sums_are_one_patients_is_not_opened_and_the_refusal_holds
     assert [charge.answered for charge in sites["vienna"].history().charges] == [False]
 
 
+@pytest.mark.parametrize("bound", [-1000.0, 1000.0])
+def test_a_patient_at_the_other_bound_than_everybody_makes_up_the_sum_of_distances(tmp_path, bound):
+    asked, sites = places(tmp_path, -bound)
+    for name, each in sites.items():
+        each.rows["marker"] = np.where((each.rows.index == 0) & (name == "vienna"), -bound, bound)
+    with pytest.raises(DisclosureRefused, match=r"one patient would make up more than 0\.9"):
+        run(asked.signed(ANNA), sites, folder=tmp_path)
+
+
+def test_many_patients_at_either_bound_are_no_reason_to_refuse(tmp_path):
+    asked, sites = places(tmp_path, 1000.0)
+    for each in sites.values():
+        each.rows["marker"] = np.where(np.random.default_rng(1).random(len(each.rows)) < 0.5, -1000.0, 1000.0)
+    assert run(asked.signed(ANNA), sites, folder=tmp_path).released.logistic is not None
+
+
 def test_without_the_rule_the_same_sums_would_have_been_opened(tmp_path, monkeypatch):
     """The negative control: the opened information is the patient's value, squared, to a few digits."""
     opened = []
