@@ -41,6 +41,8 @@ def check_survival(schema: Schema, columns: Iterable[str]) -> None:
     for name in columns:
         if not schema.column(name).categories:
             raise ValueError(f"group: {name!r} must be a column with categories")
+        if name in (schema.survival.time, schema.survival.event):
+            raise ValueError(f"group: {name!r} is the outcome")
     for name in (schema.survival.time, schema.survival.event):
         if schema.column(name).nullable:
             raise ValueError(f"survival results need {name!r} without missing values")

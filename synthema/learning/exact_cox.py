@@ -32,7 +32,7 @@ from synthema.learning.cox_sums import (
     value_contribution,
 )
 from synthema.learning.design import design_of, encoded
-from synthema.learning.model import Contribution, Rounds, SiteHalf, pooled
+from synthema.learning.model import Contribution, Rounds, SiteHalf, number_text, pooled
 from synthema.learning.tested_counts import cells_of as counts_of_cells
 
 if TYPE_CHECKING:
@@ -79,20 +79,15 @@ def fit(spec: CoxSpec, rounds: Rounds) -> dict[str, Any]:
     found = newton.fit()
     return described(spec, schema) | {
         "coefficients": [
-            [name, _text(estimate), _text(std_error)]
+            [name, number_text(estimate), number_text(std_error)]
             for name, estimate, std_error in zip(
                 found.names, found.estimate.tolist(), np.sqrt(np.diag(found.covariance)).tolist(), strict=True
             )
         ],
-        "covariance": [[_text(each) for each in row] for row in found.covariance.tolist()],
-        "log_likelihood": _text(float(log_likelihood)),
+        "covariance": [[number_text(each) for each in row] for row in found.covariance.tolist()],
+        "log_likelihood": number_text(float(log_likelihood)),
         "iterations": found.iterations,
     }
-
-
-def _text(value: float) -> str:
-    # Members' arithmetic may differ in the last bits.
-    return repr(float(f"{value:.12g}"))
 
 
 def described(spec: CoxSpec, schema: Schema) -> dict[str, Any]:

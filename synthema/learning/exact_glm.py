@@ -27,10 +27,10 @@ from synthema.learning.covariates import categorical
 from synthema.learning.design import Column, Floats, design_of, encoded
 from synthema.learning.families import FAMILIES
 from synthema.learning.glm_sums import Encoding, SiteSums, distances, site_sums
-from synthema.learning.model import Contribution, Rounds, SiteHalf, pooled
+from synthema.learning.model import Contribution, Rounds, SiteHalf, number_text, pooled
 from synthema.learning.newton import Newton
 from synthema.learning.responses import Patients, outcome_of, patients_from, response_of
-from synthema.learning.tested_counts import cells_of, count_table, why_not
+from synthema.learning.tested_counts import cells_of, count_table, repeated_cells, why_not
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,18 +73,18 @@ def fit(spec: RegressionSpec, rounds: Rounds) -> dict[str, Any]:
         **described(spec, rounds.schema),
         "iterations": found.iterations,
         "coefficients": [
-            [name, repr(estimate), repr(std_error)]
+            [name, number_text(estimate), number_text(std_error)]
             for name, estimate, std_error in zip(
                 found.names, found.estimate.tolist(), found.std_error.tolist(), strict=True
             )
         ],
-        "log_likelihood": repr(found.log_likelihood),
+        "log_likelihood": number_text(found.log_likelihood),
     }
     if found.n_patients is not None:
         answer |= {
             "patients": found.n_patients,
-            "residual_variance": repr(found.residual_variance),
-            "r_squared": repr(found.r_squared),
+            "residual_variance": number_text(found.residual_variance),
+            "r_squared": number_text(found.r_squared),
         }
     return answer
 
@@ -227,6 +227,8 @@ def _counts(
 ) -> Ints:
     here = {name: values[known] for name, values in columns.items()}
     counts = count_table(FAMILIES[spec.kind], here, schema, spec.covariates, y[known] > 0)
+    if spec.kind == "poisson" and response_of(spec, schema).high > 1:
+        counts = np.concatenate([counts, repeated_cells(here, schema, spec.covariates, y[known])])
     if not lost_are_tested(spec, study):
         return counts
     lost = {name: values[~known] for name, values in columns.items()}

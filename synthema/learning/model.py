@@ -245,6 +245,17 @@ def each(
     return [session.shared(package.expand(), domain, bound=bound, frac_bits=frac_bits) for package in packages]
 
 
+def number_text(value: float) -> str:
+    """Return a number of an exact answer as text, to twelve digits: members' arithmetic may differ in the last bits.
+
+    Examples
+    --------
+    >>> number_text(0.1 + 0.2)
+    '0.3'
+    """
+    return repr(float(f"{value:.12g}"))
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_plain(item) for item in value) or "none"

@@ -257,3 +257,9 @@ def test_over_a_network_every_curve_of_a_study_is_read_from_the_same_counts(fede
     alone = AalenJohansen(group="arm", grid_days=90).fit(SimulatedNetwork(transplanted()), job(COMPETING, SITES))
     assert alone.answer_ == answers["incidence"]
     assert np.shape(answers["noisy"]["measured"]) == (3, 1, 2, 12)
+
+
+def test_the_outcome_is_no_group() -> None:
+    _, job = leukaemia()
+    with pytest.raises(StudyError, match="is the outcome"):
+        job.with_model("curves", KaplanMeier(group="event", grid_days=180).spec_)

@@ -12,11 +12,15 @@ import pytest
 from clinics import OPEN_POLICY, job, leukaemia
 from local_rounds import fitted
 
+from privacy import Schema
 from synthema.errors import DisclosureRefused, StudyError
 from synthema.learning import GradientBoosting, KMeans, LinearRegression, TableOne, cox_shares, log_rank
+from synthema.learning.boosting import BoostedTreesSpec
+from synthema.learning.boosting_fit import known_rows
 from synthema.learning.cox import CoxSpec
 from synthema.learning.kmeans import KMeansSpec
-from synthema.learning.regression import LinearSpec
+from synthema.learning.regression import LinearSpec, LogisticSpec, PoissonSpec
+from synthema.learning.responses import outcome_of
 from synthema.learning.table_one import TableOneSpec
 from synthema.submitters import SimulatedNetwork
 
@@ -216,22 +220,108 @@ def test_files_that_hold_no_answer_are_refused(estimator: Any, fields: Any, answ
         estimator.from_json(json.dumps({"format": "synthema-model-v1", "spec": spec, "answer": json.loads(answer)}))
 
 
+@pytest.mark.parametrize("causes", [{"2": "relapse", "3": "other"}, {"1": "relapse", "2": "other"}])
 @pytest.mark.parametrize(
-    "model",
+    "sections",
     [
-        {"kind": "cox", "covariates": ["dose"], "grid_days": 5},
-        {"kind": "logistic", "covariates": ["dose"], "horizon_days": 5},
-        {"kind": "boosted-trees", "covariates": ["dose"], "horizon_days": 5, "rounds": 1, "depth": 1},
+        {"models": {"m": {"kind": "cox", "covariates": ["dose"], "grid_days": 5}}},
+        {"models": {"m": {"kind": "cox", "covariates": ["dose"], "grid_days": 5} | PRIVATE}},
+        {"models": {"m": {"kind": "logistic", "covariates": ["dose"], "horizon_days": 5}}},
+        {
+            "models": {
+                "m": {"kind": "boosted-trees", "covariates": ["dose"], "horizon_days": 5, "rounds": 1, "depth": 1}
+            }
+        },
+        {"exact": {"logistic": {"covariates": ["dose"], "horizon_days": 5}}},
+        {"exact": {"kaplan_meier": {"group": "arm", "grid_days": 30}}},
     ],
 )
-def test_causes_without_a_death_are_refused_before_anything_is_charged(model: dict[str, Any]) -> None:
+def test_other_causes_are_not_taken_for_losses(sections: dict[str, Any], causes: dict[str, str]) -> None:
     schema = {
         "columns": {
             "days": {"kind": "integer", "bounds": [0, 100], "edges": [50]},
-            "cause": {"categories": ["0", "2", "3"]},
+            "cause": {"categories": ["0", *causes]},
+            "arm": {"categories": ["a", "b"]},
             "dose": {"kind": "continuous", "bounds": [-1, 1], "edges": [0]},
         },
-        "survival": {"time": "days", "event": "cause", "competing": {"2": "relapse", "3": "other"}},
+        "survival": {"time": "days", "event": "cause", "competing": causes},
     }
-    with pytest.raises(StudyError, match="needs a category '1'"):
-        job(schema, SITES, models={"m": model})
+    with pytest.raises(StudyError, match=r"needs a category '1' and no other causes.*name a cause in a log-rank test"):
+        job(schema, SITES, **sections)
+    curves = {"kind": "aalen-johansen", "group": "arm", "grid_days": 30}
+    assert job(schema, SITES, models={"m": curves}).models
+
+
+HORIZON_MODELS: list[dict[str, Any]] = [
+    {"kind": "logistic", "covariates": ["dose"]},
+    {"kind": "boosted-trees", "covariates": ["dose"], "rounds": 1, "depth": 1},
+]
+
+
+def _followed(**survival: Any) -> dict[str, Any]:
+    return {
+        "columns": {
+            "days": {"kind": "integer", "bounds": [0, 100], "edges": [50]},
+            "died": {"categories": ["0", "1"]},
+            "dose": {"kind": "continuous", "bounds": [-1, 1], "edges": [0]},
+        },
+        "survival": {"time": "days", "event": "died"} | survival,
+    }
+
+
+def test_an_outcome_by_a_horizon_ends_where_the_schemas_follow_up_does() -> None:
+    rows = pd.DataFrame(
+        {"days": [10, 40, 50, 60, 30, 90], "died": ["1", "1", "1", "1", "0", "0"], "dose": np.linspace(-1, 1, 6)}
+    )
+    found = []
+    for ends in ({}, {"horizon": 50}):
+        schema = Schema.from_dict(_followed(**ends))
+        known, y = outcome_of(LogisticSpec(covariates=("dose",), horizon_days=50), schema, rows)
+        assert known.tolist() == [True, True, True, True, False, True]
+        spec = BoostedTreesSpec(covariates=("dose",), horizon_days=50, rounds=1, depth=1)
+        assert known_rows(spec, schema, rows)[1].tolist() == y[known].astype(bool).tolist()
+        found.append(y.tolist())
+    # Whoever died on the last day was followed to it, without event.
+    assert found == [[1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("model", HORIZON_MODELS)
+def test_no_model_looks_beyond_the_schemas_horizon(model: dict[str, Any]) -> None:
+    schema = _followed(horizon=50)
+    assert job(schema, SITES, models={"m": model | {"horizon_days": 50}}).models
+    with pytest.raises(StudyError, match=r"horizon_days: follow-up ends after 50 days by the schema's horizon"):
+        job(schema, SITES, models={"m": model | {"horizon_days": 51}})
+    exact = {"logistic": {"covariates": ["dose"], "horizon_days": 51}}
+    with pytest.raises(StudyError, match=r"exact\.logistic\.horizon_days: follow-up ends after 50 days"):
+        job(schema, SITES, exact=exact)
+
+
+@pytest.mark.parametrize("repeated", [1, 4, 5])
+def test_a_count_of_two_or_more_that_few_have_is_the_total_less_the_number_of_events(repeated: int) -> None:
+    frames, study = _frames(), job(SCHEMA, SITES)
+    for i, frame in enumerate(frames.values()):
+        frame["grafts"] = np.random.default_rng(i).integers(0, 2, len(frame))
+    frames["vienna"].loc[: repeated - 1, "grafts"] = 13
+    everybody = pd.concat(list(frames.values()))["grafts"]
+    # The attack: what is known of the patients, and the total that a model opens first.
+    assert everybody.sum() - np.count_nonzero(everybody) == 12 * repeated
+    spec = PoissonSpec(outcome="grafts", covariates=("age", "dose"), min_cell=5)
+    if repeated < spec.min_cell:
+        with pytest.raises(DisclosureRefused, match="holds 1 to 4 patients"):
+            fitted(study, spec, frames)
+    else:
+        assert fitted(study, spec, frames)[0]["coefficients"]
+
+
+def test_counts_of_two_or_more_are_tested_in_each_category() -> None:
+    frames, study = _frames(), job(SCHEMA, SITES)
+    for i, frame in enumerate(frames.values()):
+        frame["grafts"] = np.where(frame["ward"] == "a", np.random.default_rng(i).integers(0, 4, len(frame)), 1)
+    frames["vienna"].loc[0, "ward"] = "b"
+    frames["vienna"].loc[0, "grafts"] = 1
+    for frame in frames.values():
+        frame.loc[50:60, ["ward", "grafts"]] = ["b", 0]
+    spec = PoissonSpec(outcome="grafts", covariates=("age", "dose", "ward"), min_cell=5)
+    frames["madrid"].loc[3, ["ward", "grafts"]] = ["b", 2]
+    with pytest.raises(DisclosureRefused, match="holds 1 to 4 patients"):
+        fitted(study, spec, frames)
