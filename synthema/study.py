@@ -341,6 +341,8 @@ class Study(_Section):
                         raise ValueError(f"exact survival results need {name!r} without missing values")
             if exact is not None and exact.logistic is not None:
                 logistic.check_covariates(schema, exact.logistic.covariates)
+                days = exact.logistic.horizon_days
+                logistic.check_death(schema, horizon_days=days, where="exact.logistic.horizon_days")
             if self.overlap is not None and schema.patient_id is None:
                 raise ValueError("the overlap check needs patient_id in the schema")
             if self.anonymise is not None:

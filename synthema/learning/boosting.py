@@ -101,7 +101,7 @@ class BoostedTreesSpec(ModelSpec):
             used |= {schema.survival.time, schema.survival.event}
             if any(schema.column(name).nullable for name in (schema.survival.time, schema.survival.event)):
                 raise ValueError("horizon_days needs follow-up time and event without missing values")
-            check_death(schema)
+            check_death(schema, horizon_days=self.horizon_days)
         if len(set(self.covariates)) < len(self.covariates):
             raise ValueError("covariates: name each once")
         for name in self.covariates:

@@ -30,11 +30,18 @@ def n_cells(schema: Schema, covariates: Sequence[str]) -> int:
     return 2 * math.prod(len(column.categories) for column in categorical(schema, covariates))
 
 
-def check_death(schema: Schema) -> None:
-    """Raise ValueError unless the schema's event has a category "1": of several causes, the one a model is of."""
+def check_death(schema: Schema, *, horizon_days: int | None = None, where: str = "horizon_days") -> None:
+    """Raise ValueError unless the schema's event has a category "1", what a model is of, that is seen by the horizon.
+
+    where   name of the field that gave `horizon_days`
+    """
     survival = schema.survival
     if survival is not None and "1" not in schema.column(survival.event).categories:
         raise ValueError(f"{survival.event!r} needs a category '1': what counts as death in this model")
+    if survival is not None and survival.horizon is not None and horizon_days is not None:
+        last = math.ceil(survival.horizon)
+        if horizon_days > last:
+            raise ValueError(f"{where}: follow-up ends after {last} days by the schema's horizon, so at most {last}")
 
 
 def check_covariates(schema: Schema, covariates: Sequence[str], *, where: str = "exact.logistic.covariates") -> None:

@@ -26,7 +26,7 @@ from smpc import FixedPoint
 from synthema.errors import ModelFailed
 from synthema.learning.design import Floats, design_of, encoded, matrix
 from synthema.learning.dominance import LARGEST_PART
-from synthema.learning.rows import deaths_of
+from synthema.learning.rows import survival_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ def cells_of(spec: CoxSpec, schema: Schema) -> Cells:
 
 def patients_of(spec: CoxSpec, schema: Schema, rows: pd.DataFrame) -> Patients:
     """Return a site's rows as the model sees them. `rows`: valid for the schema."""
-    time, died = deaths_of(schema, rows)
+    time, died = survival_of(schema, rows)
     stratum: Ints = np.zeros(len(rows), dtype=np.int64)
     for name in spec.strata:
         column = schema.column(name)

@@ -40,7 +40,7 @@ from synthema.learning.private_parts import FRAC_BITS, Ints, length_bound, part_
 from synthema.learning.private_questions import Shape, Step
 from synthema.learning.private_rounds import ROUND_SHARES, PrivateNewton
 from synthema.learning.responses import Patients, Response
-from synthema.learning.rows import deaths_of
+from synthema.learning.rows import survival_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,7 +259,7 @@ class _CoxAtSite:
             raise StudyError(f"the study allows at most {study.largest_cohort} patients at a site")
         self._cox = start_of(spec, study, event(spec, study, private_rho(study) * spec.budget_share))
         self._x = matrix(encoded(schema, rows, spec.covariates), schema, design_of(schema, spec.covariates))
-        time, self._died = deaths_of(schema, rows)
+        time, self._died = survival_of(schema, rows)
         self._times = times_of(time, edges_of(schema))
         self._given = 0
 

@@ -190,7 +190,7 @@ class LogisticSpec(RegressionSpec):
             for name in (schema.survival.time, schema.survival.event):
                 if schema.column(name).nullable:
                     raise ValueError(f"horizon_days: survival results need {name!r} without missing values")
-            check_death(schema)
+            check_death(schema, horizon_days=self.horizon_days)
             return
         _check_two(_outcome(schema, self.outcome), self.event_category)
 

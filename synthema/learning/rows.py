@@ -20,14 +20,11 @@ if TYPE_CHECKING:
 def survival_of(schema: Schema, rows: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Return days under observation and whether each patient died, shape (n,) each.
 
-    Days are counted up to the end of the day, so a fraction of a day belongs to the day it falls in. Raises StudyError
-    if the schema has no [survival] section.
+    Days are counted up to the end of the day, so a fraction of a day belongs to the day it falls in; follow-up ends at
+    the schema's horizon, as in `causes_of_rows`. Raises StudyError if the schema has no [survival] section.
     """
-    survival = _survival(schema)
-    time = _days(rows, survival)
-    column = schema.column(survival.event)
-    event = column.encode(rows[survival.event].to_numpy()) == column.categories.index("1")
-    return time, event
+    time, cause = causes_of_rows(schema, rows, ("1",))
+    return time, cause > 0
 
 
 def causes_of_rows(
@@ -49,12 +46,6 @@ def causes_of_rows(
         cause = np.where(rows[survival.time].to_numpy(dtype=np.float64) >= survival.horizon, 0, cause)
         time = np.minimum(time, end)
     return time, cause
-
-
-def deaths_of(schema: Schema, rows: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return what `survival_of` does, with follow-up that ends at the schema's horizon as in `causes_of_rows`."""
-    time, cause = causes_of_rows(schema, rows, ("1",))
-    return time, cause > 0
 
 
 def _survival(schema: Schema) -> Survival:

@@ -12,11 +12,15 @@ import pytest
 from clinics import OPEN_POLICY, job, leukaemia
 from local_rounds import fitted
 
+from privacy import Schema
 from synthema.errors import DisclosureRefused, StudyError
 from synthema.learning import GradientBoosting, KMeans, LinearRegression, TableOne, cox_shares, log_rank
+from synthema.learning.boosting import BoostedTreesSpec
+from synthema.learning.boosting_fit import known_rows
 from synthema.learning.cox import CoxSpec
 from synthema.learning.kmeans import KMeansSpec
-from synthema.learning.regression import LinearSpec
+from synthema.learning.regression import LinearSpec, LogisticSpec
+from synthema.learning.responses import outcome_of
 from synthema.learning.table_one import TableOneSpec
 from synthema.submitters import SimulatedNetwork
 
@@ -235,3 +239,47 @@ def test_causes_without_a_death_are_refused_before_anything_is_charged(model: di
     }
     with pytest.raises(StudyError, match="needs a category '1'"):
         job(schema, SITES, models={"m": model})
+
+
+HORIZON_MODELS: list[dict[str, Any]] = [
+    {"kind": "logistic", "covariates": ["dose"]},
+    {"kind": "boosted-trees", "covariates": ["dose"], "rounds": 1, "depth": 1},
+]
+
+
+def _followed(**survival: Any) -> dict[str, Any]:
+    return {
+        "columns": {
+            "days": {"kind": "integer", "bounds": [0, 100], "edges": [50]},
+            "died": {"categories": ["0", "1"]},
+            "dose": {"kind": "continuous", "bounds": [-1, 1], "edges": [0]},
+        },
+        "survival": {"time": "days", "event": "died"} | survival,
+    }
+
+
+def test_an_outcome_by_a_horizon_ends_where_the_schemas_follow_up_does() -> None:
+    rows = pd.DataFrame(
+        {"days": [10, 40, 50, 60, 30, 90], "died": ["1", "1", "1", "1", "0", "0"], "dose": np.linspace(-1, 1, 6)}
+    )
+    found = []
+    for ends in ({}, {"horizon": 50}):
+        schema = Schema.from_dict(_followed(**ends))
+        known, y = outcome_of(LogisticSpec(covariates=("dose",), horizon_days=50), schema, rows)
+        assert known.tolist() == [True, True, True, True, False, True]
+        spec = BoostedTreesSpec(covariates=("dose",), horizon_days=50, rounds=1, depth=1)
+        assert known_rows(spec, schema, rows)[1].tolist() == y[known].astype(bool).tolist()
+        found.append(y.tolist())
+    # Whoever died on the last day was followed to it, without event.
+    assert found == [[1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("model", HORIZON_MODELS)
+def test_no_model_looks_beyond_the_schemas_horizon(model: dict[str, Any]) -> None:
+    schema = _followed(horizon=50)
+    assert job(schema, SITES, models={"m": model | {"horizon_days": 50}}).models
+    with pytest.raises(StudyError, match=r"horizon_days: follow-up ends after 50 days by the schema's horizon"):
+        job(schema, SITES, models={"m": model | {"horizon_days": 51}})
+    exact = {"logistic": {"covariates": ["dose"], "horizon_days": 51}}
+    with pytest.raises(StudyError, match=r"exact\.logistic\.horizon_days: follow-up ends after 50 days"):
+        job(schema, SITES, exact=exact)
