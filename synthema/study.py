@@ -339,10 +339,11 @@ class Study(_Section):
                 for name in (schema.survival.time, schema.survival.event):
                     if schema.column(name).nullable:
                         raise ValueError(f"exact survival results need {name!r} without missing values")
+            if exact is not None and (exact.logistic or exact.kaplan_meier):
+                days = exact.logistic.horizon_days if exact.logistic else None
+                logistic.check_death(schema, horizon_days=days, where="exact.logistic.horizon_days")
             if exact is not None and exact.logistic is not None:
                 logistic.check_covariates(schema, exact.logistic.covariates)
-                days = exact.logistic.horizon_days
-                logistic.check_death(schema, horizon_days=days, where="exact.logistic.horizon_days")
             if self.overlap is not None and schema.patient_id is None:
                 raise ValueError("the overlap check needs patient_id in the schema")
             if self.anonymise is not None:

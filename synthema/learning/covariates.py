@@ -31,13 +31,18 @@ def n_cells(schema: Schema, covariates: Sequence[str]) -> int:
 
 
 def check_death(schema: Schema, *, horizon_days: int | None = None, where: str = "horizon_days") -> None:
-    """Raise ValueError unless the schema's event has a category "1", what a model is of, that is seen by the horizon.
+    """Raise ValueError unless the schema's event is one, "1", and is seen by the horizon.
+
+    Of several causes, those who died of another are no losses: whoever is lost may still die, and who died may not.
 
     where   name of the field that gave `horizon_days`
     """
     survival = schema.survival
-    if survival is not None and "1" not in schema.column(survival.event).categories:
-        raise ValueError(f"{survival.event!r} needs a category '1': what counts as death in this model")
+    if survival is not None and set(schema.column(survival.event).categories) - {"0"} != {"1"}:
+        raise ValueError(
+            f"{survival.event!r} needs a category '1' and no other causes, as this model would take those for losses: "
+            "name a cause in a log-rank test, take curves of each cause, or recode the event"
+        )
     if survival is not None and survival.horizon is not None and horizon_days is not None:
         last = math.ceil(survival.horizon)
         if horizon_days > last:

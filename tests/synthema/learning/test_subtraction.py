@@ -220,25 +220,36 @@ def test_files_that_hold_no_answer_are_refused(estimator: Any, fields: Any, answ
         estimator.from_json(json.dumps({"format": "synthema-model-v1", "spec": spec, "answer": json.loads(answer)}))
 
 
+@pytest.mark.parametrize("causes", [{"2": "relapse", "3": "other"}, {"1": "relapse", "2": "other"}])
 @pytest.mark.parametrize(
-    "model",
+    "sections",
     [
-        {"kind": "cox", "covariates": ["dose"], "grid_days": 5},
-        {"kind": "logistic", "covariates": ["dose"], "horizon_days": 5},
-        {"kind": "boosted-trees", "covariates": ["dose"], "horizon_days": 5, "rounds": 1, "depth": 1},
+        {"models": {"m": {"kind": "cox", "covariates": ["dose"], "grid_days": 5}}},
+        {"models": {"m": {"kind": "cox", "covariates": ["dose"], "grid_days": 5} | PRIVATE}},
+        {"models": {"m": {"kind": "logistic", "covariates": ["dose"], "horizon_days": 5}}},
+        {
+            "models": {
+                "m": {"kind": "boosted-trees", "covariates": ["dose"], "horizon_days": 5, "rounds": 1, "depth": 1}
+            }
+        },
+        {"exact": {"logistic": {"covariates": ["dose"], "horizon_days": 5}}},
+        {"exact": {"kaplan_meier": {"group": "arm", "grid_days": 30}}},
     ],
 )
-def test_causes_without_a_death_are_refused_before_anything_is_charged(model: dict[str, Any]) -> None:
+def test_other_causes_are_not_taken_for_losses(sections: dict[str, Any], causes: dict[str, str]) -> None:
     schema = {
         "columns": {
             "days": {"kind": "integer", "bounds": [0, 100], "edges": [50]},
-            "cause": {"categories": ["0", "2", "3"]},
+            "cause": {"categories": ["0", *causes]},
+            "arm": {"categories": ["a", "b"]},
             "dose": {"kind": "continuous", "bounds": [-1, 1], "edges": [0]},
         },
-        "survival": {"time": "days", "event": "cause", "competing": {"2": "relapse", "3": "other"}},
+        "survival": {"time": "days", "event": "cause", "competing": causes},
     }
-    with pytest.raises(StudyError, match="needs a category '1'"):
-        job(schema, SITES, models={"m": model})
+    with pytest.raises(StudyError, match=r"needs a category '1' and no other causes.*name a cause in a log-rank test"):
+        job(schema, SITES, **sections)
+    curves = {"kind": "aalen-johansen", "group": "arm", "grid_days": 30}
+    assert job(schema, SITES, models={"m": curves}).models
 
 
 HORIZON_MODELS: list[dict[str, Any]] = [
