@@ -30,7 +30,7 @@ from synthema.learning.glm_sums import Encoding, SiteSums, distances, site_sums
 from synthema.learning.model import Contribution, Rounds, SiteHalf, pooled
 from synthema.learning.newton import Newton
 from synthema.learning.responses import Patients, outcome_of, patients_from, response_of
-from synthema.learning.tested_counts import cells_of, count_table, why_not
+from synthema.learning.tested_counts import cells_of, count_table, repeated_cells, why_not
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,6 +227,8 @@ def _counts(
 ) -> Ints:
     here = {name: values[known] for name, values in columns.items()}
     counts = count_table(FAMILIES[spec.kind], here, schema, spec.covariates, y[known] > 0)
+    if spec.kind == "poisson" and response_of(spec, schema).high > 1:
+        counts = np.concatenate([counts, repeated_cells(here, schema, spec.covariates, y[known])])
     if not lost_are_tested(spec, study):
         return counts
     lost = {name: values[~known] for name, values in columns.items()}

@@ -2,7 +2,7 @@
 
 Those with and those without an event must be at least 3 for each coefficient (p <= 0.33 x events), and every cell of
 the table of the event and all categorical covariates holds 0 or at least `min_cell` patients. A count's event is that
-it is not 0; a number has none.
+it is not 0; a number has none. Of counts, cells of those who have 2 or more are tested too.
 """
 
 from __future__ import annotations
@@ -55,6 +55,22 @@ def cells_of(
     return np.bincount(cell, minlength=n).astype(np.int64)
 
 
+def repeated_cells(
+    columns: Mapping[str, npt.NDArray[Any]],
+    schema: Schema,
+    covariates: Sequence[str],
+    count: npt.NDArray[np.float64],
+) -> npt.NDArray[np.int64]:
+    """Return how many patients of each cell of the categorical covariates have a count of 2 or more, flattened.
+
+    The total of a count less the number of those who have any is what these patients have beyond 1: of one patient
+    alone it would be that patient's count.
+    """
+    repeated = count > 1
+    here = {name: values[repeated] for name, values in columns.items()}
+    return cells_of(here, schema, covariates, np.zeros(np.count_nonzero(repeated), dtype=np.int64))
+
+
 def table_size(family: Family, schema: Schema, covariates: Sequence[str]) -> int:
     """Return the number of cells of the table that is tested."""
     return n_cells(schema, covariates) // (1 if family.tested else 2)
@@ -79,5 +95,6 @@ async def why_not(session: Session, counts: Shared, *, family: Family, n_coeffic
         return f"{n_coefficients} coefficients need at least {least} patients{whom}: leave covariates out"
     if (await small_cells(session, counts[n_groups:], threshold=min_cell)).any():
         of = "outcome and categories" if family.tested else "categories"
-        return f"a cell of {of} holds 1 to {min_cell - 1} patients: merge rare categories"
+        counts_too = ", or take as outcome whether a count is above 0" if family.tested == (True,) else ""
+        return f"a cell of {of} holds 1 to {min_cell - 1} patients: merge rare categories{counts_too}"
     return ""

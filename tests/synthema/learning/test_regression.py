@@ -270,7 +270,7 @@ def fit_changed(model, tmp_path, change) -> None:
         ),
         (
             PoissonRegression(outcome="visits", covariates=["age"]),
-            lambda t: t.assign(visits=np.where(np.arange(200) == 3, 99, (np.arange(200) % 25 == 0).astype(int))),
+            lambda t: t.assign(visits=np.array([99, 2, 2, 2, 2, 1, 1] + 193 * [0])[np.arange(200) * 77 % 200]),
             DisclosureRefused,
             "one patient would make up more than 0.9",
         ),

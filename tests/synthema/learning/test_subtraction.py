@@ -19,7 +19,7 @@ from synthema.learning.boosting import BoostedTreesSpec
 from synthema.learning.boosting_fit import known_rows
 from synthema.learning.cox import CoxSpec
 from synthema.learning.kmeans import KMeansSpec
-from synthema.learning.regression import LinearSpec, LogisticSpec
+from synthema.learning.regression import LinearSpec, LogisticSpec, PoissonSpec
 from synthema.learning.responses import outcome_of
 from synthema.learning.table_one import TableOneSpec
 from synthema.submitters import SimulatedNetwork
@@ -294,3 +294,34 @@ def test_no_model_looks_beyond_the_schemas_horizon(model: dict[str, Any]) -> Non
     exact = {"logistic": {"covariates": ["dose"], "horizon_days": 51}}
     with pytest.raises(StudyError, match=r"exact\.logistic\.horizon_days: follow-up ends after 50 days"):
         job(schema, SITES, exact=exact)
+
+
+@pytest.mark.parametrize("repeated", [1, 4, 5])
+def test_a_count_of_two_or_more_that_few_have_is_the_total_less_the_number_of_events(repeated: int) -> None:
+    frames, study = _frames(), job(SCHEMA, SITES)
+    for i, frame in enumerate(frames.values()):
+        frame["grafts"] = np.random.default_rng(i).integers(0, 2, len(frame))
+    frames["vienna"].loc[: repeated - 1, "grafts"] = 13
+    everybody = pd.concat(list(frames.values()))["grafts"]
+    # The attack: what is known of the patients, and the total that a model opens first.
+    assert everybody.sum() - np.count_nonzero(everybody) == 12 * repeated
+    spec = PoissonSpec(outcome="grafts", covariates=("age", "dose"), min_cell=5)
+    if repeated < spec.min_cell:
+        with pytest.raises(DisclosureRefused, match="holds 1 to 4 patients"):
+            fitted(study, spec, frames)
+    else:
+        assert fitted(study, spec, frames)[0]["coefficients"]
+
+
+def test_counts_of_two_or_more_are_tested_in_each_category() -> None:
+    frames, study = _frames(), job(SCHEMA, SITES)
+    for i, frame in enumerate(frames.values()):
+        frame["grafts"] = np.where(frame["ward"] == "a", np.random.default_rng(i).integers(0, 4, len(frame)), 1)
+    frames["vienna"].loc[0, "ward"] = "b"
+    frames["vienna"].loc[0, "grafts"] = 1
+    for frame in frames.values():
+        frame.loc[50:60, ["ward", "grafts"]] = ["b", 0]
+    spec = PoissonSpec(outcome="grafts", covariates=("age", "dose", "ward"), min_cell=5)
+    frames["madrid"].loc[3, ["ward", "grafts"]] = ["b", 2]
+    with pytest.raises(DisclosureRefused, match="holds 1 to 4 patients"):
+        fitted(study, spec, frames)
