@@ -28,6 +28,8 @@ Floats = npt.NDArray[np.float64]
 _MOST_COEFFICIENTS = 100
 # Times of the grid of an exact model, as of an exact log-rank test.
 LEAST_TIMES = 20
+# What products of shares have room for.
+MOST_TIES = 4096
 # Numbers at a time on shares: cells, nodes of each, covariates.
 _MOST_WORK = 1 << 22
 
@@ -38,7 +40,9 @@ class CoxSpec(ModelSpec):
     covariates  columns without missing values: numbers, or categories as dummies against the first
     grid_days   a day counts as the first time of the grid not before it; 1 for days as they are
     ties        deaths at one time of the grid: "efron" or "breslow"
-    max_ties    "efron": most deaths at one time in one stratum; if there are more, nothing is opened
+    max_ties    "efron": most deaths at one time in one stratum; if there are more, nothing is opened, and the table is
+                closed to other exact releases. So as many as there can be by default, the rows that the study allows;
+                4,096 where it allows more, with "breslow" for larger tables on coarse grids
     strata      columns with categories: each combination has a baseline hazard of its own
 
     With noise, the hazard is constant within each of the schema's bins of time (`private_cox`), whatever the grid, and
@@ -49,7 +53,7 @@ class CoxSpec(ModelSpec):
     covariates: tuple[str, ...] = Field(min_length=1)
     grid_days: int = Field(ge=1)
     ties: Literal["efron", "breslow"] = "efron"
-    max_ties: int = Field(default=256, ge=1, le=4096)
+    max_ties: int = Field(default=MOST_TIES, ge=1, le=MOST_TIES)
     strata: tuple[str, ...] = ()
 
     title: ClassVar[str] = "Cox regression"

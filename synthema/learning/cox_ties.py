@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 
 NODES = 16
-MOST_TIES = 4096
 # Most of the weight at risk that deaths at one time may hold where there are more of them than nodes.
 HEAVIEST = 0.85
 

@@ -106,16 +106,17 @@ def newton_of(spec: CoxSpec, study: Study) -> CoxNewton:
 
 def plan_of(spec: CoxSpec, study: Study, newton: CoxNewton) -> cox_shares.Plan:
     """Return what is public of the next step."""
+    most_rows = study.largest_cohort * len(study.sites)
     return cox_shares.Plan(
         cells=cells_of(spec, study.data_schema),
         p=spec.n_coefficients(study.data_schema),
         ties=spec.ties,
-        max_ties=spec.max_ties,
+        max_ties=min(spec.max_ties, most_rows),
         encoding=newton.encoding,
         frac_bits=newton.frac_bits,
         score_alone=newton.score_alone,
         n_sites=len(study.sites),
-        most_rows=study.largest_cohort * len(study.sites),
+        most_rows=most_rows,
     )
 
 

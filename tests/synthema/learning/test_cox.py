@@ -38,6 +38,7 @@ from synthema.learning import CoxRegression
 from synthema.learning.cox import CoxSpec
 from synthema.learning.cox_sums import TOO_WIDE, Encoding
 from synthema.learning.cox_ties import HEAVIEST, NODES, efron_rule
+from synthema.learning.exact_cox import newton_of, plan_of
 from synthema.submitters import SimulatedNetwork
 
 # lifelines 0.30.3 on all rows together.
@@ -334,6 +335,32 @@ def test_deaths_on_few_times_are_not_worked_on() -> None:
             fitted(small_job(), spec, early)
     later = frames(days=lambda t: np.where(t["died"] == "1", 1 + t.index % 20, 40))
     assert fitted(small_job(), CoxSpec(covariates=("dose", "age"), grid_days=1), later)
+
+
+def test_by_default_no_number_of_ties_is_too_many() -> None:
+    # 300 patients die on one day, more than a rule for 256 reckons with.
+    died = frames(
+        died=lambda t: np.where((t.index >= 50) | (t["died"] == "1"), "1", "0"),
+        days=lambda t: np.where(t.index < 50, t["days"], 5),
+    )
+    rows, names = pooled(died), ("dose", "age")
+    parties = {"compute_parties": SITES[:2]}
+    for federation in (parties, parties | {"most_patients": 150}):
+        answer, _ = fitted(small_job(federation=federation), CoxSpec(covariates=names, grid_days=1), died)
+        estimate, error, _ = maximum(
+            raw_design(rows, names),
+            rows["days"].to_numpy(),
+            (rows["died"] == "1").to_numpy(),
+            np.zeros(len(rows), dtype=int),
+            "efron",
+        )
+        np.testing.assert_allclose([float(each[1]) for each in answer["coefficients"]], estimate, rtol=0, atol=1e-7)
+        np.testing.assert_allclose([float(each[2]) for each in answer["coefficients"]], error, rtol=1e-6)
+    study = small_job(federation=parties | {"most_patients": 150})
+    newton = newton_of(CoxSpec(covariates=names, grid_days=1), study)
+    assert plan_of(CoxSpec(covariates=names, grid_days=1), study, newton).max_ties == 450
+    with pytest.raises(DisclosureRefused, match="more than 256 patients die"):
+        fitted(small_job(), CoxSpec(covariates=names, grid_days=1, max_ties=256), died)
 
 
 def test_beside_a_model_by_a_horizon_its_deaths_could_be_subtracted() -> None:
