@@ -335,6 +335,13 @@ class Study(_Section):
                 and not schema.column(exact.kaplan_meier.group).categories
             ):
                 raise ValueError("exact.kaplan_meier.group must be a column with categories")
+            if (
+                exact is not None
+                and exact.kaplan_meier is not None
+                and schema.survival is not None
+                and exact.kaplan_meier.group in (schema.survival.time, schema.survival.event)
+            ):
+                raise ValueError(f"exact.kaplan_meier.group: {exact.kaplan_meier.group!r} is the outcome")
             if exact is not None and (exact.logistic or exact.kaplan_meier) and schema.survival is not None:
                 for name in (schema.survival.time, schema.survival.event):
                     if schema.column(name).nullable:

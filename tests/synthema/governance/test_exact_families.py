@@ -90,9 +90,11 @@ def _answer(place, asked):
     return job
 
 
+WARD = {"role": "sensitive", "categories": ["a", "b"]}
+WITH_WARD = {"study": {"name": "another", "schema": SCHEMA | {"columns": SCHEMA["columns"] | {"ward": WARD}}}}
 CHANGES = {
     "grid": {"exact": {"kaplan_meier": {"group": "sex", "grid_days": 90}}},
-    "group": {"exact": {"kaplan_meier": {"group": "event", "grid_days": 180}}},
+    "group": WITH_WARD | {"exact": {"kaplan_meier": {"group": "ward", "grid_days": 180}}},
     "least cell": {"exact": CURVES | {"min_cell": 6}},
     "a model beside": {"exact": CURVES | MODEL},
     "another model": {"exact": {"logistic": {"horizon_days": 181, "covariates": ["age", "sex"]}}},
@@ -110,6 +112,12 @@ def test_another_exact_release_of_the_table_is_refused_whatever_differs(tmp_path
     with pytest.raises(SiteRefused) as caught:
         place.accept(other.signed(ANNA))
     assert caught.value.reason == "exact-again"
+
+
+def test_another_group_alone_is_a_difference():
+    by_sex, by_ward = study(**(CURVE_STUDY | WITH_WARD)), study(**(CURVE_STUDY | CHANGES["group"]))
+    assert by_sex.data_schema == by_ward.data_schema
+    assert family_of(by_sex).content != family_of(by_ward).content
 
 
 def test_other_rows_are_a_difference_too(tmp_path):

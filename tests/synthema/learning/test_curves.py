@@ -14,7 +14,7 @@ from clinics import OPEN_POLICY, job, leukaemia, pooled
 
 from privacy import Schema, SchemaError
 from synthema.errors import SiteRefused, StudyError
-from synthema.learning import AalenJohansen, KaplanMeier, NelsonAalen
+from synthema.learning import AalenJohansen, KaplanMeier, LogRank, NelsonAalen
 from synthema.learning.estimator import NotFitted
 from synthema.submitters import SimulatedNetwork
 
@@ -263,3 +263,7 @@ def test_the_outcome_is_no_group() -> None:
     _, job = leukaemia()
     with pytest.raises(StudyError, match="is the outcome"):
         job.with_model("curves", KaplanMeier(group="event", grid_days=180).spec_)
+    with pytest.raises(StudyError, match="is the outcome"):
+        job.with_model("test", LogRank(group="sex", strata=["event"], grid_days=30).spec_)
+    with pytest.raises(StudyError, match=r"exact\.kaplan_meier\.group: 'event' is the outcome"):
+        leukaemia(exact={"kaplan_meier": {"group": "event", "grid_days": 180}})
