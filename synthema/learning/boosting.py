@@ -165,6 +165,9 @@ class BoostedTreesSpec(ModelSpec):
             yield "filters", f"the site allows {policy.max_parameter_ratio:g} leaves per patient: drop the model"
         if policy.dominance < largest_part(self.min_leaf):
             yield "filters", f"the site allows one patient {policy.dominance:g} of a sum: raise min_leaf"
+        # A split on a category leaves so many patients or more in it.
+        if 1 / self.min_leaf > policy.max_level_density:
+            yield "filters", f"the site allows {policy.max_level_density:g} categories per patient: raise min_leaf"
         yield from level_rules(policy, study, self.covariates)
 
     def event(self, study: Study, rho: float) -> Event:

@@ -234,6 +234,7 @@ class TestWhatCannotBeAsked:
             ({"max_parameter_ratio": 0.1}, "leaves per patient"),
             ({"dominance": 0.5}, "raise min_leaf"),
             ({"max_levels": 2}, "grade has more categories"),
+            ({"max_level_density": 0.04}, "0.04 categories per patient: raise min_leaf"),
         ],
     )
     def test_a_site_may_be_stricter(self, policy, message) -> None:
