@@ -308,6 +308,14 @@ class Study(_Section):
                 f"models: exact models of deaths {' and '.join(sorted(deaths))} stand in studies of their own, for "
                 "their counts could be subtracted: ask for one of them"
             )
+        if not all(model.has_horizon for model in exact):
+            for name, model in self.models.items():
+                if model.mode == "exact" and model.has_horizon and not model.tests_losses:
+                    raise ValueError(
+                        f"models.{name}: exact {model.title.lower()} by a horizon stand beside no exact models of all "
+                        "patients, for those who were lost before it could be told by subtraction: make one of them "
+                        "private"
+                    )
 
     def with_model(self, name: str, model: ModelSpec) -> Study:
         """Return the study that asks for this model alone: same table, sites, budget and overlap check.

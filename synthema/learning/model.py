@@ -105,6 +105,8 @@ class ModelSpec(BaseModel):
     opens_survival_counts: ClassVar[bool] = False
     # In exact mode: whether counts of columns' values are opened.
     opens_column_counts: ClassVar[bool] = False
+    # In exact mode, by a horizon: whether those who were lost before it are tested beside models that have them.
+    tests_losses: ClassVar[bool] = False
     # In exact mode: whether its numbers would tell cells that exact curves of the same patients leave closed.
     stands_beside_no_curves: ClassVar[bool] = False
     # In exact mode: whether two of the kind in one study could be subtracted from each other, whatever they ask.

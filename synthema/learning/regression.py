@@ -43,6 +43,8 @@ class RegressionSpec(ModelSpec):
 
     # Named so in answers and tables.
     effect: ClassVar[str]
+    # See `exact_glm.lost_are_tested`.
+    tests_losses: ClassVar[bool] = True
 
     def check(self, schema: Schema) -> None:
         """See `ModelSpec.check`."""

@@ -325,3 +325,42 @@ def test_counts_of_two_or_more_are_tested_in_each_category() -> None:
     frames["madrid"].loc[3, ["ward", "grafts"]] = ["b", 2]
     with pytest.raises(DisclosureRefused, match="holds 1 to 4 patients"):
         fitted(study, spec, frames)
+
+
+def test_trees_by_a_horizon_beside_a_model_of_all_patients_would_tell_who_was_lost() -> None:
+    frames = {}
+    for i, site in enumerate(SITES):
+        random = np.random.default_rng(i)
+        died = random.random(200) < 0.5
+        rows = {"days": np.where(died, 20, 90), "died": np.where(died, "1", "0"), "dose": random.uniform(-1, 1, 200)}
+        frames[site] = pd.DataFrame(rows)
+    # One patient is lost before the horizon.
+    frames["vienna"].loc[np.flatnonzero(frames["vienna"]["died"] == "0")[0], "days"] = 10
+    schema = _followed()
+    study = job(schema, SITES, federation={"most_patients": 1000})
+    trees: dict[str, Any] = {"kind": "boosted-trees", "horizon_days": 50, "rounds": 1, "depth": 1}
+    everybody: dict[str, Any] = {"kind": "linear", "outcome": "dose"}
+    schema["columns"]["age"] = {"kind": "integer", "bounds": [0, 100], "edges": [50]}
+    _, rounds = fitted(study, BoostedTreesSpec(covariates=("dose",), **trees), frames)
+    # The attack: deaths are known, the rate is opened to 2^-12, and a linear model says how many patients there are.
+    n_all = sum(len(frame) for frame in frames.values())
+    n_died = sum(int((frame["died"] == "1").sum()) for frame in frames.values())
+    [rate] = rounds.answers["counts"]
+    assert [lost for lost in range(30) if abs(n_died / (n_all - lost) * 4096 - rate) <= 0.5] == [1]
+    asked = {"t": trees | {"covariates": ["dose"]}, "l": everybody | {"covariates": ["age"]}}
+    with pytest.raises(
+        StudyError, match=r"models\.t: exact boosted trees by a horizon stand beside no exact models of all"
+    ):
+        job(schema, SITES, models=asked)
+    table = {"kind": "table-one", "columns": ["age"]}
+    with pytest.raises(StudyError, match=r"models\.t: exact boosted trees by a horizon"):
+        job(schema, SITES, models={"t": asked["t"], "o": table})
+    by = {"kind": "logistic", "covariates": ["dose"], "horizon_days": 50}
+    # Of the same patients, or one of the two with noise; regressions test those who were lost.
+    for models in (
+        {"t": asked["t"], "b": by},
+        {"t": asked["t"], "l": asked["l"] | PRIVATE},
+        {"t": asked["t"] | PRIVATE, "l": asked["l"]},
+        {"b": by, "l": asked["l"]},
+    ):
+        assert job(schema, SITES, models=models).models
