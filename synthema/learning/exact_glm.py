@@ -78,9 +78,10 @@ def fit(spec: RegressionSpec, rounds: Rounds) -> dict[str, Any]:
                 found.names, found.estimate.tolist(), found.std_error.tolist(), strict=True
             )
         ],
-        "log_likelihood": number_text(found.log_likelihood),
     }
-    if found.n_patients is not None:
+    if found.log_likelihood is not None:
+        answer["log_likelihood"] = number_text(found.log_likelihood)
+    if found.residual_variance is not None and found.r_squared is not None:
         answer |= {
             "patients": found.n_patients,
             "residual_variance": number_text(found.residual_variance),
