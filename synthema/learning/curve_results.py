@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
@@ -17,28 +18,28 @@ from synthema.learning.model import Table
 from synthema.learning.noisy_counts import Noise
 
 
-class Group:
+class Group(ABC):
     """One group's counts, and the curves that follow from them."""
 
     def __init__(self, label: str, counts: Counts, days: FLOATS) -> None:
         self.label, self.counts, self.days = label, counts, days
 
     @property
+    @abstractmethod
     def survival(self) -> Curve:
         """S."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hazard(self, cause: int | None = None) -> Curve:
         """H of one cause, or of all."""
-        raise NotImplementedError
 
+    @abstractmethod
     def incidence(self, cause: int) -> Curve:
         """F of one cause."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restricted_mean(self, n_intervals: int) -> RestrictedMean:
         """Mean days alive over the first intervals. Raises ValueError if S is not known so far."""
-        raise NotImplementedError
 
     def _check_length(self, n_intervals: int) -> None:
         if n_intervals > estimates.n_known(self.survival):

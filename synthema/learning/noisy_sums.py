@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from privacy import DistributedDiscreteGaussian, Event, Repeated
+from privacy import Composed, DistributedDiscreteGaussian, Event, Repeated
 from smpc.noise import joint_discrete_gaussian
+from synthema.errors import StudyError
 from synthema.learning.model import pooled
 from synthema.steps import joint_noise
 
@@ -62,6 +63,19 @@ def noise_of(event: Event) -> DistributedDiscreteGaussian:
     if not isinstance(one, DistributedDiscreteGaussian):
         raise TypeError("this is no event of a noisy sum")
     return one
+
+
+def noise_of_rounds(event: Event, n_rounds: int) -> tuple[DistributedDiscreteGaussian, ...]:
+    """Return the noise of each of the rounds that an event is composed of. Raises StudyError if it is of others."""
+    if not isinstance(event, Composed) or len(event.events) != n_rounds:
+        raise StudyError("this is no event of such rounds")
+    return tuple(noise_of(each) for each in event.events)
+
+
+def noise_stds(study: Study, event: Event, n_rounds: int) -> tuple[float, ...]:
+    """Return the standard deviation of the noise in each round's opened integers: every party adds some."""
+    n_parties = len(study.compute_parties)
+    return tuple(each.per_party_scale * math.sqrt(n_parties) for each in noise_of_rounds(event, n_rounds))
 
 
 def noise_std(rounds: Rounds, event: Event | None = None) -> float:

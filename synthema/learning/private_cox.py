@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from privacy import Composed, DistributedDiscreteGaussian, Event
+from privacy import Composed, Event
 from synthema.errors import ModelFailed, StudyError
 from synthema.learning.design import Floats, design_of, encoded, matrix
 from synthema.learning.exact_cox import described
 from synthema.learning.model import Contribution, Rounds, SiteHalf
-from synthema.learning.noisy_sums import noise_of, open_noisy_sum, sum_event
+from synthema.learning.noisy_sums import noise_of_rounds, noise_stds, open_noisy_sum, sum_event
 from synthema.learning.private_parts import FRAC_BITS, Ints, length_bound, part_of_round, quantised
 from synthema.learning.private_questions import Shape, Step
 from synthema.learning.private_rounds import ROUND_SHARES, PrivateNewton
@@ -217,25 +217,16 @@ def event(spec: CoxSpec, study: Study, rho: float) -> Event:
     return Composed(tuple(events))
 
 
-def noise_of_rounds(priced: Event) -> tuple[DistributedDiscreteGaussian, ...]:
-    """Return the noise of each round of what `event` made."""
-    if not isinstance(priced, Composed) or len(priced.events) != len(ROUNDS):
-        raise StudyError("this is no event of a private Cox regression")
-    return tuple(noise_of(each) for each in priced.events)
-
-
 def start_of(spec: CoxSpec, study: Study, priced: Event) -> PrivateCox:
     """Return the method at its start: the same wherever the study is known."""
-    n_parties = len(study.compute_parties)
-    # Every party adds noise, colluding ones too.
-    stds = tuple(each.per_party_scale * math.sqrt(n_parties) / 2**FRAC_BITS for each in noise_of_rounds(priced))
+    stds = tuple(std / 2**FRAC_BITS for std in noise_stds(study, priced, len(ROUNDS)))
     return PrivateCox(shape_of(spec, study.data_schema), len(edges_of(study.data_schema)) - 1, stds)
 
 
 def fit(spec: CoxSpec, rounds: Rounds) -> dict[str, Any]:
     """See `ModelSpec.fit`."""
     cox, opened = start_of(spec, rounds.study, rounds.event), None
-    noise = noise_of_rounds(rounds.event)
+    noise = noise_of_rounds(rounds.event, len(ROUNDS))
     while cox.due:
         opened = open_noisy_sum(rounds, cox.due, event=noise[cox.index], opened=opened)
         cox.update(_in_units(opened))

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from privacy import Composed, DistributedDiscreteGaussian, Event
+from privacy import Composed, Event
 from synthema.errors import StudyError
 from synthema.learning.design import design_of
 from synthema.learning.exact_glm import described
 from synthema.learning.model import Contribution, Rounds, SiteHalf, Table
-from synthema.learning.noisy_sums import noise_of, open_noisy_sum, sum_event
+from synthema.learning.noisy_sums import noise_of_rounds, noise_stds, open_noisy_sum, sum_event
 from synthema.learning.private_parts import FRAC_BITS, Ints, length_bound, part_of_round
 from synthema.learning.private_questions import Shape
 from synthema.learning.private_rounds import ROUND_SHARES, PrivateNewton
@@ -62,25 +62,16 @@ def event(spec: RegressionSpec, study: Study, rho: float) -> Event:
     return Composed(tuple(events))
 
 
-def noise_of_rounds(priced: Event) -> tuple[DistributedDiscreteGaussian, ...]:
-    """Return the noise of each round of what `event` made."""
-    if not isinstance(priced, Composed) or len(priced.events) != len(ROUND_SHARES):
-        raise StudyError("this is no event of a private regression")
-    return tuple(noise_of(each) for each in priced.events)
-
-
 def newton_of(spec: RegressionSpec, study: Study, priced: Event) -> PrivateNewton:
     """Return the method at its start: the same wherever the study is known."""
-    n_parties = len(study.compute_parties)
-    # Every party adds noise, colluding ones too.
-    stds = tuple(each.per_party_scale * math.sqrt(n_parties) / 2**FRAC_BITS for each in noise_of_rounds(priced))
+    stds = tuple(std / 2**FRAC_BITS for std in noise_stds(study, priced, len(ROUND_SHARES)))
     return PrivateNewton(shape_of(spec, study.data_schema), stds)
 
 
 def fit(spec: RegressionSpec, rounds: Rounds) -> dict[str, Any]:
     """See `ModelSpec.fit`."""
     newton, opened = newton_of(spec, rounds.study, rounds.event), None
-    noise = noise_of_rounds(rounds.event)
+    noise = noise_of_rounds(rounds.event, len(ROUND_SHARES))
     while not newton.done:
         opened = open_noisy_sum(rounds, f"round/{newton.index}", event=noise[newton.index], opened=opened)
         newton.update(_in_units(opened))

@@ -28,7 +28,6 @@ from synthema.learning.private_cox import (
     baseline_vector,
     edges_of,
     event,
-    noise_of_rounds,
     part_of,
     start_of,
     times_of,
@@ -189,7 +188,7 @@ def test_sites_and_parties_make_of_it_what_one_place_would() -> None:
     clean, deviations = part_of(start, x, times, died), []
     for _ in range(NOISY_SUMS):
         again = LocalRounds(study, table, priced)
-        opened = open_noisy_sum(again, "baseline/0", event=noise_of_rounds(priced)[0])
+        opened = open_noisy_sum(again, "baseline/0", event=noise_of(priced.events[0]))
         deviations.append((opened - clean) / 2**FRAC_BITS / start._noise[0])
     spread = float(np.std(deviations))
     # 600 numbers: three standard errors are 0.09. One party's noise alone would be 0.58.

@@ -16,8 +16,10 @@ from privacy import epsilon_to_rho
 from privacy.samplers import sample_discrete_gaussian
 from synthema.errors import ModelFailed, StudyError
 from synthema.learning import LinearRegression, LogisticRegression, PoissonRegression
-from synthema.learning.private_glm import newton_of, noise_of_rounds, site_half
+from synthema.learning.noisy_sums import noise_of_rounds
+from synthema.learning.private_glm import newton_of, site_half
 from synthema.learning.private_parts import FRAC_BITS, part_of_round
+from synthema.learning.private_rounds import ROUND_SHARES as SHARES
 from synthema.learning.responses import patients_of
 from synthema.steps import plan, private_rho
 from synthema.submitters import SimulatedNetwork
@@ -171,7 +173,7 @@ def _errors(noise: str, study: Any, frames: dict[str, pd.DataFrame], *, more: fl
     """Errors against the fit without noise: what parties add in shares, or one curator's noise of the same variance."""
     spec = MODELS["logistic"].spec_
     priced = plan(study)[0].event
-    random, rounds = np.random.default_rng(9), noise_of_rounds(priced)
+    random, rounds = np.random.default_rng(9), noise_of_rounds(priced, len(SHARES))
     everybody = patients_of(spec, study.data_schema, pooled(frames))
     exact = newton_of(spec, study, priced)
     while not exact.done:

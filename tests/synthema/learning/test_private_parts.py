@@ -15,9 +15,11 @@ from private_clinics import SCHEMA, made_up, stds_of
 from privacy import Composed, DistributedDiscreteGaussian, InsecureSeededRng, epsilon_to_rho, rho_of
 from privacy.auditing import audit_scores
 from privacy.samplers import sample_discrete_gaussian
-from synthema.learning.private_glm import event, noise_of_rounds
+from synthema.learning.noisy_sums import noise_of_rounds
+from synthema.learning.private_glm import event
 from synthema.learning.private_parts import FRAC_BITS, length_bound, part_of_round, quantised, vectors
 from synthema.learning.private_questions import Shape, Sizes, Step
+from synthema.learning.private_rounds import ROUND_SHARES as SHARES
 from synthema.learning.private_rounds import PrivateNewton
 from synthema.learning.regression import LinearSpec, LogisticSpec, PoissonSpec
 from synthema.learning.responses import Patients
@@ -116,7 +118,7 @@ def test_the_event_costs_what_the_model_may_spend_and_is_of_the_integers_sensiti
         priced = event(spec, _study(m), 0.05)
         assert isinstance(priced, Composed)
         assert 0.05 * (1 - 1e-3) < rho_of(priced) <= 0.05
-        for one in noise_of_rounds(priced):
+        for one in noise_of_rounds(priced, len(SHARES)):
             assert isinstance(one, DistributedDiscreteGaussian)
             assert one.l2_sensitivity_squared == m * m * length_bound(one.dimension)[1]
             assert one.l1_sensitivity == m * length_bound(one.dimension)[0]
@@ -141,7 +143,7 @@ def _audit(epsilon: float, *, noise: float = 1.0, clipped: bool = True) -> Any:
     spec = LinearSpec(
         outcome="platelets", covariates=("age", "marker", "sex", "relapse"), mode="private", budget_share=1
     )
-    priced = noise_of_rounds(event(spec, _study(), epsilon_to_rho(epsilon, 1e-6)))
+    priced = noise_of_rounds(event(spec, _study(), epsilon_to_rho(epsilon, 1e-6)), len(SHARES))
     rng = InsecureSeededRng(11)
     scores = np.zeros((2, RUNS))
     for question, one in zip(questions, priced, strict=True):
